@@ -1,0 +1,46 @@
+# `make` builds lib/ and include/; `make demo` shows them at work; `make test` checks everything. The rest is in docs/contributing.md.
+NODE ?= node
+TS := $(NODE) --import tsx
+
+# The C compiler for examples, tests and benchmarks: the npm package's by default, or any clang with a wasm target.
+ifeq ($(origin CC),default)
+CC := npm
+endif
+export CC
+
+.PHONY: all demo test lint format bench clean
+
+all: lib
+
+node_modules: package.json package-lock.json
+	npm ci
+	@touch node_modules
+
+.PHONY: lib
+lib: node_modules
+	$(TS) cabi/build.ts
+
+demo: lib
+	$(TS) tools/setup.ts
+	$(TS) tools/demo.ts
+
+test: lib
+	$(TS) tools/setup.ts
+	@$(MAKE) --no-print-directory lint
+	$(TS) tools/test.ts
+
+lint: node_modules
+	npx tsc --project tsconfig.json
+	npx asc src/index.ts --noEmit --config cabi/asconfig.json
+	npx prettier --check .
+	npx oxlint --deny-warnings
+
+format: node_modules
+	npx prettier --write .
+
+bench: lib
+	$(TS) tools/setup.ts
+	$(TS) bench/main.ts $(BENCH)
+
+clean:
+	rm -rf build lib include dist
