@@ -1,0 +1,94 @@
+// Compile-time constants, the variants of the build, and the layout of the allocator's state.
+
+/** Built without the standard names, to live beside libc's own malloc, which owns the space after `__heap_base`. */
+export const PREFIXED: bool = isDefined(RSB_PREFIXED);
+/** Memory comes from Emscripten's `sbrk`, so that JavaScript's views of it stay valid. */
+export const EMSCRIPTEN: bool = isDefined(RSB_EMSCRIPTEN);
+
+export const PAGE_BITS: u32 = 12;
+export const PAGE: u32 = 1 << PAGE_BITS;
+export const WASM_PAGE_BITS: u32 = 16;
+export const WASM_PAGE: usize = 1 << WASM_PAGE_BITS;
+
+/** Pages below 4 GiB. The last one stays unused, so that the end of a block never wraps to address 0. */
+export const LAST_PAGE: u32 = (1 << (32 - PAGE_BITS)) - 1;
+
+// What a page serves: one byte of the page map.
+/** Not ours, or not the first page of a run: no block starts here. */
+export const NONE: u32 = 0;
+/** First or last page of a free run. */
+export const FREE: u32 = 1;
+/** First page of a large block. */
+export const LARGE: u32 = 2;
+/** Every page of a run that the first bin fills; the others follow. */
+export const FIRST_BIN: u32 = 3;
+
+/** log2 of the bins to a doubling of the size. */
+export const STEP_BITS: u32 = 2;
+/** Bins of 4 and 8 B, 1 << STEP_BITS multiples of 16, then 1 << STEP_BITS to each doubling up to 16 KiB. */
+export const BINS: u32 = 2 + (11 - STEP_BITS) * (1 << STEP_BITS);
+export const END_BIN: u32 = FIRST_BIN + BINS;
+/** The largest request that a bin serves, in bytes. */
+export const BIN_MAX: usize = 16384;
+/** The largest request that `malloc` looks up in a table, in bytes. */
+export const SMALL_MAX: usize = 1024;
+
+/** "rsb1" */
+export const MAGIC: u32 = 0x31627372;
+
+/** Lists of free runs, by length. */
+export const RUN_LISTS: u32 = 64;
+
+export const ENOMEM: i32 = 48;
+export const EINVAL: i32 = 28;
+
+/**
+ * The state starts with these fields. Behind them lie four arrays:
+ *
+ *     lists     usize[END_BIN]    by kind: first free slot of a bin; first freed large block (LARGE)
+ *     partial   u32[END_BIN]      by bin: first page run with free slots that are not on the bin's list
+ *     runs      u32[RUN_LISTS]    first free run of the class, a page
+ *     binOf     u8[SMALL_MAX/4+1] the bin of a small size, by the size in words
+ *
+ * A page index of 0 stands for none: page 0 is never in the heap.
+ */
+@unmanaged
+export class State {
+  /** Bit c is set where the free-run list c has a member. */
+  runBits: u64;
+  /** MAGIC, for those who look at the heap from outside; 0 before the first allocation. */
+  magic: u32;
+  /** The page map: address of the kind of page 0. */
+  kinds: usize;
+  /** Address of the PageInfo of page 0, which is not there: the first is that of page `start`. */
+  infos: usize;
+  /** First page of the heap. */
+  start: u32;
+  /** The page after the heap's last. */
+  end: u32;
+  /** Pages that the map has room for. */
+  capacity: u32;
+  /** No page from here on was ever handed out: fresh linear memory, all zero. */
+  fresh: u32;
+  /** The bin whose list is collected next. */
+  cursor: u32;
+  /** Pages in bins and large blocks, and the most there ever were. */
+  used: u32;
+  peak: u32;
+}
+
+export const LISTS: usize = offsetof<State>();
+export const PARTIAL: usize = LISTS + <usize>END_BIN * 4;
+export const RUNS: usize = PARTIAL + <usize>END_BIN * 4;
+export const BIN_OF: usize = RUNS + <usize>RUN_LISTS * 4;
+export const STATE_SIZE: usize = BIN_OF + SMALL_MAX / 4 + 1;
+
+/** Where the state lies: the linker or the host puts it there, zeroed. */
+@external("env", "__rsb_state")
+export declare const STATE: usize;
+
+
+@inline
+export function state(): State {
+  return changetype<State>(STATE);
+}

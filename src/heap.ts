@@ -1,0 +1,259 @@
+// The heap as a C programmer means it: allocate, free, resize, align, measure.
+
+import {
+  BINS,
+  BIN_MAX,
+  EINVAL,
+  ENOMEM,
+  FIRST_BIN,
+  FREE,
+  LARGE,
+  NONE,
+  PAGE,
+  PAGE_BITS,
+  SMALL_MAX,
+  state,
+} from "./config";
+import { collect, flush, listHead, obtainRun, refill, setListHead, smallBin } from "./bins";
+import { addressOf, extendRun, freeRun, infoOf, kindOf, pageOf, pagesFor, setKind, shrinkRun } from "./pages";
+import { binOfSize, slotSize } from "./size-classes";
+
+/** The address of the program's `errno`; 0 in a program that has none. */
+@external("env", "errno")
+declare const ERRNO: usize;
+
+/** Up to here a loop over words is faster than the engine's `memory.copy` and `memory.fill`, in bytes. */
+const WORDWISE_MAX: usize = 256;
+
+
+@inline
+function isPowerOfTwo(n: usize): bool {
+  return n && !(n & (n - 1));
+}
+
+/** What `rsbmallinfo` tells of a bin. */
+@unmanaged
+class BinInfo {
+  slotSize: usize;
+  pages: usize;
+  freeSlots: usize;
+}
+
+/** What `rsbmallinfo` tells, in bytes. A BinInfo for each bin follows. */
+@unmanaged
+class MallInfo {
+  heap: usize;
+  inUse: usize;
+  free: usize;
+  peak: usize;
+  binCount: usize;
+}
+
+const INFO_SIZE: usize = offsetof<MallInfo>() + BINS * offsetof<BinInfo>();
+
+function fail(error: i32): usize {
+  if (ERRNO) store<i32>(ERRNO, error);
+  return 0;
+}
+
+/** A block of `size` bytes; 0 and ENOMEM when memory is out. Takes the first free slot of the bin, if there is one. */
+export function allocate(size: usize): usize {
+  if (size <= SMALL_MAX) {
+    const bin = smallBin(size);
+    const slot = listHead(bin);
+    if (slot) {
+      setListHead(bin, load<usize>(slot));
+      return slot;
+    }
+  }
+  return allocateSlow(size);
+}
+
+export function allocateSlow(size: usize): usize {
+  if (size > BIN_MAX) return allocateLarge(size, 1);
+  const bin = binOfSize(size);
+  const first = listHead(bin);
+  const slot = first ? first : refill(bin);
+  if (!slot) return fail(ENOMEM);
+  setListHead(bin, load<usize>(slot));
+  return slot;
+}
+
+/** A page run for `size` bytes that starts at a multiple of `alignment` pages, a power of two. */
+function allocateLarge(size: usize, alignment: u32): usize {
+  if (<isize>size < 0) return fail(ENOMEM);
+  const pages = max<u32>(pagesFor(size), 1);
+  const spare = alignment - 1;
+  const run = obtainRun(pages + spare);
+  if (!run) return fail(ENOMEM);
+  const page = (run + spare) & ~spare;
+  if (page > run) freeRun(run, page - run);
+  shrinkRun(page, pages + spare - (page - run), pages);
+  setKind(page, LARGE);
+  infoOf(page).pages = pages;
+  return addressOf(page);
+}
+
+/** Ends a block. Large ones, and addresses that are no block's, wait on their lists for `flush`. */
+export function release(block: usize): void {
+  if (!block) return;
+  const kind = kindOf(pageOf(block));
+  store<usize>(block, listHead(kind));
+  setListHead(kind, block);
+}
+
+/** The bytes that a block has room for. */
+export function usableSize(block: usize): usize {
+  if (!block) return 0;
+  const page = pageOf(block);
+  const kind = kindOf(page);
+  if (kind < LARGE) unreachable();
+  return kind == LARGE ? infoOf(page).pages << PAGE_BITS : slotSize(kind);
+}
+
+/** Resizes the page run of a large block where it lies. Returns whether it could. */
+function resizeInPlace(block: usize, size: usize): bool {
+  const page = pageOf(block);
+  const from = <u32>infoOf(page).pages;
+  const to = max<u32>(pagesFor(size), 1);
+  flush();
+  if (to > from && !extendRun(page, from, to)) return false;
+  shrinkRun(page, from, to);
+  infoOf(page).pages = to;
+  return true;
+}
+
+/** Resizes a block, in place or by moving it; 0 and ENOMEM, with the block as it was, when memory is out. */
+export function resize(block: usize, size: usize): usize {
+  if (!block) return allocate(size);
+  if (<isize>size < 0) return fail(ENOMEM);
+  const old = usableSize(block);
+  if (kindOf(pageOf(block)) == LARGE) {
+    // A run that a slot would hold better moves there.
+    if (size > BIN_MAX >>> 1 && resizeInPlace(block, size)) return block;
+  } else if (size <= old && (size >= old >>> 1 || old <= 64)) {
+    return block;
+  }
+  // `copy` moves double words, so not into a slot of 4 B.
+  const moved = allocate(max<usize>(size, 8));
+  if (!moved) return size <= old ? block : 0;
+  copy(moved, block, min(old, size));
+  release(block);
+  return moved;
+}
+
+/** Copies whole double words: what lies behind the block that is read does no harm. */
+@inline
+function copy(to: usize, from: usize, bytes: usize): void {
+  if (bytes > WORDWISE_MAX) {
+    memory.copy(to, from, bytes);
+    return;
+  }
+  for (let i: usize = 0; i < bytes; i += 8) store<u64>(to + i, load<u64>(from + i));
+}
+
+/** A block of `count * size` zero bytes. */
+export function allocateZeroed(count: usize, size: usize): usize {
+  const product = <u64>count * <u64>size;
+  if (product > <u64>isize.MAX_VALUE) return fail(ENOMEM);
+  let bytes = <usize>product;
+  const fresh = state().fresh;
+  const block = allocate(bytes);
+  if (!block) return 0;
+  if (bytes > BIN_MAX) {
+    // Pages that were never handed out before are zero.
+    const page = pageOf(block);
+    bytes = page < fresh ? min(bytes, (<usize>(fresh - page)) << PAGE_BITS) : 0;
+  }
+  if (bytes > WORDWISE_MAX) memory.fill(block, 0, bytes);
+  else if (bytes <= 4) store<u32>(block, 0);
+  else for (let i: usize = 0; i < bytes; i += 8) store<u64>(block + i, 0);
+  return block;
+}
+
+/** A block at a multiple of `alignment`, any power of two; 0 and EINVAL for any other. */
+export function allocateAligned(alignment: usize, size: usize): usize {
+  if (!isPowerOfTwo(alignment)) return fail(EINVAL);
+  if (<isize>size < 0) return fail(ENOMEM);
+  size = max(size, alignment);
+  if (size <= BIN_MAX && alignment < PAGE) {
+    // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment.
+    do {
+      size = slotSize(binOfSize(size));
+      if (!(size & (alignment - 1))) return allocate(size);
+    } while (++size <= BIN_MAX);
+  }
+  return allocateLarge(size, pagesFor(alignment));
+}
+
+/** `allocateAligned` as POSIX has it: the block goes to `*result`, errors are returned, errno is left alone. */
+export function allocateAlignedTo(result: usize, alignment: usize, size: usize): i32 {
+  if (alignment < sizeof<usize>() || !isPowerOfTwo(alignment)) return EINVAL;
+  const error = ERRNO ? load<i32>(ERRNO) : 0;
+  const block = allocateAligned(alignment, size);
+  if (ERRNO) store<i32>(ERRNO, error);
+  if (!block) return ENOMEM;
+  store<usize>(result, block);
+  return 0;
+}
+
+export function reallocateArray(block: usize, count: usize, size: usize): usize {
+  const bytes = <u64>count * <u64>size;
+  return bytes >>> 32 ? fail(ENOMEM) : resize(block, <usize>bytes);
+}
+
+// The page allocator, public.
+
+/** A run of whole pages at a multiple of `alignment`, any power of two; 0 with EINVAL or ENOMEM. */
+export function allocatePages(size: usize, alignment: usize): usize {
+  if (!isPowerOfTwo(alignment)) return fail(EINVAL);
+  return allocateLarge(size, pagesFor(alignment));
+}
+
+/** Resizes a run, in place or by moving it; 0 and ENOMEM, with the run as it was, when memory is out. */
+export function resizePages(run: usize, size: usize): usize {
+  if (!run) return allocateLarge(size, 1);
+  if (<isize>size < 0) return fail(ENOMEM);
+  const old = usableSize(run);
+  if (resizeInPlace(run, size)) return run;
+  const moved = allocateLarge(size, 1);
+  if (!moved) return 0;
+  memory.copy(moved, run, min(old, size));
+  release(run);
+  return moved;
+}
+
+/** Writes what `struct rsbmallinfo` of rsbmallocc.h holds to `out`. */
+export function describe(out: usize): void {
+  const s = state();
+  memory.fill(out, 0, INFO_SIZE);
+  flush();
+  collect(u32.MAX_VALUE, u32.MAX_VALUE);
+  let freePages: u32 = 0;
+  let freeSlots: usize = 0;
+  const bins = out + offsetof<MallInfo>();
+  for (let bin: u32 = 0; bin < BINS; ++bin)
+    changetype<BinInfo>(bins + bin * offsetof<BinInfo>()).slotSize = slotSize(FIRST_BIN + bin);
+  for (let page = s.start; page < s.end;) {
+    const kind = kindOf(page);
+    const info = infoOf(page);
+    if (kind == FREE) freePages += <u32>info.pages;
+    if (kind < FIRST_BIN) {
+      page += kind == NONE ? 1 : <u32>info.pages;
+      continue;
+    }
+    const bin = changetype<BinInfo>(bins + <usize>(kind - FIRST_BIN) * offsetof<BinInfo>());
+    ++bin.pages;
+    if (info.free > 0) {
+      bin.freeSlots += info.free;
+      freeSlots += <usize>info.free * slotSize(kind);
+    }
+    ++page;
+  }
+  const info = changetype<MallInfo>(out);
+  info.heap = (<usize>(s.used + freePages)) << PAGE_BITS;
+  info.inUse = ((<usize>s.used) << PAGE_BITS) - freeSlots;
+  info.free = info.heap - info.inUse;
+  info.peak = (<usize>s.peak) << PAGE_BITS;
+  info.binCount = BINS;
+}

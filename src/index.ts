@@ -1,0 +1,46 @@
+// The functions of the C library, by their C names. cabi/names.ts lists the symbols that each one gets.
+
+import { STATE_SIZE as size, WASM_PAGE } from "./config";
+import { allocate, allocateAligned, allocatePages, release } from "./heap";
+
+/** For whoever puts the state into memory. */
+export const STATE_SIZE: usize = size;
+
+export {
+  allocate as malloc,
+  release as free,
+  allocateZeroed as calloc,
+  resize as realloc,
+  reallocateArray as reallocarray,
+  allocateAligned as aligned_alloc,
+  allocateAlignedTo as posix_memalign,
+  usableSize as malloc_usable_size,
+  describe as mallinfo,
+  allocatePages as page_alloc,
+  resizePages as page_realloc,
+} from "./heap";
+
+export function memalign(alignment: usize, size: usize): usize {
+  return allocateAligned(alignment, size);
+}
+
+export function valloc(size: usize): usize {
+  return allocateAligned(WASM_PAGE, size);
+}
+
+/** `valloc` of whole pages. A size that overflows when rounded up is left as it is, too large in any case. */
+export function pvalloc(size: usize): usize {
+  return allocateAligned(WASM_PAGE, max(size, (size + (WASM_PAGE - 1)) & ~(WASM_PAGE - 1)));
+}
+
+export function free_sized(block: usize, size: usize): void {
+  release(block);
+}
+
+export function free_aligned_sized(block: usize, alignment: usize, size: usize): void {
+  release(block);
+}
+
+export function page_free(run: usize): void {
+  release(run);
+}

@@ -1,0 +1,52 @@
+// Linear memory: where the heap starts and how it grows. Others may grow it too, between our calls.
+
+import { EMSCRIPTEN, PAGE, PAGE_BITS, PREFIXED, WASM_PAGE_BITS } from "./config";
+
+
+@external("env", "__heap_base")
+declare const HEAP_BASE: usize;
+/** Newer linkers define it; 0 elsewhere. */
+@external("env", "__heap_end")
+declare const HEAP_END: usize;
+
+@external("env", "sbrk")
+declare function sbrk(increment: isize): usize;
+
+/** The first byte that the program's own data leave free. */
+@inline
+export function heapBase(): usize {
+  return (HEAP_BASE + 15) & ~15;
+}
+
+/**
+ * The page up to which memory after `heapBase` is ours from the start; 0 if none of it is.
+ * Without `__heap_end` only the rest of a wasm page is sure to be in the initial memory.
+ */
+@inline
+export function heapEndPage(): u32 {
+  if (PREFIXED || EMSCRIPTEN) return 0;
+  const end = HEAP_END ? HEAP_END : (HEAP_BASE + 0xffff) & ~0xffff;
+  return <u32>(end >>> PAGE_BITS);
+}
+
+/**
+ * Takes `pages` or a few more fresh pages at the end of linear memory.
+ * Returns the first of them, or 0 when there is no more memory. The end is `memoryEndPage()`.
+ */
+@inline
+export function growMemory(pages: u32): u32 {
+  if (EMSCRIPTEN) {
+    const gap = -(<isize>sbrk(0)) & (PAGE - 1);
+    const old = sbrk(gap + (pages << PAGE_BITS));
+    return old == -1 ? 0 : <u32>((old + gap) >>> PAGE_BITS);
+  }
+  const unit = WASM_PAGE_BITS - PAGE_BITS;
+  const old = memory.grow(<i32>((pages + (1 << unit) - 1) >>> unit));
+  return old == -1 ? 0 : (<u32>old) << unit;
+}
+
+
+@inline
+export function memoryEndPage(): u32 {
+  return EMSCRIPTEN ? <u32>(sbrk(0) >>> PAGE_BITS) : (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
+}

@@ -1,0 +1,287 @@
+// The page map and the page allocator: runs of pages that split, coalesce and grow in place.
+//
+// The map has a byte for each page from address 0 (its kind), so that one load tells what a pointer is, and 16
+// bytes for each page of the heap (its Info):
+//
+//     kinds                                     infos + 16 * start
+//     | kind of page 0 | kind of page 1 | ... | | info of page start | info of page start + 1 | ...
+//
+// The map begins in the odd space after the program's data and moves to fresh memory, twice as large, when the heap
+// outgrows it.
+//
+// A free run carries its length at both ends, and kind FREE there: a run that is freed finds its neighbours'
+// lengths one page away. Free runs hang in lists by length class, and a bit set tells which lists have members.
+
+import { FREE, LAST_PAGE, NONE, PAGE, PAGE_BITS, MAGIC, RUNS, RUN_LISTS, STATE, state } from "./config";
+import { growMemory, heapBase, heapEndPage, memoryEndPage } from "./memory";
+
+/** What is known of a page besides its kind; which fields hold depends on the kind. */
+@unmanaged
+export class Info {
+  /** FREE, LARGE: pages in the run. First page of a bin's run: its free slots, a list. */
+  pages: usize;
+  /** Neighbours in the list of a class of free runs, or of a bin's partial runs: pages. */
+  next: u32;
+  prev: u32;
+  /** Bin: length of the list of free slots; in further pages of a run, minus the distance to the first. */
+  free: i32;
+}
+
+/** log2 of the size of Info. */
+const INFO_BITS: u32 = 4;
+
+/** How many runs of a class are looked at for the best fit. */
+const FIT_LIMIT: u32 = 32;
+
+
+@inline
+export function pageOf(address: usize): u32 {
+  return <u32>(address >>> PAGE_BITS);
+}
+
+
+@inline
+export function addressOf(page: u32): usize {
+  return (<usize>page) << PAGE_BITS;
+}
+
+/** Pages that hold `bytes`. */
+@inline
+export function pagesFor(bytes: usize): u32 {
+  return <u32>((bytes + (PAGE - 1)) >>> PAGE_BITS);
+}
+
+
+@inline
+export function kindOf(page: u32): u32 {
+  return load<u8>(state().kinds + page);
+}
+
+
+@inline
+export function setKind(page: u32, kind: u32): void {
+  store<u8>(state().kinds + page, kind);
+}
+
+
+@inline
+export function infoOf(page: u32): Info {
+  return changetype<Info>(state().infos + ((<usize>page) << INFO_BITS));
+}
+
+// Lists of pages: doubly linked through their Info, the first page in a cell of the state.
+
+export function push(list: usize, page: u32): void {
+  const info = infoOf(page);
+  const first = load<u32>(list);
+  info.prev = 0;
+  info.next = first;
+  if (first) infoOf(first).prev = page;
+  store<u32>(list, page);
+}
+
+export function remove(list: usize, page: u32): void {
+  const info = infoOf(page);
+  const next = info.next;
+  const prev = info.prev;
+  if (next) infoOf(next).prev = prev;
+  if (prev) infoOf(prev).next = next;
+  else store<u32>(list, next);
+}
+
+// Free runs.
+
+/** The class of a run: its length up to 8 pages, then four to a doubling; the last takes all from 64 Ki pages on. */
+function runClass(pages: u32): u32 {
+  const shift = 29 - clz<u32>(pages | 4);
+  return min<u32>((pages >>> shift) + (shift << 2), RUN_LISTS - 1);
+}
+
+
+@inline
+function runList(c: u32): usize {
+  return STATE + RUNS + ((<usize>c) << 2);
+}
+
+function unlink(page: u32, pages: u32): void {
+  const c = runClass(pages);
+  remove(runList(c), page);
+  if (!load<u32>(runList(c))) state().runBits &= ~((<u64>1) << c);
+  setKind(page, NONE);
+  setKind(page + pages - 1, NONE);
+}
+
+/** Adds a run to the free ones and coalesces it with its neighbours. Returns the length of the result. */
+function insert(page: u32, pages: u32): u32 {
+  const next = page + pages;
+  if (kindOf(next) == FREE) {
+    const more = <u32>infoOf(next).pages;
+    unlink(next, more);
+    pages += more;
+  }
+  if (kindOf(page - 1) == FREE) {
+    const more = <u32>infoOf(page - 1).pages;
+    page -= more;
+    unlink(page, more);
+    pages += more;
+  }
+  const last = page + pages - 1;
+  setKind(page, FREE);
+  setKind(last, FREE);
+  infoOf(page).pages = pages;
+  infoOf(last).pages = pages;
+  const c = runClass(pages);
+  push(runList(c), page);
+  state().runBits |= (<u64>1) << c;
+  return pages;
+}
+
+/** Cuts `pages` off the front of a free run and hands them out. */
+function take(page: u32, pages: u32): void {
+  const length = <u32>infoOf(page).pages;
+  unlink(page, length);
+  if (length > pages) insert(page + pages, length - pages);
+  handOut(page, pages);
+}
+
+function handOut(page: u32, pages: u32): void {
+  const s = state();
+  s.fresh = max<u32>(s.fresh, page + pages);
+  s.used += pages;
+  s.peak = max<u32>(s.peak, s.used);
+}
+
+/** Best fit within the first FIT_LIMIT runs of each class. Returns a run of `pages`, or 0 if none is long enough. */
+export function takeRun(pages: u32): u32 {
+  const first = runClass(pages);
+  let bits = state().runBits & (~(<u64>0) << first);
+  while (bits) {
+    let best: u32 = 0;
+    let bestLength: u32 = -1;
+    let limit = FIT_LIMIT;
+    let page = load<u32>(runList(<u32>ctz<u64>(bits)));
+    while (page && limit) {
+      const length = <u32>infoOf(page).pages;
+      if (length >= pages && length < bestLength) {
+        best = page;
+        bestLength = length;
+        if (length == pages) break;
+      }
+      page = infoOf(page).next;
+      --limit;
+    }
+    if (best) {
+      take(best, pages);
+      return best;
+    }
+    bits &= bits - 1;
+  }
+  return 0;
+}
+
+/** Gives a run back. Its pages' kinds must be NONE. Returns the length of the free run that it is part of now. */
+export function freeRun(page: u32, pages: u32): u32 {
+  state().used -= pages;
+  return insert(page, pages);
+}
+
+/** Frees the pages of a run of `from` after its first `to`. */
+export function shrinkRun(page: u32, from: u32, to: u32): void {
+  if (from > to) freeRun(page + to, from - to);
+}
+
+/** Lengthens a run of `from` pages to `to` where it lies. Returns whether there was room. */
+export function extendRun(page: u32, from: u32, to: u32): bool {
+  const next = page + from;
+  const more = to - from;
+  if (roomAt(next) < more) {
+    // At the heap's end it can make room.
+    const s = state();
+    if (next + roomAt(next) != s.end || s.end != memoryEndPage() || !grow(more) || roomAt(next) < more)
+      return false;
+  }
+  take(next, more);
+  return true;
+}
+
+function roomAt(page: u32): u32 {
+  return kindOf(page) == FREE ? <u32>infoOf(page).pages : 0;
+}
+
+// Growing.
+
+/** Bytes of a map for pages below `capacity`. */
+function mapSize(capacity: u32): usize {
+  return ((capacity + 15) & ~15) + ((capacity - state().start) << INFO_BITS);
+}
+
+/** Makes the map of `size` bytes in fresh memory at `address`, and frees the old one. */
+function moveMap(address: usize, size: usize): void {
+  const s = state();
+  const oldKinds = s.kinds;
+  const oldInfos = s.infos;
+  const oldCapacity = s.capacity;
+  const first = (<usize>s.start) << INFO_BITS;
+  s.capacity = <u32>((size - 16 + first) / (1 + offsetof<Info>()));
+  s.kinds = address;
+  s.infos = address + ((s.capacity + 15) & ~15) - first;
+  if (!oldKinds) return;
+  const oldEnd = oldInfos + ((<usize>oldCapacity) << INFO_BITS);
+  memory.copy(address, oldKinds, oldCapacity);
+  memory.copy(s.infos + first, oldInfos + first, oldEnd - (oldInfos + first));
+  // The first map may share pages with the program's data: only whole pages become free.
+  const page = pagesFor(oldKinds);
+  const end = pageOf(oldEnd);
+  s.fresh = max<u32>(s.fresh, end);
+  if (page < end) insert(page, end - page);
+}
+
+/** Adds the memory from `address` to the page `end` to the heap, less a map in `mapBytes` at its start. */
+function addMemory(address: usize, end: u32, mapBytes: usize): void {
+  if (mapBytes) {
+    // The map takes whole pages.
+    const start = address;
+    address = addressOf(pagesFor(start + mapBytes));
+    moveMap(start, address - start);
+  }
+  state().end = end;
+  const page = pagesFor(address);
+  if (page < end) insert(page, end - page);
+}
+
+/** Begins the heap in the space after the program's own data, where that is ours and has room for the map. */
+export function startPages(): void {
+  const s = state();
+  const base = heapBase();
+  const end = heapEndPage();
+  s.magic = MAGIC;
+  s.start = end ? pageOf(base) : memoryEndPage();
+  const mapBytes = mapSize(end + 64);
+  if (base + mapBytes <= addressOf(end)) addMemory(base, end, mapBytes);
+}
+
+/**
+ * Grows linear memory until a run of `pages` fits at its end, using what is free there.
+ * Returns false when it can't grow so far.
+ */
+export function grow(pages: u32): bool {
+  const s = state();
+  const memoryEnd = memoryEndPage();
+  if (pages > LAST_PAGE - memoryEnd) return false;
+  let more = pages;
+  if (s.end == memoryEnd && kindOf(memoryEnd - 1) == FREE) {
+    const room = <u32>infoOf(memoryEnd - 1).pages;
+    more = room < pages ? pages - room : 1;
+  }
+  let mapBytes: usize = 0;
+  // A wasm page is the least that memory grows by.
+  if (memoryEnd + more + 16 >= s.capacity) {
+    const capacity = memoryEnd + pages;
+    mapBytes = mapSize(min<u32>(capacity + (capacity >>> 1) + 64, LAST_PAGE + 1));
+    more = pages + pagesFor(mapBytes);
+  }
+  const page = growMemory(more);
+  if (!page) return false;
+  addMemory(addressOf(page), min<u32>(memoryEndPage(), LAST_PAGE), mapBytes);
+  return true;
+}
