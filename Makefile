@@ -16,8 +16,11 @@ node_modules: package.json package-lock.json
 	npm ci
 	@touch node_modules
 
+# One run makes every product; the stand-alone module is the last of them.
 .PHONY: lib
-lib: node_modules
+lib: lib/rsbmalloc.wasm
+
+lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json cabi/include/*.h) | node_modules
 	$(TS) cabi/build.ts
 
 demo: lib

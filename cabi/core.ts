@@ -1,0 +1,56 @@
+/** Compiles the core: from AssemblyScript to a wasm module, and to the relocatable form that the object writer takes. */
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import asc from "assemblyscript/asc";
+import loadWabt from "wabt";
+import { EXTERN, SECTION, readExports, readGlobals, readImports, readSections } from "./wasm.ts";
+
+export interface Core {
+  /** The module as compiled. */
+  readonly module: Uint8Array;
+  /** The same module with five-byte indices and a reloc.Code section. */
+  readonly relocatable: Uint8Array;
+  /** How much memory the core's state takes, in bytes. */
+  readonly stateSize: number;
+}
+
+export const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+/**
+ * Compiles src/index.ts with each of `constants` defined as 1, and `options` added to those of asconfig.json.
+ * Throws an Error with the compiler's own messages.
+ */
+export async function compileCore(
+  constants: readonly string[],
+  options: readonly string[] = [],
+): Promise<Core> {
+  const outputs = new Map<string, string | Uint8Array>();
+  const files = ["--baseDir", ROOT, "--outFile", "core.wasm", "--textFile", "core.wat", "src/index.ts"];
+  const config = ["--config", path.join("cabi", "asconfig.json"), ...options];
+  const defined = constants.flatMap((name) => ["--use", `${name}=1`]);
+  const { error, stderr } = await asc.main([...files, ...config, ...defined], {
+    writeFile: (name, contents) => void outputs.set(name, contents),
+  });
+  if (error) throw new Error(`the core does not compile: ${error.message}\n${stderr.toString()}`);
+
+  const module = outputs.get("core.wasm") as Uint8Array;
+  const wabt = await loadWabt();
+  const features = { bulk_memory: true, threads: true, sign_extension: true, tail_call: true };
+  const parsed = wabt.parseWat("core.wat", outputs.get("core.wat") as string, features);
+  const { buffer } = parsed.toBinary({ relocatable: true, write_debug_names: true });
+  parsed.destroy();
+  return { module, relocatable: buffer, stateSize: exportedConstant(module, "STATE_SIZE") };
+}
+
+/** The value of an immutable i32 global that the module exports. */
+function exportedConstant(module: Uint8Array, name: string): number {
+  const payload = (id: number) =>
+    readSections(module).find((section) => section.id === id)?.payload ?? Uint8Array.of(0);
+  const found = readExports(payload(SECTION.export)).find(
+    (item) => item.name === name && item.kind === EXTERN.global,
+  );
+  const imported = readImports(payload(SECTION.import)).filter(({ kind }) => kind === EXTERN.global).length;
+  const value = found && readGlobals(payload(SECTION.global))[found.index - imported]?.value;
+  if (value === undefined) throw new Error(`the core exports no constant ${name}`);
+  return value;
+}

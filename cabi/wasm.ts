@@ -1,0 +1,236 @@
+/**
+ * The wasm binary format, as far as the library's build reads and writes it: LEB128 numbers, names, sections.
+ * https://webassembly.github.io/spec/core/binary/
+ */
+
+export const HEADER = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+
+export const SECTION = {
+  custom: 0,
+  type: 1,
+  import: 2,
+  function: 3,
+  table: 4,
+  memory: 5,
+  global: 6,
+  export: 7,
+  start: 8,
+  element: 9,
+  code: 10,
+  data: 11,
+  dataCount: 12,
+} as const;
+
+/** What an import or an export is. */
+export const EXTERN = { function: 0, table: 1, memory: 2, global: 3 } as const;
+
+export const I32 = 0x7f;
+
+export const OPCODE = {
+  globalGet: 0x23,
+  i32Const: 0x41,
+  i64Const: 0x42,
+  f32Const: 0x43,
+  f64Const: 0x44,
+} as const;
+
+export interface Section {
+  readonly id: number;
+  /** A custom section's name, "" for the others. */
+  readonly name: string;
+  /** Where the payload (after a custom section's name) starts in the module. */
+  readonly payload: Uint8Array;
+}
+
+/** Bytes to be written: numbers are single bytes, the rest is flattened in order. */
+export type Bytes = number | Uint8Array | readonly Bytes[];
+
+export function flatten(bytes: Bytes): Uint8Array {
+  const parts: Uint8Array[] = [];
+  const visit = (part: Bytes): void => {
+    if (typeof part === "number") parts.push(Uint8Array.of(part));
+    else if (part instanceof Uint8Array) parts.push(part);
+    else part.forEach(visit);
+  };
+  visit(bytes);
+  return new Uint8Array(Buffer.concat(parts));
+}
+
+/** An unsigned LEB128 number of as few bytes as it needs. */
+export function unsigned(value: number): Uint8Array {
+  const bytes: number[] = [];
+  for (let rest = value >>> 0; ; rest >>>= 7) {
+    if (rest < 0x80) return Uint8Array.of(...bytes, rest);
+    bytes.push((rest & 0x7f) | 0x80);
+  }
+}
+
+/** A signed LEB128 number of as few bytes as it needs. */
+export function signed(value: number): Uint8Array {
+  const bytes: number[] = [];
+  for (let rest = value | 0; ; rest >>= 7) {
+    if (rest >= -0x40 && rest < 0x40) return Uint8Array.of(...bytes, rest & 0x7f);
+    bytes.push((rest & 0x7f) | 0x80);
+  }
+}
+
+/** A LEB128 number padded to the five bytes that a linker can overwrite with any other. */
+export function padded(value: number): Uint8Array {
+  const byte = (shift: number): number => ((value >>> shift) & 0x7f) | 0x80;
+  return Uint8Array.of(byte(0), byte(7), byte(14), byte(21), (value >>> 28) & 0x7f);
+}
+
+export function text(value: string): Bytes {
+  const bytes = new TextEncoder().encode(value);
+  return [unsigned(bytes.length), bytes];
+}
+
+/** A vector: the number of items, then the items. */
+export function vector(items: readonly Bytes[]): Bytes {
+  return [unsigned(items.length), items];
+}
+
+export function section(id: number, payload: Bytes): Bytes {
+  const bytes = flatten(payload);
+  return [id, unsigned(bytes.length), bytes];
+}
+
+export function customSection(name: string, payload: Bytes): Bytes {
+  return section(SECTION.custom, [text(name), payload]);
+}
+
+/** Reads numbers and names from `bytes`, front to back. Throws a RangeError past their end. */
+export function reader(bytes: Uint8Array, start = 0) {
+  let at = start;
+  const byte = (): number => {
+    const value = bytes[at++];
+    if (value === undefined) throw new RangeError("a wasm module ends in mid-section");
+    return value;
+  };
+  /** The low 32 bits of a number, and how many bits were given. */
+  const leb = (): [number, number] => {
+    let value = 0;
+    for (let shift = 0; ;) {
+      const next = byte();
+      if (shift < 32) value |= (next & 0x7f) << shift;
+      shift += 7;
+      if (next < 0x80) return [value, shift];
+    }
+  };
+  const take = (length: number): Uint8Array => {
+    if (at + length > bytes.length) throw new RangeError("a wasm module ends in mid-section");
+    at += length;
+    return bytes.subarray(at - length, at);
+  };
+  const read = {
+    position: () => at,
+    done: () => at >= bytes.length,
+    byte,
+    leb,
+    take,
+    u32: () => leb()[0] >>> 0,
+    i32: () => {
+      const [value, bits] = leb();
+      return bits < 32 ? (value << (32 - bits)) >> (32 - bits) : value;
+    },
+    text: () => new TextDecoder().decode(take(read.u32())),
+    vector: <Item>(item: () => Item): Item[] => Array.from({ length: read.u32() }, item),
+  };
+  return read;
+}
+
+/** The sections of a module or an object, in their order. */
+export function readSections(module: Uint8Array): Section[] {
+  if (!HEADER.every((byte, index) => module[index] === byte)) throw new Error("not a wasm module");
+  const read = reader(module, HEADER.length);
+  const sections: Section[] = [];
+  while (!read.done()) {
+    const id = read.byte();
+    const content = read.take(read.u32());
+    if (id !== SECTION.custom) {
+      sections.push({ id, name: "", payload: content });
+    } else {
+      const custom = reader(content);
+      sections.push({ id, name: custom.text(), payload: content.subarray(custom.position()) });
+    }
+  }
+  return sections;
+}
+
+export interface Import {
+  readonly module: string;
+  readonly name: string;
+  readonly kind: number;
+  /** The function's type index; 0 for other kinds. */
+  readonly type: number;
+}
+
+export function readImports(payload: Uint8Array): Import[] {
+  const read = reader(payload);
+  return read.vector(() => {
+    const module = read.text();
+    const name = read.text();
+    const kind = read.byte();
+    let type = 0;
+    if (kind === EXTERN.function) {
+      type = read.u32();
+    } else if (kind === EXTERN.global) {
+      read.take(2); // value type, mutability
+    } else {
+      if (kind === EXTERN.table) read.byte(); // element type
+      const hasMaximum = read.byte() & 1;
+      read.u32();
+      if (hasMaximum) read.u32();
+    }
+    return { module, name, kind, type };
+  });
+}
+
+export interface Global {
+  /** Type, mutability and initial value, as they stand in the section. */
+  readonly bytes: Uint8Array;
+  /** The value of an i32 constant; undefined for any other initial value. */
+  readonly value: number | undefined;
+}
+
+export function readGlobals(payload: Uint8Array): Global[] {
+  const read = reader(payload);
+  return read.vector(() => {
+    const start = read.position();
+    read.take(2); // value type, mutability
+    const opcode = read.byte();
+    let value: number | undefined;
+    if (opcode === OPCODE.i32Const) value = read.i32();
+    else if (opcode === OPCODE.f32Const) read.take(4);
+    else if (opcode === OPCODE.f64Const) read.take(8);
+    else if (opcode === OPCODE.i64Const || opcode === OPCODE.globalGet) read.leb();
+    else throw new Error(`a global's initial value starts with opcode ${opcode}, which is not known here`);
+    read.byte(); // end
+    return { bytes: payload.subarray(start, read.position()), value };
+  });
+}
+
+export interface Export {
+  readonly name: string;
+  readonly kind: number;
+  readonly index: number;
+}
+
+export function readExports(payload: Uint8Array): Export[] {
+  const read = reader(payload);
+  return read.vector(() => ({ name: read.text(), kind: read.byte(), index: read.u32() }));
+}
+
+/** The functions' names in a `name` section, by function index. */
+export function readFunctionNames(payload: Uint8Array): Map<number, string> {
+  const FUNCTION_NAMES = 1;
+  const read = reader(payload);
+  while (!read.done()) {
+    const subsection = read.byte();
+    const content = reader(read.take(read.u32()));
+    if (subsection === FUNCTION_NAMES) {
+      return new Map(content.vector(() => [content.u32(), content.text()]));
+    }
+  }
+  return new Map();
+}
