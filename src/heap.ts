@@ -69,11 +69,15 @@ export function allocate(size: usize): usize {
   return allocateSlow(size);
 }
 
-export function allocateSlow(size: usize): usize {
-  if (size > BIN_MAX) return allocateLarge(size, 1);
-  const bin = binOfSize(size);
-  const first = listHead(bin);
-  const slot = first ? first : refill(bin);
+/** The same for any size, when a call costs little beside the rest. */
+function allocateSlow(size: usize): usize {
+  return size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
+}
+
+/** A slot of a bin, which is refilled if need be. */
+function allocateSlot(bin: u32): usize {
+  let slot = listHead(bin);
+  if (!slot) slot = refill(bin);
   if (!slot) return fail(ENOMEM);
   setListHead(bin, load<usize>(slot));
   return slot;
@@ -135,7 +139,7 @@ export function resize(block: usize, size: usize): usize {
     return block;
   }
   // `copy` moves double words, so not into a slot of 4 B.
-  const moved = allocate(max<usize>(size, 8));
+  const moved = allocateSlow(max<usize>(size, 8));
   if (!moved) return size <= old ? block : 0;
   copy(moved, block, min(old, size));
   release(block);
@@ -177,11 +181,10 @@ export function allocateAligned(alignment: usize, size: usize): usize {
   if (<isize>size < 0) return fail(ENOMEM);
   size = max(size, alignment);
   if (size <= BIN_MAX && alignment < PAGE) {
-    // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment.
-    do {
-      size = slotSize(binOfSize(size));
-      if (!(size & (alignment - 1))) return allocate(size);
-    } while (++size <= BIN_MAX);
+    // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
+    let bin = binOfSize(size);
+    while (slotSize(bin) & (<u32>alignment - 1)) ++bin;
+    return allocateSlot(bin);
   }
   return allocateLarge(size, pagesFor(alignment));
 }

@@ -9,6 +9,7 @@ declare const HEAP_BASE: usize;
 @external("env", "__heap_end")
 declare const HEAP_END: usize;
 
+
 @external("env", "sbrk")
 declare function sbrk(increment: isize): usize;
 
