@@ -25,7 +25,9 @@ import {
   unsigned,
   vector,
   type Bytes,
-  type Section,
+  type Export,
+  type Global,
+  type Import,
 } from "./wasm.ts";
 
 /** A symbol that other objects see. */
@@ -83,146 +85,19 @@ const SECTIONS_UNDERSTOOD: readonly number[] = [
   SECTION.code,
 ];
 
-function only(sections: readonly Section[], id: number): Uint8Array {
-  const found = sections.find((candidate) => candidate.id === id);
-  return found ? found.payload : Uint8Array.of(0);
-}
-
-function custom(sections: readonly Section[], name: string): Uint8Array | undefined {
-  return sections.find((candidate) => candidate.id === SECTION.custom && candidate.name === name)?.payload;
-}
-
 /** Returns the object file. Throws an Error where the module holds what an object made here cannot. */
-export function writeObject(module: Uint8Array, description: ObjectDescription): Uint8Array {
-  const sections = readSections(module);
-  const unfit = sections.find(({ id }) => !SECTIONS_UNDERSTOOD.includes(id));
-  if (unfit) {
-    const name = Object.entries(SECTION).find(([, id]) => id === unfit.id)?.[0] ?? unfit.id;
-    throw new Error(
-      `an object cannot have the module's ${name} section: write the core without what causes it`,
-    );
-  }
+export function writeObject(bytes: Uint8Array, description: ObjectDescription): Uint8Array {
+  const module = readModule(bytes);
+  const symbols = symbolTable();
+  const functions = addFunctions(module, description, symbols);
+  const { targets, segments } = addAddresses(module, description, symbols, functions);
+  const { code, globals, relocations } = relocate(module, symbols, functions, targets);
 
-  const imports = readImports(only(sections, SECTION.import));
-  const importedFunctions = imports.filter(({ kind }) => kind === EXTERN.function);
-  const importedGlobals = imports.filter(({ kind }) => kind === EXTERN.global);
-  const globals = readGlobals(only(sections, SECTION.global));
-  const exports = readExports(only(sections, SECTION.export));
-  const names = readFunctionNames(custom(sections, "name") ?? new Uint8Array());
-
-  // Symbols are numbered as they are added.
-  const symbols: Bytes[] = [];
-  const addSymbol = (kind: number, flags: number, ...rest: Bytes[]): number =>
-    symbols.push([kind, unsigned(flags), rest]) - 1;
-  const addLocal = (kind: number, index: number, name: string): number =>
-    addSymbol(kind, FLAG.local | FLAG.hidden, unsigned(index), text(name));
-
-  const functionSymbols: number[] = importedFunctions.map(({ name }, index) => {
-    const flags = FLAG.undefined | (description.weakFunctions?.has(name) ? FLAG.weak : 0);
-    return addSymbol(SYMBOL_KIND.function, flags, unsigned(index));
-  });
-  // Two exports can share one function: the compiler merges functions that do the same.
-  const publicSymbols = new Map<number, PublicSymbol[]>();
-  const missing = new Set(description.functions.keys());
-  for (const { name, kind, index } of exports) {
-    if (kind !== EXTERN.function) continue;
-    const named = description.functions.get(name);
-    if (named === undefined) throw new Error(`nothing says what public names the core's export ${name} has`);
-    missing.delete(name);
-    publicSymbols.set(index, [...(publicSymbols.get(index) ?? []), ...named]);
-  }
-  if (missing.size > 0) throw new Error(`the core does not export ${[...missing].join(", ")}`);
-
-  const functionCount = reader(only(sections, SECTION.function)).u32();
-  for (let index = importedFunctions.length; index < importedFunctions.length + functionCount; index++) {
-    const [first] = (publicSymbols.get(index) ?? []).map(({ name, weak }) =>
-      addSymbol(SYMBOL_KIND.function, weak ? FLAG.weak : 0, unsigned(index), text(name)),
-    );
-    const localName = description.localName ?? ((name: string) => name);
-    functionSymbols.push(
-      first ?? addLocal(SYMBOL_KIND.function, index, localName(names.get(index) ?? `${index}`)),
-    );
-  }
-
-  // A .bss segment for each object that the code refers to, at increasing addresses of the object's own.
-  const segments: Segment[] = [];
-  const addressSymbols = importedGlobals.map(({ name }): { relocation: number; symbol: number } => {
-    const address = description.addresses.get(name);
-    if (address === undefined) throw new Error(`nothing says what the imported global ${name} stands for`);
-    if (address.kind === "function") {
-      const index = importedFunctions.findIndex((candidate) => candidate.name === address.symbol);
-      if (index < 0)
-        throw new Error(`${name} is the address of ${address.symbol}, which the core never calls`);
-      return { relocation: RELOCATION.tableIndexSigned, symbol: functionSymbols[index]! };
-    }
-    const relocation = RELOCATION.memoryAddressSigned;
-    if (address.kind === "data") {
-      const flags = FLAG.undefined | (address.weak ? FLAG.weak : 0);
-      return { relocation, symbol: addSymbol(SYMBOL_KIND.data, flags, text(address.symbol)) };
-    }
-    const { size, alignment } = address;
-    const segment = segments.push({ name: `.bss.${name}`, size, alignment }) - 1;
-    const place = [unsigned(segment), unsigned(0), unsigned(size)];
-    return { relocation, symbol: addSymbol(SYMBOL_KIND.data, FLAG.local | FLAG.hidden, text(name), place) };
-  });
-
-  // Globals that only an export mentions are constants for the build, and are left out.
-  const keptGlobals: Bytes[] = [];
-  const globalSymbols = new Map<number, { index: number; symbol: number }>();
-  const globalSymbol = (original: number): { index: number; symbol: number } => {
-    let known = globalSymbols.get(original);
-    if (known === undefined) {
-      const index = keptGlobals.push(globals[original - importedGlobals.length]!.bytes) - 1;
-      known = { index, symbol: addLocal(SYMBOL_KIND.global, index, `global${index}`) };
-      globalSymbols.set(original, known);
-    }
-    return known;
-  };
-
-  const code = Uint8Array.from(only(sections, SECTION.code));
-  const relocations = readRelocations(custom(sections, "reloc.Code")).map(({ type, offset }): Bytes => {
-    // The index that stands in the code names the target; wabt's own symbol table is not needed.
-    const index = reader(code, offset).u32();
-    const entry = (kind: number, symbol: number): Bytes => [kind, unsigned(offset), unsigned(symbol)];
-    switch (type) {
-      case RELOCATION.typeIndex:
-        return entry(type, index);
-      case RELOCATION.functionIndex:
-        return entry(type, functionSymbols[index]!);
-      case RELOCATION.globalIndex: {
-        const address = addressSymbols[index];
-        if (address === undefined) {
-          const global = globalSymbol(index);
-          code.set(padded(global.index), offset);
-          return entry(type, global.symbol);
-        }
-        if (code[offset - 1] !== OPCODE.globalGet) throw new Error("the core assigns to an imported global");
-        code[offset - 1] = OPCODE.i32Const;
-        code.set(padded(0), offset);
-        const addend = address.relocation === RELOCATION.memoryAddressSigned ? [unsigned(0)] : [];
-        return [entry(address.relocation, address.symbol), addend];
-      }
-      default:
-        throw new Error(`the core's code needs a relocation of type ${type}, which is not known here`);
-    }
-  });
-
-  const importSection = [
-    unsigned(importedFunctions.length + 1),
-    // The linker lays out the memory and sets its limits.
-    [text("env"), text("__linear_memory"), EXTERN.memory, 0, unsigned(0)],
-    importedFunctions.map(({ module, name, type }) => [
-      text(module),
-      text(name),
-      EXTERN.function,
-      unsigned(type),
-    ]),
-  ];
   const beforeCode = [
-    section(SECTION.type, only(sections, SECTION.type)),
-    section(SECTION.import, importSection),
-    section(SECTION.function, only(sections, SECTION.function)),
-    ...(keptGlobals.length > 0 ? [section(SECTION.global, vector(keptGlobals))] : []),
+    section(SECTION.type, module.types),
+    section(SECTION.import, importSection(module.importedFunctions)),
+    section(SECTION.function, module.functions),
+    ...(globals.length > 0 ? [section(SECTION.global, vector(globals))] : []),
   ];
   return flatten([
     HEADER,
@@ -231,7 +106,7 @@ export function writeObject(module: Uint8Array, description: ObjectDescription):
     segments.length > 0 ? section(SECTION.data, vector(placeSegments(segments))) : [],
     customSection("linking", [
       unsigned(LINKING_VERSION),
-      section(SUBSECTION.symbolTable, vector(symbols)),
+      section(SUBSECTION.symbolTable, vector(symbols.entries)),
       section(SUBSECTION.segmentInfo, vector(segments.map(segmentInfo))),
     ]),
     customSection("reloc.CODE", [unsigned(beforeCode.length), vector(relocations)]),
@@ -239,16 +114,104 @@ export function writeObject(module: Uint8Array, description: ObjectDescription):
   ]);
 }
 
-function readRelocations(payload: Uint8Array | undefined): { type: number; offset: number }[] {
-  if (payload === undefined) throw new Error("the module has no reloc.Code section");
+interface Module {
+  /** Sections that the object takes over as they are. */
+  readonly types: Uint8Array;
+  readonly functions: Uint8Array;
+  readonly functionCount: number;
+  readonly importedFunctions: readonly Import[];
+  readonly importedGlobals: readonly Import[];
+  readonly globals: readonly Global[];
+  readonly exportedFunctions: readonly Export[];
+  readonly names: ReadonlyMap<number, string>;
+  readonly code: Uint8Array;
+  /** The indices in the code: where each stands, and what it is the index of. */
+  readonly indices: readonly { readonly type: number; readonly offset: number }[];
+}
+
+function readModule(bytes: Uint8Array): Module {
+  const sections = readSections(bytes);
+  const unfit = sections.find(({ id }) => !SECTIONS_UNDERSTOOD.includes(id));
+  if (unfit) {
+    const name = Object.entries(SECTION).find(([, id]) => id === unfit.id)?.[0] ?? unfit.id;
+    throw new Error(
+      `the core has a ${name} section, which an object cannot: look for what causes it in src/`,
+    );
+  }
+  const EMPTY_VECTOR = Uint8Array.of(0);
+  const payload = (id: number): Uint8Array => sections.find((s) => s.id === id)?.payload ?? EMPTY_VECTOR;
+  const custom = (name: string) => sections.find((s) => s.id === SECTION.custom && s.name === name)?.payload;
+  const indices = custom("reloc.Code");
+  if (indices === undefined) throw new Error("the module is not relocatable: it has no reloc.Code section");
+  const imports = readImports(payload(SECTION.import));
+  return {
+    types: payload(SECTION.type),
+    functions: payload(SECTION.function),
+    functionCount: reader(payload(SECTION.function)).u32(),
+    importedFunctions: imports.filter(({ kind }) => kind === EXTERN.function),
+    importedGlobals: imports.filter(({ kind }) => kind === EXTERN.global),
+    globals: readGlobals(payload(SECTION.global)),
+    exportedFunctions: readExports(payload(SECTION.export)).filter(({ kind }) => kind === EXTERN.function),
+    names: readFunctionNames(custom("name") ?? new Uint8Array()),
+    code: payload(SECTION.code),
+    indices: readRelocations(indices),
+  };
+}
+
+function readRelocations(payload: Uint8Array): { type: number; offset: number }[] {
   const read = reader(payload);
   read.u32(); // the section that the entries apply to: the code
   return read.vector(() => {
     const type = read.byte();
     const offset = read.u32();
-    read.u32(); // index of the target
+    read.u32(); // the target, as a symbol of wabt's own table
     return { type, offset };
   });
+}
+
+interface SymbolTable {
+  readonly entries: Bytes[];
+  /** Adds a symbol and returns its index. `rest` is what its kind has after the flags. */
+  add(kind: number, flags: number, ...rest: Bytes[]): number;
+  addLocal(kind: number, index: number, name: string): number;
+}
+
+function symbolTable(): SymbolTable {
+  const entries: Bytes[] = [];
+  const add = (kind: number, flags: number, ...rest: Bytes[]): number =>
+    entries.push([kind, unsigned(flags), rest]) - 1;
+  const addLocal = (kind: number, index: number, name: string): number =>
+    add(kind, FLAG.local | FLAG.hidden, unsigned(index), text(name));
+  return { entries, add, addLocal };
+}
+
+/** Returns the symbol that stands for each function in the object's own calls, by function index. */
+function addFunctions(module: Module, description: ObjectDescription, symbols: SymbolTable): number[] {
+  // Two exports can share one function: the compiler merges functions that do the same.
+  const publicSymbols = new Map<number, PublicSymbol[]>();
+  const missing = new Set(description.functions.keys());
+  for (const { name, index } of module.exportedFunctions) {
+    const named = description.functions.get(name);
+    if (named === undefined) throw new Error(`nothing says what public names the core's export ${name} has`);
+    missing.delete(name);
+    publicSymbols.set(index, [...(publicSymbols.get(index) ?? []), ...named]);
+  }
+  if (missing.size > 0) throw new Error(`the core does not export ${[...missing].join(", ")}`);
+
+  const imported = module.importedFunctions.map(({ name }, index) => {
+    const weak = description.weakFunctions?.has(name) ? FLAG.weak : 0;
+    return symbols.add(SYMBOL_KIND.function, FLAG.undefined | weak, unsigned(index));
+  });
+  const defined = Array.from({ length: module.functionCount }, (_, position) => {
+    const index = imported.length + position;
+    const [first] = (publicSymbols.get(index) ?? []).map(({ name, weak }) =>
+      symbols.add(SYMBOL_KIND.function, weak ? FLAG.weak : 0, unsigned(index), text(name)),
+    );
+    if (first !== undefined) return first;
+    const name = module.names.get(index) ?? `function${index}`;
+    return symbols.addLocal(SYMBOL_KIND.function, index, description.localName?.(name) ?? name);
+  });
+  return [...imported, ...defined];
 }
 
 interface Segment {
@@ -257,8 +220,108 @@ interface Segment {
   readonly alignment: number;
 }
 
+/** What takes the place of a read of an imported global. */
+interface Target {
+  readonly relocation: number;
+  readonly symbol: number;
+}
+
+function addAddresses(
+  module: Module,
+  description: ObjectDescription,
+  symbols: SymbolTable,
+  functions: readonly number[],
+): { targets: Target[]; segments: Segment[] } {
+  const segments: Segment[] = [];
+  const dataSymbol = (address: Exclude<Address, { kind: "function" }>, name: string): number => {
+    if (address.kind === "data") {
+      const weak = address.weak ? FLAG.weak : 0;
+      return symbols.add(SYMBOL_KIND.data, FLAG.undefined | weak, text(address.symbol));
+    }
+    const { size, alignment } = address;
+    const segment = segments.push({ name: `.bss.${name}`, size, alignment }) - 1;
+    const START = 0;
+    const place = [segment, START, size].map(unsigned);
+    return symbols.add(SYMBOL_KIND.data, FLAG.local | FLAG.hidden, text(name), place);
+  };
+  const targets = module.importedGlobals.map(({ name }): Target => {
+    const address = description.addresses.get(name);
+    if (address === undefined) throw new Error(`nothing says what the imported global ${name} stands for`);
+    if (address.kind !== "function") {
+      return { relocation: RELOCATION.memoryAddressSigned, symbol: dataSymbol(address, name) };
+    }
+    const index = module.importedFunctions.findIndex((imported) => imported.name === address.symbol);
+    const symbol = functions[index];
+    if (symbol === undefined)
+      throw new Error(`${name} stands for ${address.symbol}, which the core never calls`);
+    return { relocation: RELOCATION.tableIndexSigned, symbol };
+  });
+  return { targets, segments };
+}
+
+interface Relocated {
+  readonly code: Uint8Array;
+  /** The globals that the code uses: those that only an export mentions are constants for the build. */
+  readonly globals: readonly Bytes[];
+  readonly relocations: readonly Bytes[];
+}
+
+function relocate(
+  module: Module,
+  symbols: SymbolTable,
+  functions: readonly number[],
+  targets: readonly Target[],
+): Relocated {
+  const code = Uint8Array.from(module.code);
+  const used = new Map<number, { index: number; symbol: number }>();
+  const globals: Bytes[] = [];
+  const usedGlobal = (original: number): { index: number; symbol: number } => {
+    let global = used.get(original);
+    if (global === undefined) {
+      const index = globals.push(module.globals[original - targets.length]!.bytes) - 1;
+      global = { index, symbol: symbols.addLocal(SYMBOL_KIND.global, index, `global${index}`) };
+      used.set(original, global);
+    }
+    return global;
+  };
+
+  const relocations = module.indices.map(({ type, offset }): Bytes => {
+    const index = reader(code, offset).u32();
+    if (type === RELOCATION.typeIndex) return [type, unsigned(offset), unsigned(index)];
+    if (type === RELOCATION.functionIndex) return [type, unsigned(offset), unsigned(functions[index]!)];
+    if (type !== RELOCATION.globalIndex) {
+      throw new Error(`the core's code needs a relocation of type ${type}, which is not known here`);
+    }
+    const target = targets[index];
+    if (target === undefined) {
+      const global = usedGlobal(index);
+      code.set(padded(global.index), offset);
+      return [type, unsigned(offset), unsigned(global.symbol)];
+    }
+    if (code[offset - 1] !== OPCODE.globalGet) throw new Error("the core assigns to an imported global");
+    code[offset - 1] = OPCODE.i32Const;
+    code.set(padded(0), offset);
+    const addend = target.relocation === RELOCATION.memoryAddressSigned ? [unsigned(0)] : [];
+    return [target.relocation, unsigned(offset), unsigned(target.symbol), addend];
+  });
+  return { code, globals, relocations };
+}
+
+function importSection(functions: readonly Import[]): Bytes {
+  // The linker lays out the memory and sets its limits.
+  const memory = [text("env"), text("__linear_memory"), EXTERN.memory, 0, unsigned(0)];
+  const imported = functions.map(({ module, name, type }) => [
+    text(module),
+    text(name),
+    EXTERN.function,
+    unsigned(type),
+  ]);
+  return vector([memory, ...imported]);
+}
+
 function segmentInfo({ name, alignment }: Segment): Bytes {
-  return [text(name), unsigned(Math.log2(alignment)), unsigned(0)];
+  const FLAGS = 0;
+  return [text(name), unsigned(Math.log2(alignment)), unsigned(FLAGS)];
 }
 
 /** Segments of zeros, one after the other. */
