@@ -3,6 +3,7 @@ import { copyFile, mkdir, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { writeArchive } from "./archive.ts";
 import { ROOT, compileCore, type Core } from "./core.ts";
+import { describeLayout } from "./layout.ts";
 import { allNames, flatNames, moduleNames, prefixedNames } from "./names.ts";
 import { writeObject, type Address, type PublicSymbol } from "./object.ts";
 import { writeStandalone } from "./standalone.ts";
@@ -32,6 +33,7 @@ const LIBRARIES: readonly Library[] = [
 ];
 
 const STANDALONE = { file: "lib/rsbmalloc.wasm", constants: [] };
+const LAYOUT = { file: "lib/layout.json", constants: [] };
 const HEADER = { from: "cabi/include/rsbmallocc.h", file: "include/rsbmallocc.h" };
 
 /** The state holds 64-bit numbers; 16 keeps its lists off more cache lines than they need. */
@@ -82,6 +84,8 @@ async function build(): Promise<void> {
     await publish(row.file, (to) => writeFile(to, bytes));
   }
   await publish(HEADER.file, (to) => copyFile(path.join(ROOT, HEADER.from), to));
+  const heapLayout = await describeLayout(LAYOUT.constants);
+  await publish(LAYOUT.file, (to) => writeFile(to, `${JSON.stringify(heapLayout, null, 2)}\n`));
   const core = await coreWith(STANDALONE.constants);
   const layout = { stateSize: core.stateSize, stateAlignment: STATE_ALIGNMENT };
   const bytes = writeStandalone(core.module, moduleNames(), layout);

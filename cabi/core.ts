@@ -17,26 +17,36 @@ export interface Core {
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 /**
- * Compiles src/index.ts with each of `constants` defined as 1, and `options` added to those of asconfig.json.
+ * Compiles an entry of src/ with each of `constants` defined as 1, and `options` added to those of asconfig.json.
  * Throws an Error with the compiler's own messages.
  */
+export async function compile(entry: string, constants: readonly string[], options: readonly string[] = []) {
+  const outputs = new Map<string, string | Uint8Array>();
+  const { error, stderr } = await asc.main(
+    [
+      entry,
+      ...["--baseDir", ROOT],
+      ...["--config", path.join("cabi", "asconfig.json")],
+      ...["--outFile", "core.wasm"],
+      ...["--textFile", "core.wat"],
+      ...constants.flatMap((name) => ["--use", `${name}=1`]),
+      ...options,
+    ],
+    { writeFile: (name, contents) => void outputs.set(name, contents) },
+  );
+  if (error) throw new Error(`${entry} does not compile: ${error.message}\n${stderr.toString()}`);
+  return { module: outputs.get("core.wasm") as Uint8Array, text: outputs.get("core.wat") as string };
+}
+
+/** Compiles the core; see `compile`. */
 export async function compileCore(
   constants: readonly string[],
   options: readonly string[] = [],
 ): Promise<Core> {
-  const outputs = new Map<string, string | Uint8Array>();
-  const files = ["--baseDir", ROOT, "--outFile", "core.wasm", "--textFile", "core.wat", "src/index.ts"];
-  const config = ["--config", path.join("cabi", "asconfig.json"), ...options];
-  const defined = constants.flatMap((name) => ["--use", `${name}=1`]);
-  const { error, stderr } = await asc.main([...files, ...config, ...defined], {
-    writeFile: (name, contents) => void outputs.set(name, contents),
-  });
-  if (error) throw new Error(`the core does not compile: ${error.message}\n${stderr.toString()}`);
-
-  const module = outputs.get("core.wasm") as Uint8Array;
+  const { module, text } = await compile("src/index.ts", constants, options);
   const wabt = await loadWabt();
   const features = { bulk_memory: true, threads: true, sign_extension: true, tail_call: true };
-  const parsed = wabt.parseWat("core.wat", outputs.get("core.wat") as string, features);
+  const parsed = wabt.parseWat("core.wat", text, features);
   const { buffer } = parsed.toBinary({ relocatable: true, write_debug_names: true });
   parsed.destroy();
   return { module, relocatable: buffer, stateSize: exportedConstant(module, "STATE_SIZE") };

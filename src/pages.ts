@@ -92,7 +92,7 @@ export function remove(list: usize, page: u32): void {
 // Free runs.
 
 /** The class of a run: its length up to 8 pages, then four to a doubling; the last takes all from 64 Ki pages on. */
-function runClass(pages: u32): u32 {
+export function runClass(pages: u32): u32 {
   const shift = 29 - clz<u32>(pages | 4);
   return min<u32>((pages >>> shift) + (shift << 2), RUN_LISTS - 1);
 }

@@ -1,0 +1,47 @@
+// The layout of the heap in memory, for those who look at it from outside. An entry of its own: the build compiles it
+// beside the core and writes what it exports to lib/layout.json.
+
+import { Info } from "./pages";
+import { State } from "./config";
+
+export {
+  BINS,
+  BIN_MAX,
+  BIN_OF,
+  FIRST_BIN,
+  FREE,
+  LARGE,
+  LAST_PAGE,
+  LISTS,
+  MAGIC,
+  NONE,
+  PAGE_BITS,
+  PARTIAL,
+  RUNS,
+  RUN_LISTS,
+  SMALL_MAX,
+  STATE_SIZE,
+} from "./config";
+
+// Offsets of fields, in bytes.
+export const STATE_RUN_BITS: usize = offsetof<State>("runBits");
+export const STATE_MAGIC: usize = offsetof<State>("magic");
+export const STATE_KINDS: usize = offsetof<State>("kinds");
+export const STATE_INFOS: usize = offsetof<State>("infos");
+export const STATE_START: usize = offsetof<State>("start");
+export const STATE_END: usize = offsetof<State>("end");
+export const STATE_CAPACITY: usize = offsetof<State>("capacity");
+export const STATE_FRESH: usize = offsetof<State>("fresh");
+export const STATE_CURSOR: usize = offsetof<State>("cursor");
+export const STATE_USED: usize = offsetof<State>("used");
+export const STATE_PEAK: usize = offsetof<State>("peak");
+
+export const INFO_SIZE: usize = offsetof<Info>();
+export const INFO_PAGES: usize = offsetof<Info>("pages");
+export const INFO_NEXT: usize = offsetof<Info>("next");
+export const INFO_PREV: usize = offsetof<Info>("prev");
+export const INFO_FREE: usize = offsetof<Info>("free");
+
+export { slotSize } from "./size-classes";
+export { runClass } from "./pages";
+export { runPages } from "./bins";
