@@ -12,7 +12,19 @@
 // A free run carries its length at both ends, and kind FREE there: a run that is freed finds its neighbours'
 // lengths one page away. Free runs hang in lists by length class, and a bit set tells which lists have members.
 
-import { FREE, LAST_PAGE, NONE, PAGE, PAGE_BITS, MAGIC, RUNS, RUN_LISTS, STATE, state } from "./config";
+import {
+  FREE,
+  LAST_PAGE,
+  MAGIC,
+  NONE,
+  PAGE,
+  PAGE_BITS,
+  RUNS,
+  RUN_LISTS,
+  STATE,
+  WASM_PAGE_BITS,
+  state,
+} from "./config";
 import { growMemory, heapBase, heapEndPage, memoryEndPage } from "./memory";
 
 /** What is known of a page besides its kind; which fields hold depends on the kind. */
@@ -210,6 +222,12 @@ function roomAt(page: u32): u32 {
 
 // Growing.
 
+/** Linear memory grows by wasm pages. */
+const PAGES_PER_WASM_PAGE: u32 = 1 << (WASM_PAGE_BITS - PAGE_BITS);
+
+/** A map has room for so many pages more than its heap has, at least. */
+const MAP_SLACK: u32 = 4 * PAGES_PER_WASM_PAGE;
+
 /** Bytes of a map for pages below `capacity`. */
 function mapSize(capacity: u32): usize {
   return ((capacity + 15) & ~15) + ((capacity - state().start) << INFO_BITS);
@@ -256,7 +274,7 @@ export function startPages(): void {
   const end = heapEndPage();
   s.magic = MAGIC;
   s.start = end ? pageOf(base) : memoryEndPage();
-  const mapBytes = mapSize(end + 64);
+  const mapBytes = mapSize(end + MAP_SLACK);
   if (base + mapBytes <= addressOf(end)) addMemory(base, end, mapBytes);
 }
 
@@ -274,10 +292,9 @@ export function grow(pages: u32): bool {
     more = room < pages ? pages - room : 1;
   }
   let mapBytes: usize = 0;
-  // A wasm page is the least that memory grows by.
-  if (memoryEnd + more + 16 >= s.capacity) {
+  if (memoryEnd + more + PAGES_PER_WASM_PAGE >= s.capacity) {
     const capacity = memoryEnd + pages;
-    mapBytes = mapSize(min<u32>(capacity + (capacity >>> 1) + 64, LAST_PAGE + 1));
+    mapBytes = mapSize(min<u32>(capacity + (capacity >>> 1) + MAP_SLACK, LAST_PAGE + 1));
     more = pages + pagesFor(mapBytes);
   }
   const page = growMemory(more);
