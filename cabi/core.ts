@@ -22,18 +22,12 @@ export const ROOT = fileURLToPath(new URL("..", import.meta.url));
  */
 export async function compile(entry: string, constants: readonly string[], options: readonly string[] = []) {
   const outputs = new Map<string, string | Uint8Array>();
-  const { error, stderr } = await asc.main(
-    [
-      entry,
-      ...["--baseDir", ROOT],
-      ...["--config", path.join("cabi", "asconfig.json")],
-      ...["--outFile", "core.wasm"],
-      ...["--textFile", "core.wat"],
-      ...constants.flatMap((name) => ["--use", `${name}=1`]),
-      ...options,
-    ],
-    { writeFile: (name, contents) => void outputs.set(name, contents) },
-  );
+  const files = [entry, "--baseDir", ROOT, "--outFile", "core.wasm", "--textFile", "core.wat"];
+  const config = ["--config", path.join("cabi", "asconfig.json"), ...options];
+  const defined = constants.flatMap((name) => ["--use", `${name}=1`]);
+  const { error, stderr } = await asc.main([...files, ...config, ...defined], {
+    writeFile: (name, contents) => void outputs.set(name, contents),
+  });
   if (error) throw new Error(`${entry} does not compile: ${error.message}\n${stderr.toString()}`);
   return { module: outputs.get("core.wasm") as Uint8Array, text: outputs.get("core.wat") as string };
 }

@@ -7,6 +7,7 @@
  */
 import {
   EXTERN,
+  FUNCREF,
   HEADER,
   OPCODE,
   SECTION,
@@ -67,8 +68,8 @@ const RELOCATION = {
   globalIndex: 7,
 } as const;
 
-const SYMBOL_KIND = { function: 0, data: 1, global: 2 } as const;
-const FLAG = { weak: 0x01, local: 0x02, hidden: 0x04, undefined: 0x10 } as const;
+const SYMBOL_KIND = { function: 0, data: 1, global: 2, table: 5 } as const;
+const FLAG = { weak: 0x01, local: 0x02, hidden: 0x04, undefined: 0x10, noStrip: 0x80 } as const;
 const LINKING_VERSION = 2;
 /** A feature that the object's code needs. */
 const REQUIRED = "+".charCodeAt(0);
@@ -91,11 +92,13 @@ export function writeObject(bytes: Uint8Array, description: ObjectDescription): 
   const symbols = symbolTable();
   const functions = addFunctions(module, description, symbols);
   const { targets, segments } = addAddresses(module, description, symbols, functions);
+  const needsTable = targets.some(({ relocation }) => relocation === RELOCATION.tableIndexSigned);
+  if (needsTable) symbols.add(SYMBOL_KIND.table, FLAG.undefined | FLAG.noStrip, unsigned(0));
   const { code, globals, relocations } = relocate(module, symbols, functions, targets);
 
   const beforeCode = [
     section(SECTION.type, module.types),
-    section(SECTION.import, importSection(module.importedFunctions)),
+    section(SECTION.import, importSection(module.importedFunctions, needsTable)),
     section(SECTION.function, module.functions),
     ...(globals.length > 0 ? [section(SECTION.global, vector(globals))] : []),
   ];
@@ -139,10 +142,10 @@ function readModule(bytes: Uint8Array): Module {
     );
   }
   const EMPTY_VECTOR = Uint8Array.of(0);
+  const NO_RELOCATIONS = Uint8Array.of(0, 0);
   const payload = (id: number): Uint8Array => sections.find((s) => s.id === id)?.payload ?? EMPTY_VECTOR;
   const custom = (name: string) => sections.find((s) => s.id === SECTION.custom && s.name === name)?.payload;
-  const indices = custom("reloc.Code");
-  if (indices === undefined) throw new Error("the module is not relocatable: it has no reloc.Code section");
+  if (custom("linking") === undefined) throw new Error("the module is not relocatable: make it so with wabt");
   const imports = readImports(payload(SECTION.import));
   return {
     types: payload(SECTION.type),
@@ -154,7 +157,7 @@ function readModule(bytes: Uint8Array): Module {
     exportedFunctions: readExports(payload(SECTION.export)).filter(({ kind }) => kind === EXTERN.function),
     names: readFunctionNames(custom("name") ?? new Uint8Array()),
     code: payload(SECTION.code),
-    indices: readRelocations(indices),
+    indices: readRelocations(custom("reloc.Code") ?? NO_RELOCATIONS),
   };
 }
 
@@ -307,16 +310,18 @@ function relocate(
   return { code, globals, relocations };
 }
 
-function importSection(functions: readonly Import[]): Bytes {
-  // The linker lays out the memory and sets its limits.
-  const memory = [text("env"), text("__linear_memory"), EXTERN.memory, 0, unsigned(0)];
+/** The linker makes the memory and the table, and sets their limits. */
+function importSection(functions: readonly Import[], needsTable: boolean): Bytes {
+  const NO_LIMITS = [0, unsigned(0)];
+  const memory = [text("env"), text("__linear_memory"), EXTERN.memory, NO_LIMITS];
+  const table = [text("env"), text("__indirect_function_table"), EXTERN.table, FUNCREF, NO_LIMITS];
   const imported = functions.map(({ module, name, type }) => [
     text(module),
     text(name),
     EXTERN.function,
     unsigned(type),
   ]);
-  return vector([memory, ...imported]);
+  return vector([memory, ...(needsTable ? [table] : []), ...imported]);
 }
 
 function segmentInfo({ name, alignment }: Segment): Bytes {

@@ -24,7 +24,7 @@ export const SECTION = {
 /** What an import or an export is. */
 export const EXTERN = { function: 0, table: 1, memory: 2, global: 3 } as const;
 
-export const I32 = 0x7f;
+export const FUNCREF = 0x70;
 
 export const OPCODE = {
   globalGet: 0x23,

@@ -1,0 +1,251 @@
+/** The object writer: what it makes of small modules, read and linked by LLVM. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import fc from "fast-check";
+import { writeObject, type ObjectDescription } from "../cabi/object.ts";
+import { HEADER, flatten, padded, readSections, reader, signed, unsigned } from "../cabi/wasm.ts";
+import { LLVMS, checker, relocatable, symbols, type Llvm } from "./support-llvm.ts";
+
+const MODULE = `(module
+  (import "env" "memory" (memory 0))
+  (import "env" "state" (global $state i32))
+  (import "env" "other" (global $other i32))
+  (import "env" "__heap_base" (global $heap_base i32))
+  (import "env" "variable" (global $variable i32))
+  (import "env" "callback.address" (global $callback_address i32))
+  (import "env" "callback" (func $callback (result i32)))
+  (global $size i32 (i32.const 100))
+  (global $calls (mut i32) (i32.const 1000))
+  (export "SIZE" (global $size))
+  (export "state_address" (func $state_address))
+  (export "other_address" (func $other_address))
+  (export "heap_base" (func $heap_base))
+  (export "variable_or" (func $variable_or))
+  (export "call_back" (func $call_back))
+  (func $state_address (result i32)
+    (i32.store offset=96 (global.get $state) (i32.const 7))
+    (global.get $state))
+  (func $other_address (result i32) (global.get $other))
+  (func $heap_base (result i32) (global.get $heap_base))
+  (func $variable_or (param $default i32) (result i32)
+    (if (global.get $variable) (then (return (i32.load (global.get $variable)))))
+    (local.get $default))
+  (func $call_back (result i32)
+    (call $count)
+    (if (result i32) (global.get $callback_address)
+      (then (call $callback))
+      (else (global.get $calls))))
+  (func $count (global.set $calls (i32.add (global.get $calls) (i32.const 1)))))`;
+
+const DESCRIPTION: ObjectDescription = {
+  functions: new Map([
+    ["state_address", [{ name: "state_address" }, { name: "alias" }, { name: "weak_alias", weak: true }]],
+    ["other_address", [{ name: "other_address" }]],
+    ["heap_base", [{ name: "heap_base" }]],
+    ["variable_or", [{ name: "variable_or" }]],
+    ["call_back", [{ name: "call_back" }]],
+  ]),
+  addresses: new Map([
+    ["state", { kind: "bss", size: 100, alignment: 64 }],
+    ["other", { kind: "bss", size: 5, alignment: 256 }],
+    ["__heap_base", { kind: "data", symbol: "__heap_base" }],
+    ["variable", { kind: "data", symbol: "variable", weak: true }],
+    ["callback.address", { kind: "function", symbol: "callback" }],
+  ]),
+  weakFunctions: new Set(["callback"]),
+  features: ["bulk-memory", "mutable-globals"],
+};
+
+/** Defines the function that the object above calls. */
+const OTHER_MODULE = `(module
+  (import "env" "memory" (memory 0))
+  (export "callback" (func $callback))
+  (func $callback (result i32) (i32.const 42)))`;
+
+const OTHER_DESCRIPTION: ObjectDescription = {
+  functions: new Map([["callback", [{ name: "callback" }]]]),
+  addresses: new Map(),
+  features: [],
+};
+
+async function link(llvm: Llvm, objects: Record<string, Uint8Array>, ...options: string[]) {
+  const exported = ["--export-all", "--no-entry"];
+  const args = [...Object.keys(objects), ...exported, ...options, "-o", "out.wasm"];
+  const { files } = await llvm.run("wasm-ld", args, objects);
+  const { instance } = await WebAssembly.instantiate(files["out.wasm"] as Uint8Array<ArrayBuffer>);
+  const { memory, __heap_base, ...functions } = instance.exports;
+  return {
+    memory: memory as WebAssembly.Memory,
+    heapBase: (__heap_base as WebAssembly.Global).value as number,
+    functions: functions as Record<string, (argument?: number) => number>,
+  };
+}
+
+test("LEB128 numbers read back as written", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 0xffffffff }), (value) => {
+      assert.is(reader(unsigned(value)).u32(), value);
+      assert.is(reader(padded(value)).u32(), value);
+      assert.is(padded(value).length, 5);
+    }),
+  );
+  fc.assert(
+    fc.property(fc.integer({ min: -0x80000000, max: 0x7fffffff }), (value) => {
+      assert.is(reader(signed(value)).i32(), value);
+    }),
+  );
+});
+
+test("a module that ends in mid-section is an error, not a hang", () => {
+  const module = relocatable(MODULE);
+  for (const length of [0, 4, 9, 20, module.length - 1]) {
+    assert.throws(() => readSections(module.subarray(0, length)), /not a wasm module|ends in mid-section/);
+  }
+});
+
+test("sections stand in LLVM's order, without exports and without wabt's names", () => {
+  const sections = readSections(writeObject(relocatable(MODULE), DESCRIPTION));
+  assert.equal(
+    sections.map(({ id, name }) => name || id),
+    [1, 2, 3, 6, 10, 11, "linking", "reloc.CODE", "target_features"],
+  );
+});
+
+for (const llvm of LLVMS) {
+  const check = checker(llvm, "nm", "readobj", "wasm-ld");
+
+  check("symbols are public, weak, local and undefined as described", async () => {
+    const found = await symbols(llvm, writeObject(relocatable(MODULE), DESCRIPTION));
+    assert.equal(
+      found.map(({ type, name }) => `${type} ${name}`),
+      [
+        "U __heap_base",
+        "U __indirect_function_table",
+        "T alias",
+        "T call_back",
+        "w callback",
+        "t count",
+        "d global0",
+        "T heap_base",
+        "d other",
+        "T other_address",
+        "d state",
+        "T state_address",
+        "w variable",
+        "T variable_or",
+        "W weak_alias",
+      ],
+    );
+  });
+
+  check("relocations name the symbols", async () => {
+    const file = writeObject(relocatable(MODULE), DESCRIPTION);
+    const { stdout } = await llvm.run("readobj", ["--relocations", "file"], { file });
+    const entries = stdout.match(/R_WASM_\w+ .*/g) ?? [];
+    assert.equal(entries.sort(), [
+      "R_WASM_FUNCTION_INDEX_LEB callback",
+      "R_WASM_FUNCTION_INDEX_LEB count",
+      "R_WASM_GLOBAL_INDEX_LEB global0",
+      "R_WASM_GLOBAL_INDEX_LEB global0",
+      "R_WASM_GLOBAL_INDEX_LEB global0",
+      "R_WASM_MEMORY_ADDR_SLEB __heap_base 0",
+      "R_WASM_MEMORY_ADDR_SLEB other 0",
+      "R_WASM_MEMORY_ADDR_SLEB state 0",
+      "R_WASM_MEMORY_ADDR_SLEB state 0",
+      "R_WASM_MEMORY_ADDR_SLEB variable 0",
+      "R_WASM_MEMORY_ADDR_SLEB variable 0",
+      "R_WASM_TABLE_INDEX_SLEB callback",
+    ]);
+  });
+
+  check("a linked object finds its memory, and zeros where nobody defines a weak symbol", async () => {
+    const object = writeObject(relocatable(MODULE), DESCRIPTION);
+    const { functions, memory, heapBase } = await link(llvm, { "object.o": object });
+    const state = functions["state_address"]!();
+    const other = functions["other_address"]!();
+    assert.is(state % 64, 0);
+    assert.is(other % 256, 0);
+    assert.ok(state + 100 <= other || other + 5 <= state, "the two objects do not overlap");
+    assert.is(functions["alias"]!(), state);
+    assert.is(functions["weak_alias"]!(), state);
+    assert.is(new DataView(memory.buffer).getInt32(state + 96, true), 7);
+    assert.is(functions["heap_base"]!(), heapBase);
+    assert.ok(state + 100 <= heapBase && other + 5 <= heapBase);
+    assert.is(functions["variable_or"]!(-5), -5);
+    assert.is(functions["call_back"]!(), 1001);
+    assert.is(functions["call_back"]!(), 1002);
+  });
+
+  check("a weak function that another object defines is called", async () => {
+    const other = writeObject(relocatable(OTHER_MODULE), OTHER_DESCRIPTION);
+    const objects = { "object.o": writeObject(relocatable(MODULE), DESCRIPTION), "other.o": other };
+    const { functions } = await link(llvm, objects);
+    assert.is(functions["call_back"]!(), 42);
+  });
+
+  check("two objects with one public name do not link, but a weak one gives way", async () => {
+    const strong = writeObject(relocatable(OTHER_MODULE), OTHER_DESCRIPTION);
+    const functionsWeak = new Map([["callback", [{ name: "callback", weak: true }]]]);
+    const weak = writeObject(relocatable(OTHER_MODULE), { ...OTHER_DESCRIPTION, functions: functionsWeak });
+    let message = "";
+    await link(llvm, { "a.o": strong, "b.o": strong }).catch((error: Error) => (message = error.message));
+    assert.match(message, /duplicate symbol: callback/);
+    const { functions } = await link(llvm, { "a.o": weak, "b.o": strong });
+    assert.is(functions["callback"]!(), 42);
+  });
+
+  check("unused functions and data go with --gc-sections", async () => {
+    const object = writeObject(relocatable(MODULE), DESCRIPTION);
+    const args = ["object.o", "--no-entry", "--gc-sections", "--export=variable_or", "-o", "out.wasm"];
+    const { files } = await llvm.run("wasm-ld", args, { "object.o": object });
+    const exports = WebAssembly.Module.exports(new WebAssembly.Module(files["out.wasm"] as BufferSource));
+    assert.equal(exports.map(({ name }) => name).sort(), ["memory", "variable_or"]);
+    const code = readSections(files["out.wasm"]!).find(({ id }) => id === 10);
+    assert.is(reader(code!.payload).u32(), 1);
+  });
+}
+
+const REFUSED: readonly [string, string, Partial<ObjectDescription>, RegExp][] = [
+  ["data at a fixed address", `(data (i32.const 8) "x")`, {}, /has a data section/],
+  ["a start function", `(func $start) (start $start)`, {}, /has a start section/],
+  ["a table", `(table 1 funcref)`, {}, /has a table section/],
+  ["an export without a public name", `(func (export "f"))`, {}, /public names the core's export f has/],
+  ["a missing export", ``, { functions: new Map([["g", [{ name: "g" }]]]) }, /does not export g/],
+  [
+    "an unknown address",
+    `(import "env" "x" (global i32)) (func (drop (global.get 0)))`,
+    {},
+    /imported global x stands for/,
+  ],
+  [
+    "an assignment to an address",
+    `(import "env" "x" (global (mut i32))) (func (global.set 0 (i32.const 1)))`,
+    { addresses: new Map([["x", { kind: "data", symbol: "x" }]]) },
+    /assigns to an imported global/,
+  ],
+  [
+    "the address of a function that is not imported",
+    `(import "env" "x" (global i32))`,
+    { addresses: new Map([["x", { kind: "function", symbol: "y" }]]) },
+    /stands for y/,
+  ],
+];
+
+for (const [what, fields, description, message] of REFUSED) {
+  test(`${what} is refused`, () => {
+    const imports = fields.match(/\(import .*?\)\)\)?/)?.[0] ?? "";
+    const wat = `(module ${imports} (import "env" "memory" (memory 0)) ${fields.replace(imports, "")} (func $f))`;
+    const base: ObjectDescription = { functions: new Map(), addresses: new Map(), features: [] };
+    assert.throws(() => writeObject(relocatable(wat), { ...base, ...description }), message);
+  });
+}
+
+test("a module that is not relocatable is refused", () => {
+  assert.throws(() => writeObject(HEADER, DESCRIPTION), /not relocatable/);
+});
+
+test("flatten joins nested bytes in order", () => {
+  assert.equal([...flatten([1, Uint8Array.of(2, 3), [4, [5]]])], [1, 2, 3, 4, 5]);
+});
+
+test.run();

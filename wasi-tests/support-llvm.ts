@@ -1,0 +1,124 @@
+/** LLVM's own tools, to read and link what cabi/ writes: those of the npm compiler, and native ones of other versions. */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { runLLVM } from "@yowasp/clang";
+import { test } from "uvu";
+import loadWabt from "wabt";
+import { writeObject } from "../cabi/object.ts";
+
+export type Files = Readonly<Record<string, Uint8Array | string>>;
+
+export interface Result {
+  readonly stdout: string;
+  readonly files: Record<string, Uint8Array>;
+}
+
+export interface Llvm {
+  readonly name: string;
+  /** The native executables that a test needs and this machine lacks. */
+  missing(...tools: readonly Tool[]): string[];
+  /** Runs a tool in a folder with `files`; throws an Error with its messages if it fails. */
+  run(tool: Tool, args: readonly string[], files: Files): Promise<Result>;
+}
+
+export type Tool = "ar" | "nm" | "readobj" | "wasm-ld";
+
+const npm: Llvm = {
+  name: "npm",
+  missing: () => [],
+  async run(tool, args, files) {
+    const decoder = new TextDecoder();
+    let stdout = "";
+    let stderr = "";
+    const options = {
+      stdout: (bytes: Uint8Array | null) =>
+        void (stdout += bytes ? decoder.decode(bytes, { stream: true }) : ""),
+      stderr: (bytes: Uint8Array | null) =>
+        void (stderr += bytes ? decoder.decode(bytes, { stream: true }) : ""),
+      fetchProgress: () => {},
+      decodeASCII: false,
+    };
+    try {
+      const output = await runLLVM([tool, ...args], { ...files }, options);
+      return { stdout, files: output as Record<string, Uint8Array> };
+    } catch (error) {
+      throw new Error(`${tool} ${args.join(" ")}: ${stderr || String(error)}`, { cause: error });
+    }
+  },
+};
+
+function native(version: number): Llvm {
+  const executable = (tool: Tool): string => `${tool === "wasm-ld" ? tool : `llvm-${tool}`}-${version}`;
+  const folders = (process.env["PATH"] ?? "").split(path.delimiter);
+  return {
+    name: `native ${version}`,
+    missing: (...tools) =>
+      tools.map(executable).filter((name) => !folders.some((folder) => existsSync(path.join(folder, name)))),
+    async run(tool, args, files) {
+      const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-"));
+      try {
+        for (const [name, content] of Object.entries(files)) writeFileSync(path.join(folder, name), content);
+        const { status, stdout, stderr } = spawnSync(executable(tool), args, {
+          cwd: folder,
+          encoding: "utf8",
+        });
+        if (status !== 0) throw new Error(`${tool} ${args.join(" ")}: ${stderr}`);
+        const read = (name: string): [string, Uint8Array] => [name, readFileSync(path.join(folder, name))];
+        return { stdout, files: Object.fromEntries(readdirSync(folder).map(read)) };
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    },
+  };
+}
+
+/** The newest first; 14 is the oldest that Debian has a wasm-ld of. */
+export const LLVMS: readonly Llvm[] = [npm, native(22), native(14)];
+
+export interface NamedSymbol {
+  readonly name: string;
+  /** nm's letter: T and t functions, W weak, U and w undefined, d data. */
+  readonly type: string;
+}
+
+/** The symbols of an object or of an archive's members, sorted by name. */
+export async function symbols(llvm: Llvm, file: Uint8Array): Promise<NamedSymbol[]> {
+  const { stdout } = await llvm.run("nm", ["--format=posix", "file"], { file });
+  return stdout
+    .split("\n")
+    .map((line) => line.split(" "))
+    .filter((words) => words.length > 1)
+    .map(([name, type]) => ({ name: name!, type: type! }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** Adds tests that run `llvm`'s tools, or says by name which it leaves out for want of them. */
+export function checker(llvm: Llvm, ...tools: readonly Tool[]) {
+  const missing = llvm.missing(...tools);
+  return (name: string, run: () => Promise<void>): void => {
+    if (missing.length > 0) console.log(`skipped: ${name} (${llvm.name}): needs ${missing.join(", ")}`);
+    else test(`${name} (${llvm.name})`, run);
+  };
+}
+
+const wabt = await loadWabt();
+
+/** The relocatable form of a module in text. */
+export function relocatable(wat: string): Uint8Array {
+  const module = wabt.parseWat("test.wat", wat);
+  const { buffer } = module.toBinary({ relocatable: true, write_debug_names: true });
+  module.destroy();
+  return buffer;
+}
+
+/** An object of functions in text; those that are named have their name as public symbol. */
+export function objectOf(functions: string, ...names: readonly string[]): Uint8Array {
+  const exports = names.map((name) => `(export "${name}" (func $${name}))`).join(" ");
+  return writeObject(relocatable(`(module (import "env" "memory" (memory 0)) ${functions} ${exports})`), {
+    functions: new Map(names.map((name) => [name, [{ name }]])),
+    addresses: new Map(),
+    features: [],
+  });
+}
