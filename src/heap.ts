@@ -14,13 +14,10 @@ import {
   SMALL_MAX,
   state,
 } from "./config";
+import { getErrno, setErrno } from "./errno";
 import { collect, flush, listHead, obtainRun, refill, setListHead, smallBin } from "./bins";
 import { addressOf, extendRun, freeRun, infoOf, kindOf, pageOf, pagesFor, setKind, shrinkRun } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
-
-/** The address of the program's `errno`; 0 in a program that has none. */
-@external("env", "errno")
-declare const ERRNO: usize;
 
 /** Up to here a loop over words is faster than the engine's `memory.copy` and `memory.fill`, in bytes. */
 const WORDWISE_MAX: usize = 256;
@@ -41,7 +38,7 @@ class BinInfo {
 
 /** What `rsbmallinfo` tells, in bytes. A BinInfo for each bin follows. */
 @unmanaged
-class MallInfo {
+export class MallInfo {
   heap: usize;
   inUse: usize;
   free: usize;
@@ -52,7 +49,7 @@ class MallInfo {
 const INFO_SIZE: usize = offsetof<MallInfo>() + BINS * offsetof<BinInfo>();
 
 function fail(error: i32): usize {
-  if (ERRNO) store<i32>(ERRNO, error);
+  setErrno(error);
   return 0;
 }
 
@@ -116,7 +113,7 @@ export function usableSize(block: usize): usize {
 }
 
 /** Resizes the page run of a large block where it lies. Returns whether it could. */
-function resizeInPlace(block: usize, size: usize): bool {
+export function resizeInPlace(block: usize, size: usize): bool {
   const page = pageOf(block);
   const from = <u32>infoOf(page).pages;
   const to = max<u32>(pagesFor(size), 1);
@@ -146,14 +143,15 @@ export function resize(block: usize, size: usize): usize {
   return moved;
 }
 
-/** Copies whole double words: what lies behind the block that is read does no harm. */
+/** Copies whole double words, but for a slot of 4 B: what lies behind any other block that is read does no harm. */
 @inline
 function copy(to: usize, from: usize, bytes: usize): void {
   if (bytes > WORDWISE_MAX) {
     memory.copy(to, from, bytes);
     return;
   }
-  for (let i: usize = 0; i < bytes; i += 8) store<u64>(to + i, load<u64>(from + i));
+  if (bytes <= 4) store<u32>(to, load<u32>(from));
+  else for (let i: usize = 0; i < bytes; i += 8) store<u64>(to + i, load<u64>(from + i));
 }
 
 /** A block of `count * size` zero bytes. */
@@ -192,9 +190,9 @@ export function allocateAligned(alignment: usize, size: usize): usize {
 /** `allocateAligned` as POSIX has it: the block goes to `*result`, errors are returned, errno is left alone. */
 export function allocateAlignedTo(result: usize, alignment: usize, size: usize): i32 {
   if (alignment < sizeof<usize>() || !isPowerOfTwo(alignment)) return EINVAL;
-  const error = ERRNO ? load<i32>(ERRNO) : 0;
+  const error = getErrno();
   const block = allocateAligned(alignment, size);
-  if (ERRNO) store<i32>(ERRNO, error);
+  setErrno(error);
   if (!block) return ENOMEM;
   store<usize>(result, block);
   return 0;
@@ -228,32 +226,37 @@ export function resizePages(run: usize, size: usize): usize {
 
 /** Writes what `struct rsbmallinfo` of rsbmallocc.h holds to `out`. */
 export function describe(out: usize): void {
-  const s = state();
   memory.fill(out, 0, INFO_SIZE);
-  flush();
-  collect(u32.MAX_VALUE, u32.MAX_VALUE);
-  let freePages: u32 = 0;
-  let freeSlots: usize = 0;
   const bins = out + offsetof<MallInfo>();
   for (let bin: u32 = 0; bin < BINS; ++bin)
     changetype<BinInfo>(bins + bin * offsetof<BinInfo>()).slotSize = slotSize(FIRST_BIN + bin);
+  summarize(changetype<MallInfo>(out), bins);
+}
+
+/** Fills `info`, and counts each bin's pages and free slots in the BinInfos at `bins`, unless that is 0. */
+export function summarize(info: MallInfo, bins: usize): void {
+  flush();
+  collect(u32.MAX_VALUE, u32.MAX_VALUE);
+  const s = state();
+  let freePages: u32 = 0;
+  let freeSlots: usize = 0;
   for (let page = s.start; page < s.end;) {
     const kind = kindOf(page);
-    const info = infoOf(page);
-    if (kind == FREE) freePages += <u32>info.pages;
+    const pageInfo = infoOf(page);
+    if (kind == FREE) freePages += <u32>pageInfo.pages;
     if (kind < FIRST_BIN) {
-      page += kind == NONE ? 1 : <u32>info.pages;
+      page += kind == NONE ? 1 : <u32>pageInfo.pages;
       continue;
     }
-    const bin = changetype<BinInfo>(bins + <usize>(kind - FIRST_BIN) * offsetof<BinInfo>());
-    ++bin.pages;
-    if (info.free > 0) {
-      bin.freeSlots += info.free;
-      freeSlots += <usize>info.free * slotSize(kind);
+    const free = max<i32>(pageInfo.free, 0);
+    freeSlots += <usize>free * slotSize(kind);
+    if (bins) {
+      const bin = changetype<BinInfo>(bins + <usize>(kind - FIRST_BIN) * offsetof<BinInfo>());
+      ++bin.pages;
+      bin.freeSlots += free;
     }
     ++page;
   }
-  const info = changetype<MallInfo>(out);
   info.heap = (<usize>(s.used + freePages)) << PAGE_BITS;
   info.inUse = ((<usize>s.used) << PAGE_BITS) - freeSlots;
   info.free = info.heap - info.inUse;

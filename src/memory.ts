@@ -9,7 +9,7 @@ declare const HEAP_BASE: usize;
 @external("env", "__heap_end")
 declare const HEAP_END: usize;
 
-
+/** Moves Emscripten's end of memory in use. Returns the old one; -1 when memory is out. */
 @external("env", "sbrk")
 declare function sbrk(increment: isize): usize;
 
@@ -37,6 +37,7 @@ export function heapEndPage(): u32 {
 @inline
 export function growMemory(pages: u32): u32 {
   if (EMSCRIPTEN) {
+    // Whoever called sbrk before may have left the break in mid-page.
     const gap = -(<isize>sbrk(0)) & (PAGE - 1);
     const old = sbrk(gap + (pages << PAGE_BITS));
     return old == -1 ? 0 : <u32>((old + gap) >>> PAGE_BITS);
@@ -46,8 +47,9 @@ export function growMemory(pages: u32): u32 {
   return old == -1 ? 0 : (<u32>old) << unit;
 }
 
-
+/** The first page that nobody has taken yet. */
 @inline
 export function memoryEndPage(): u32 {
-  return EMSCRIPTEN ? <u32>(sbrk(0) >>> PAGE_BITS) : (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
+  if (EMSCRIPTEN) return <u32>((sbrk(0) - 1) >>> PAGE_BITS) + 1;
+  return (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
 }

@@ -1,0 +1,55 @@
+// Emscripten's `sbrk`, for its releases that keep it in the same library as their malloc, so that -sMALLOC=none
+// leaves a program without it. An entry of its own, and an object of its own in the library.
+//
+// The break is where the memory that someone has taken ends. Between it and the end of linear memory lies what
+// Emscripten has grown in advance.
+
+import { ENOMEM } from "./config";
+import { setErrno } from "./errno";
+
+
+@external("env", "__heap_base")
+declare const HEAP_BASE: usize;
+
+/** Where the break is kept. */
+@external("env", "__rsb_break")
+declare const BREAK: usize;
+
+/** Bytes of linear memory. */
+@external("env", "emscripten_get_heap_size")
+declare function heapSize(): usize;
+
+/** Grows linear memory to `bytes` at least and renews JavaScript's views of it. Returns whether it could. */
+@external("env", "emscripten_resize_heap")
+declare function resizeHeap(bytes: usize): i32;
+
+/** The break stays aligned for any object, as Emscripten has it: alignof(max_align_t). */
+const ALIGNMENT: usize = 8;
+
+/** For whoever looks the break up without moving it: SAFE_HEAP does so at every access to memory. */
+export function emscripten_get_sbrk_ptr(): usize {
+  if (!load<usize>(BREAK)) store<usize>(BREAK, HEAP_BASE);
+  return BREAK;
+}
+
+function moveBreak(to: usize): bool {
+  if (to > heapSize() && !resizeHeap(to)) return false;
+  store<usize>(BREAK, to);
+  return true;
+}
+
+/** Moves the break up by `increment` bytes, rounded up. Returns the old one; -1 and ENOMEM when memory is out. */
+export function sbrk(increment: isize): usize {
+  const old = load<usize>(emscripten_get_sbrk_ptr());
+  const bytes = (increment + (ALIGNMENT - 1)) & ~(ALIGNMENT - 1);
+  if (bytes && (old + bytes <= old || !moveBreak(old + bytes))) {
+    setErrno(ENOMEM);
+    return -1;
+  }
+  return old;
+}
+
+/** Sets the break. Returns 0; -1 and ENOMEM when memory is out. */
+export function brk(address: usize): i32 {
+  return sbrk(address - sbrk(0)) == -1 ? -1 : 0;
+}
