@@ -1,0 +1,98 @@
+import { execFile, execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { promisify } from "node:util";
+import { Unavailable, messageOf } from "./output.ts";
+import { BENCH, BUILD, ROOT } from "./paths.ts";
+import type { Job, Timing } from "./runner.ts";
+
+const run = promisify(execFile);
+
+export interface Engine {
+  readonly name: string;
+  /** For the report: the engine's own name and version. */
+  readonly title: string;
+  time(job: Job): Promise<Timing[]>;
+}
+
+const platform = `${process.platform}-${process.arch}`;
+
+interface Download {
+  /** The npm package with the engine's binary for this platform: the usual package has an install script, which is not run. */
+  readonly package: string;
+  readonly version: string;
+  readonly binary: string;
+}
+
+const downloads = {
+  node26: { package: `node-${platform}`, version: "26.10.0", binary: "bin/node" },
+  bun: { package: `@oven/bun-${platform.replace("arm64", "aarch64")}`, version: "1.4.5", binary: "bin/bun" },
+} satisfies Record<string, Download>;
+
+const FOLDER = path.join(BUILD, "engines");
+
+/** The path of an engine's binary, installed into build/ on first use. */
+async function download({ package: name, version, binary }: Download): Promise<string> {
+  const file = path.join(FOLDER, "node_modules", name, binary);
+  if (existsSync(file)) return file;
+  mkdirSync(FOLDER, { recursive: true });
+  if (!existsSync(path.join(FOLDER, "package.json")))
+    writeFileSync(path.join(FOLDER, "package.json"), "{}\n");
+  try {
+    await run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", `${name}@${version}`], {
+      cwd: FOLDER,
+    });
+  } catch (error) {
+    throw new Unavailable(`cannot install the npm package ${name}@${version}: ${messageOf(error)}`);
+  }
+  return file;
+}
+
+function javascript(name: string, title: string, binary: string, args: readonly string[]): Engine {
+  return {
+    name,
+    title,
+    async time(job) {
+      const file = path.join(BUILD, `job-${name}-${process.pid}.json`);
+      writeFileSync(file, JSON.stringify(job));
+      const { stdout } = await run(binary, [...args, path.join(BENCH, "runner.ts"), file], {
+        cwd: ROOT,
+        maxBuffer: 1e8,
+      });
+      return stdout
+        .split("\n")
+        .filter((line) => line.startsWith("{"))
+        .map((line) => JSON.parse(line) as Timing);
+    },
+  };
+}
+
+const engines: Readonly<Record<string, () => Promise<Engine>>> = {
+  async node20() {
+    const major = process.versions.node.split(".")[0];
+    return javascript(
+      `node${major}`,
+      `V8 ${process.versions.v8} (Node ${process.versions.node})`,
+      process.execPath,
+      ["--import", "tsx"],
+    );
+  },
+  async node26() {
+    const binary = await download(downloads.node26);
+    const v8 = execFileSync(binary, ["-p", "process.versions.v8"], { encoding: "utf8" }).trim();
+    return javascript("node26", `V8 ${v8} (Node ${downloads.node26.version})`, binary, []);
+  },
+  async bun() {
+    const binary = await download(downloads.bun);
+    return javascript("bun", `JavaScriptCore (Bun ${downloads.bun.version})`, binary, []);
+  },
+};
+
+export const engineNames = Object.keys(engines);
+
+/** An engine by name, or Unavailable with the reason why it cannot be had. */
+export async function engine(name: string): Promise<Engine> {
+  const make = engines[name];
+  if (!make) throw new Unavailable(`no such engine (there are ${engineNames.join(", ")})`);
+  return make();
+}

@@ -1,0 +1,143 @@
+/** `make bench`: measures rsbmalloc beside its peers. See docs/performance.md for the method. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import sade from "sade";
+import { engine, engineNames, type Engine } from "./engines.ts";
+import { verify } from "./memory.ts";
+import { messageOf, note, Unavailable } from "./output.ts";
+import { BUILD } from "./paths.ts";
+import {
+  linkDriver,
+  layout,
+  nullAllocator,
+  otherLibrary,
+  peer,
+  peerNames,
+  type Peer,
+} from "./peers/peers.ts";
+import { printTables } from "./report/tables.ts";
+import type { Results } from "./results.ts";
+import type { Job, TimedWorkload } from "./runner.ts";
+import { workloads } from "./workloads/catalog.ts";
+import type { Workload } from "./workloads/workload.ts";
+
+interface Options {
+  readonly only?: string;
+  readonly peers?: string;
+  readonly engines?: string;
+  readonly library?: string | string[];
+  readonly quick?: boolean;
+  readonly touch?: boolean;
+  readonly verify?: boolean;
+  readonly json?: boolean;
+}
+
+sade("bench", true)
+  .describe("Measures rsbmalloc beside other allocators, in several engines.")
+  .option("--only", "Workloads or groups (small, large, synthetic), by comma")
+  .option("--peers", `Allocators, by comma: ${peerNames.join(", ")}`)
+  .option("--engines", `Engines, by comma: ${engineNames.join(", ")}`)
+  .option("--library", "A further build of rsbmalloc to compare, NAME=FILE.a; may be repeated")
+  .option("--quick", "Fewer and shorter samples: for a first look")
+  .option("--touch", "Write the first byte of each block")
+  .option("--verify", "Only check the answers and measure memory; no times")
+  .option("--json", "Print the results as JSON")
+  .action((options: Options) =>
+    bench(options).catch((error: unknown) => {
+      if (!(error instanceof Unavailable)) throw error;
+      note(error.message);
+      process.exitCode = 1;
+    }),
+  )
+  .parse(process.argv);
+
+async function bench(options: Options): Promise<void> {
+  const chosen = workloads(list(options.only));
+  const peers = await available("allocator", list(options.peers, peerNames), (name) => peer(name));
+  for (const pair of [options.library ?? []].flat()) {
+    const [name, file] = pair.split("=");
+    if (!name || !file) throw new Unavailable(`--library takes NAME=FILE.a, not ${pair}`);
+    peers.push(otherLibrary(name, file));
+  }
+  if (peers.length === 0) throw new Unavailable("there is no allocator to measure");
+  const engines = options.verify ? [] : await available("engine", list(options.engines, engineNames), engine);
+
+  const results: Results = { peers: peers.map(({ name }) => name), engines: [], workloads: [] };
+  for (const workload of chosen) {
+    const peaks: Record<string, number | string> = {};
+    for (const p of peers) peaks[p.name] = await verify(workload, p).then(({ peak }) => peak, messageOf);
+    results.workloads.push({
+      name: workload.name,
+      about: workload.about,
+      group: workload.group,
+      calls: workload.ops.length / 2,
+      peaks,
+      times: {},
+    });
+  }
+  if (engines.length > 0) await measureTimes(results, chosen, peers, engines, options);
+
+  if (options.json) console.log(JSON.stringify(results, null, 2));
+  else printTables(results);
+}
+
+async function measureTimes(
+  results: Results,
+  chosen: readonly Workload[],
+  peers: readonly Peer[],
+  engines: readonly Engine[],
+  { quick = false, touch = false }: Options,
+): Promise<void> {
+  const null_ = await nullAllocator();
+  const prepared: TimedWorkload[] = [];
+  mkdirSync(path.join(BUILD, "ops"), { recursive: true });
+  for (const workload of chosen) {
+    const place = layout(workload.ops.length, workload.slots, 4);
+    const ops = path.join(BUILD, "ops", `${workload.name}.bin`);
+    writeFileSync(ops, workload.ops);
+    const peaks = results.workloads.find(({ name }) => name === workload.name)!.peaks;
+    const modules = [];
+    for (const p of [null_, ...peers])
+      if (typeof (peaks[p.name] ?? 0) === "number")
+        modules.push({ peer: p.name, file: await linkDriver("replay", p, place) });
+    prepared.push({ name: workload.name, ops, opsAt: place.ops, blocksAt: place.blocks, modules });
+  }
+  const job: Job = { workloads: prepared, samples: quick ? 5 : 15, sampleTime: quick ? 5 : 20, touch };
+  for (const e of engines) {
+    if (process.stderr.isTTY) note(`timing in ${e.title}`);
+    try {
+      for (const { workload, peers: raw } of await e.time(job)) {
+        const loop = raw.null as number;
+        const net = Object.entries(raw)
+          .filter(([name]) => name !== "null")
+          .map(([name, ns]) => [name, typeof ns === "number" ? Math.max(0, ns - loop) : ns] as const);
+        results.workloads.find(({ name }) => name === workload)!.times[e.name] = Object.fromEntries(net);
+      }
+      results.engines.push({ name: e.name, title: e.title });
+    } catch (error) {
+      note(`engine ${e.name} is left out: ${messageOf(error)}`);
+    }
+  }
+}
+
+function list(option: string | undefined, otherwise: readonly string[] = []): readonly string[] {
+  return option?.split(",").filter((name) => name !== "") ?? otherwise;
+}
+
+/** What `get` can give; each of the others gets a line with the reason. */
+async function available<T>(
+  what: string,
+  names: readonly string[],
+  get: (name: string) => Promise<T>,
+): Promise<T[]> {
+  const found: T[] = [];
+  for (const name of names) {
+    try {
+      found.push(await get(name));
+    } catch (error) {
+      if (!(error instanceof Unavailable)) throw error;
+      note(`${what} ${name} is left out: ${error.message}`);
+    }
+  }
+  return found;
+}

@@ -1,0 +1,46 @@
+import { readFileSync } from "node:fs";
+import { linkDriver, layout, type Peer } from "./peers/peers.ts";
+import { messageOf } from "./output.ts";
+import { wasiStub } from "./wasi-stub.ts";
+import { opNames, type Workload } from "./workloads/workload.ts";
+
+/** The faults of bench/c/verify.c, by number. */
+const faults = [
+  "",
+  "gave NULL",
+  "gave a misaligned block",
+  "gave a block outside its memory",
+  "gave memory that is not zero",
+  "two blocks overlap, or a block's contents changed",
+  "lost the block's contents",
+];
+
+export interface Verified {
+  /** Peak linear memory in bytes, static data and stack of a small program included; or what went wrong. */
+  readonly peak: number | string;
+}
+
+const BYTES_PER_SLOT = 12;
+
+/** Replays a workload once on a fresh heap, with every answer and every block's contents checked. */
+export async function verify(workload: Workload, peer: Peer): Promise<Verified> {
+  const place = layout(workload.ops.length, workload.slots, BYTES_PER_SLOT);
+  const { ops, blocks, hole, data } = place;
+  const module = new WebAssembly.Module(readFileSync(await linkDriver("verify", peer, place)));
+  let memory: WebAssembly.Memory;
+  const exports = new WebAssembly.Instance(
+    module,
+    wasiStub(module, () => memory),
+  ).exports as Record<string, CallableFunction> & { memory: WebAssembly.Memory };
+  memory = exports.memory;
+  try {
+    exports._initialize!();
+    new Uint32Array(memory.buffer, ops, workload.ops.length).set(workload.ops);
+    const fault = exports.verify!(ops, ops + workload.ops.length * 4, blocks, data) as number;
+    if (fault === 0) return { peak: memory.buffer.byteLength - hole };
+    const at = exports.failed_index!() as number;
+    return { peak: `${faults[fault]} (call ${at}, ${opNames[workload.ops[2 * at]! & 7]})` };
+  } catch (error) {
+    return { peak: messageOf(error) };
+  }
+}

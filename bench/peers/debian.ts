@@ -1,0 +1,76 @@
+import { execFile } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { promisify } from "node:util";
+import { Unavailable } from "../output.ts";
+import { BUILD } from "../paths.ts";
+
+const run = promisify(execFile);
+
+const FOLDER = path.join(BUILD, "sources");
+const APT_SOURCES = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
+
+/**
+ * The unpacked source of a Debian package, downloaded on first use. Debian's entries for binary packages are repeated
+ * as entries for sources in a list of our own, with package lists and downloads in build/: the machine's stay as they are.
+ */
+export async function debianSource(name: string): Promise<string> {
+  const folder = path.join(FOLDER, name);
+  if (existsSync(folder)) return folder;
+  try {
+    const environment = await aptEnvironment();
+    const archives = path.join(FOLDER, "archives");
+    mkdirSync(archives, { recursive: true });
+    const options = { cwd: archives, env: environment };
+    // A package's fix may have left the archive while its upstream source is still there: that is enough for us.
+    await run("apt-get", ["source", "--download-only", "-q", name], options).catch(() => undefined);
+    const upstream = readdirSync(archives).find(
+      (f) => f.startsWith(`${name}_`) && /\.orig\.tar\.\w+$/.test(f),
+    );
+    if (!upstream) throw new Error("no such source package there");
+    const partial = `${folder}.partial`;
+    mkdirSync(partial, { recursive: true });
+    await run("tar", ["-xf", path.join(archives, upstream), "-C", partial, "--strip-components=1"]);
+    await run("mv", [partial, folder]);
+    return folder;
+  } catch (error) {
+    throw new Unavailable(
+      `cannot get Debian's source package ${name}: ${error instanceof Error ? error.message.split("\n")[0] : error}`,
+    );
+  }
+}
+
+let environment: Promise<NodeJS.ProcessEnv> | undefined;
+
+function aptEnvironment(): Promise<NodeJS.ProcessEnv> {
+  return (environment ??= prepareApt());
+}
+
+async function prepareApt(): Promise<NodeJS.ProcessEnv> {
+  const file = APT_SOURCES.find((f) => existsSync(f));
+  if (!file) throw new Error("this is not a Debian system");
+  const ending = path.extname(file);
+  const list = path.join(FOLDER, `debian${ending}`);
+  for (const folder of ["lists/partial", "cache/archives/partial"])
+    mkdirSync(path.join(FOLDER, folder), { recursive: true });
+  writeFileSync(
+    list,
+    readFileSync(file, "utf8")
+      .replace(/^Types: deb$/gm, "Types: deb-src")
+      .replace(/^deb /gm, "deb-src "),
+  );
+  const configuration = path.join(FOLDER, "apt.conf");
+  writeFileSync(
+    configuration,
+    [
+      `Dir::Etc::SourceList "${list}";`,
+      `Dir::Etc::SourceParts "-";`,
+      `Dir::State::Lists "${path.join(FOLDER, "lists")}";`,
+      `Dir::Cache "${path.join(FOLDER, "cache")}";`,
+      "",
+    ].join("\n"),
+  );
+  const env = { ...process.env, APT_CONFIG: configuration };
+  await run("apt-get", ["update", "-q"], { env });
+  return env;
+}

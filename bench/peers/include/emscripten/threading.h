@@ -1,0 +1,1 @@
+// emmalloc includes it; bench/peers/emmalloc.c defines what it uses of it.

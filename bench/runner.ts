@@ -1,0 +1,95 @@
+/*
+ * Times workloads inside one engine. Runs as a script in every JavaScript engine that is measured, so it uses nothing
+ * but WebAssembly, performance.now and node:fs, and types that can be erased.
+ *
+ * Reads a job (JSON, below) from the file that is its argument, and prints one line of JSON for each workload.
+ */
+import { readFileSync } from "node:fs";
+import { wasiStub } from "./wasi-stub.ts";
+
+export interface Job {
+  readonly workloads: readonly TimedWorkload[];
+  /** How many samples are taken of each module; the shortest counts. */
+  readonly samples: number;
+  /** The least time of one sample, in ms: short workloads are repeated to reach it. */
+  readonly sampleTime: number;
+  readonly touch: boolean;
+}
+
+export interface TimedWorkload {
+  readonly name: string;
+  /** The file with the operations' words. */
+  readonly ops: string;
+  readonly opsAt: number;
+  readonly blocksAt: number;
+  readonly modules: readonly { readonly peer: string; readonly file: string }[];
+}
+
+export interface Timing {
+  readonly workload: string;
+  /** Nanoseconds for one call, the loop included; or what went wrong. */
+  readonly peers: Readonly<Record<string, number | string>>;
+}
+
+interface Sampler {
+  readonly peer: string;
+  readonly replay: () => void;
+  repeats: number;
+  best: number;
+  failed?: string;
+}
+
+const { workloads, samples, sampleTime, touch } = JSON.parse(readFileSync(process.argv[2]!, "utf8")) as Job;
+
+const compiled = new Map<string, WebAssembly.Module>();
+for (const workload of workloads) console.log(JSON.stringify(await time(workload)));
+
+async function time(workload: TimedWorkload): Promise<Timing> {
+  const ops = readFileSync(workload.ops);
+  const samplers = workload.modules.map(({ peer, file }) => sampler(peer, file, ops, workload));
+  // The engine's optimizing compiler works beside us: a few rounds and a pause let it finish before anything counts.
+  for (let warmUp = 0; warmUp < 3; warmUp++) {
+    for (const s of samplers) measure(s);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  for (const s of samplers) s.repeats = Math.ceil(sampleTime / Math.max(s.best, 0.001));
+  for (const s of samplers) s.best = Infinity;
+  for (let i = 0; i < samples; i++) for (const s of samplers) measure(s);
+  const calls = ops.length / 8;
+  return {
+    workload: workload.name,
+    peers: Object.fromEntries(samplers.map((s) => [s.peer, s.failed ?? (s.best * 1e6) / calls])),
+  };
+}
+
+function sampler(peer: string, file: string, ops: Uint8Array, { opsAt, blocksAt }: TimedWorkload): Sampler {
+  let module = compiled.get(file);
+  if (!module) compiled.set(file, (module = new WebAssembly.Module(readFileSync(file))));
+  let memory: WebAssembly.Memory;
+  const instance = new WebAssembly.Instance(
+    module,
+    wasiStub(module, () => memory),
+  );
+  const exports = instance.exports as Record<string, CallableFunction> & { memory: WebAssembly.Memory };
+  memory = exports.memory;
+  exports._initialize!();
+  new Uint8Array(memory.buffer, opsAt, ops.length).set(ops);
+  const replay = exports[touch ? "replay_touch" : "replay"]!;
+  return {
+    peer,
+    replay: () => replay(opsAt, opsAt + ops.length, blocksAt),
+    repeats: 1,
+    best: Infinity,
+  };
+}
+
+function measure(s: Sampler): void {
+  if (s.failed) return;
+  try {
+    const start = performance.now();
+    for (let i = 0; i < s.repeats; i++) s.replay();
+    s.best = Math.min(s.best, (performance.now() - start) / s.repeats);
+  } catch (error) {
+    s.failed = String(error);
+  }
+}

@@ -1,0 +1,24 @@
+/** libc's start asks for the environment and the time; the drivers do no more with WASI than that. */
+export function wasiStub(module: WebAssembly.Module, memory: () => WebAssembly.Memory): WebAssembly.Imports {
+  const NOT_SUPPORTED = 58;
+  const known: Record<string, (...args: number[]) => number> = {
+    environ_sizes_get(count, size) {
+      const view = new DataView(memory().buffer);
+      view.setUint32(count!, 0, true);
+      view.setUint32(size!, 0, true);
+      return 0;
+    },
+    environ_get: () => 0,
+    clock_time_get(_id, _precision, result) {
+      new DataView(memory().buffer).setBigUint64(result!, BigInt(Math.round(performance.now() * 1e6)), true);
+      return 0;
+    },
+    proc_exit(code) {
+      throw new Error(`the program exits with ${code}`);
+    },
+  };
+  const imports: Record<string, Record<string, CallableFunction>> = {};
+  for (const { module: from, name } of WebAssembly.Module.imports(module))
+    (imports[from] ??= {})[name] = known[name] ?? (() => NOT_SUPPORTED);
+  return imports as WebAssembly.Imports;
+}

@@ -1,0 +1,34 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { messageOf, note, Unavailable } from "../output.ts";
+import { BENCH } from "../paths.ts";
+import { synthetic, syntheticNames } from "./synthetic.ts";
+import { decodeTrace } from "./trace-file.ts";
+import { groups, type Workload } from "./workload.ts";
+
+const TRACES = path.join(BENCH, "traces");
+const ENDING = ".trace.br";
+
+/**
+ * The workloads that `wanted` names: names of workloads or groups, all of them if there is none. A trace that cannot
+ * be read is left out, with a line that says so.
+ */
+export function workloads(wanted: readonly string[], folder = TRACES): Workload[] {
+  const files = existsSync(folder) ? readdirSync(folder).filter((f) => f.endsWith(ENDING)) : [];
+  const all: Workload[] = [];
+  for (const file of files) {
+    try {
+      all.push(decodeTrace(readFileSync(path.join(folder, file))));
+    } catch (error) {
+      note(`the trace ${file} is left out: ${messageOf(error)}; make traces records it again`);
+    }
+  }
+  for (const name of syntheticNames) all.push(synthetic(name));
+  const known = new Set([...Object.keys(groups), ...all.map(({ name }) => name)]);
+  const unknown = wanted.find((name) => !known.has(name));
+  if (unknown !== undefined)
+    throw new Unavailable(`no workload or group is called ${unknown}: there are ${[...known].join(", ")}`);
+  return wanted.length === 0
+    ? all
+    : all.filter(({ name, group }) => wanted.includes(name) || wanted.includes(group));
+}

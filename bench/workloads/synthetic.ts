@@ -1,0 +1,218 @@
+import { uniformInt } from "pure-rand/distribution/uniformInt";
+import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import { recorder, type Recorder, type Workload } from "./workload.ts";
+
+interface Random {
+  /** A whole number from `from` to `to`, both included. */
+  between(from: number, to: number): number;
+  /** True with this probability. */
+  chance(probability: number): boolean;
+  pick<T>(from: readonly T[]): T;
+  /** Sizes as programs ask for them: mostly small, a long tail up to `largest`, about the same number in each doubling's half. */
+  skewed(largest: number): number;
+}
+
+function random(seed: number): Random {
+  const generator = xoroshiro128plus(seed);
+  const between = (from: number, to: number) => uniformInt(generator, from, to);
+  const chance = (probability: number) => between(0, 999_999) < probability * 1e6;
+  return {
+    between,
+    chance,
+    pick: (from) => from[between(0, from.length - 1)]!,
+    skewed(largest) {
+      let limit = 32;
+      while (limit < largest && chance(0.45)) limit *= 2;
+      return between(1, Math.min(limit, largest));
+    },
+  };
+}
+
+/** Swaps a random element to the end and takes it: O(1), and the order of the rest does not matter. */
+function takeRandom<T>(from: T[], rng: Random): T {
+  const i = rng.between(0, from.length - 1);
+  const taken = from[i]!;
+  from[i] = from[from.length - 1]!;
+  from.pop();
+  return taken;
+}
+
+/** Keeps about `alive` blocks: random frees and allocations of `size()` until `calls` calls are recorded. */
+function churn(to: Recorder, rng: Random, calls: number, alive: number, size: () => number): number[] {
+  const blocks: number[] = [];
+  const end = to.calls + calls;
+  while (to.calls < end) {
+    if (blocks.length > 0 && (blocks.length >= 2 * alive || rng.chance(blocks.length / (2 * alive))))
+      to.free(takeRandom(blocks, rng));
+    else blocks.push(to.malloc(size()));
+  }
+  return blocks;
+}
+
+type Rule = readonly [name: string, about: string, record: (to: Recorder, rng: Random) => void];
+
+const rules: readonly Rule[] = [
+  [
+    "fixed-32-lifo",
+    "blocks of 32 bytes, 1,000 at a time, freed last in first out",
+    (to) => {
+      for (let round = 0; round < 100; round++) {
+        const blocks = Array.from({ length: 1000 }, () => to.malloc(32));
+        for (const block of blocks.reverse()) to.free(block);
+      }
+    },
+  ],
+  [
+    "fixed-64-fifo",
+    "blocks of 64 bytes through a queue of 2,000",
+    (to) => {
+      const queue: number[] = [];
+      for (let i = 0; i < 100_000; i++) {
+        queue.push(to.malloc(64));
+        if (queue.length > 2000) to.free(queue.shift()!);
+      }
+    },
+  ],
+  [
+    "fixed-48-random",
+    "blocks of 48 bytes freed in random order, 10,000 alive",
+    (to, rng) => void churn(to, rng, 200_000, 10_000, () => 48),
+  ],
+  [
+    "uniform-1k",
+    "sizes from 1 to 1,024, evenly, freed in random order, 5,000 alive",
+    (to, rng) => void churn(to, rng, 200_000, 5000, () => rng.between(1, 1024)),
+  ],
+  [
+    "skewed-8k",
+    "mostly small sizes with a tail up to 8 KiB, freed in random order, 5,000 alive",
+    (to, rng) => void churn(to, rng, 200_000, 5000, () => rng.skewed(8192)),
+  ],
+  [
+    "phases",
+    "the mix of sizes changes eight times; each phase frees the one before it while it grows",
+    (to, rng) => {
+      let last: number[] = [];
+      for (const [from, upTo] of [
+        [16, 64],
+        [200, 300],
+        [1000, 2000],
+        [8, 24],
+        [4000, 9000],
+        [100, 140],
+        [20_000, 40_000],
+        [16, 64],
+      ] as const) {
+        const count = Math.min(20_000, Math.floor(8e6 / upTo));
+        const now: number[] = [];
+        for (let i = 0; i < count; i++) {
+          now.push(to.malloc(rng.between(from, upTo)));
+          while (last.length > 0 && last.length / count > (count - i) / count) to.free(takeRandom(last, rng));
+        }
+        for (const block of last) to.free(block);
+        last = now;
+      }
+    },
+  ],
+  [
+    "phase-change",
+    "4 MB of 40-byte blocks, all freed, then 4 MB of 200-byte blocks",
+    (to, rng) => {
+      const first = Array.from({ length: 100_000 }, () => to.malloc(40));
+      while (first.length > 0) to.free(takeRandom(first, rng));
+      for (let i = 0; i < 20_000; i++) to.malloc(200);
+    },
+  ],
+  [
+    "vectors",
+    "64 vectors grow by realloc, by half each time, to as much as 256 KiB",
+    (to, rng) => {
+      const vectors: { block: number; size: number }[] = [];
+      while (to.calls < 60_000) {
+        if (vectors.length < 64) vectors.push({ block: to.malloc(16), size: 16 });
+        const vector = rng.pick(vectors);
+        vector.size = Math.ceil((vector.size * 3) / 2);
+        to.realloc(vector.block, vector.size);
+        if (vector.size > 262_144 || rng.chance(0.02)) {
+          to.free(vector.block);
+          vectors.splice(vectors.indexOf(vector), 1);
+        }
+      }
+    },
+  ],
+  [
+    "append-realloc",
+    "one string after another grows by a few bytes a time up to 4 KiB",
+    (to, rng) => {
+      while (to.calls < 100_000) {
+        const block = to.malloc(1);
+        for (let size = 1; size < 4096; size += rng.between(1, 32)) to.realloc(block, size);
+        to.free(block);
+      }
+    },
+  ],
+  [
+    "large",
+    "blocks of 16 KiB to 2 MiB, freed in random order, about 16 alive",
+    (to, rng) => void churn(to, rng, 20_000, 16, () => Math.floor(16_384 * 2 ** (rng.between(0, 699) / 100))),
+  ],
+  [
+    "medium",
+    "blocks of 1 to 64 KiB, freed in random order, about 300 alive",
+    (to, rng) => void churn(to, rng, 100_000, 300, () => Math.floor(1024 * 2 ** (rng.between(0, 600) / 100))),
+  ],
+  [
+    "producer-consumer",
+    "messages of mixed sizes go through queues of changing length",
+    (to, rng) => {
+      const queue: number[] = [];
+      let head = 0;
+      for (let burst = 0; burst < 400; burst++) {
+        for (let n = rng.between(50, 450); n > 0; n--) queue.push(to.malloc(rng.skewed(4096)));
+        for (let n = Math.min(queue.length - head, rng.between(50, 450)); n > 0; n--) to.free(queue[head++]!);
+      }
+      while (head < queue.length) to.free(queue[head++]!);
+    },
+  ],
+  [
+    "fragmented",
+    "a heap of mixed sizes of which every second block goes, then the like comes and goes in the gaps",
+    (to, rng) => {
+      const blocks = Array.from({ length: 30_000 }, () => to.malloc(rng.skewed(2048)));
+      for (let i = 0; i < blocks.length; i += 2) to.free(blocks[i]!);
+      churn(to, rng, 150_000, 4000, () => rng.skewed(2048));
+    },
+  ],
+  [
+    "calloc-aligned",
+    "zeroed blocks and blocks aligned to 16 to 256 bytes among plain ones",
+    (to, rng) => {
+      const blocks: number[] = [];
+      while (to.calls < 100_000) {
+        if (blocks.length > 2000) to.free(takeRandom(blocks, rng));
+        const size = rng.skewed(2048);
+        if (rng.chance(0.3)) blocks.push(to.calloc(size));
+        else if (rng.chance(0.15)) blocks.push(to.aligned(2 ** rng.between(4, 8), size));
+        else blocks.push(to.malloc(size));
+      }
+    },
+  ],
+  [
+    "tiny",
+    "a program that allocates ten things",
+    (to) => {
+      for (const size of [12, 24, 100, 1024, 8, 40, 40, 200, 64, 4000]) to.malloc(size);
+    },
+  ],
+];
+
+export const syntheticNames = rules.map(([name]) => name);
+
+/** The same calls each time: every workload has a generator of its own, with a fixed seed. */
+export function synthetic(name: string): Workload {
+  const index = syntheticNames.indexOf(name);
+  const [, about, record] = rules[index]!;
+  const to = recorder();
+  record(to, random(index + 1));
+  return to.finish(name, "synthetic", about);
+}

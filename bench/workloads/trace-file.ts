@@ -1,0 +1,119 @@
+import { createHash } from "node:crypto";
+import { brotliCompressSync, brotliDecompressSync, constants } from "node:zlib";
+import { groups, Op, recorder, type Group, type Workload } from "./workload.ts";
+
+/*
+ * A trace file is brotli over
+ *
+ *   8 bytes   "rsbtrace"
+ *   8 bytes   the first 8 bytes of the SHA-256 of the rest
+ *   varint    length of the header, then the header: JSON { name, group, about, calls }
+ *   calls     one byte each: the kind of call (workload.ts, Op)
+ *   varints   the size of each call that has one, in order; before an aligned one's size, log2 of its alignment
+ *   varints   the block of each free and realloc: how many blocks were made since it was
+ *
+ * Columns of one kind each, and blocks by age, compress several times better than records with slot numbers.
+ */
+
+const MAGIC = "rsbtrace";
+const DIGEST_BYTES = 8;
+
+export class DamagedTrace extends Error {}
+
+export function encodeTrace(workload: Workload): Uint8Array {
+  const calls = workload.ops.length / 2;
+  const kinds = new Uint8Array(calls);
+  const sizes: number[] = [];
+  const ages: number[] = [];
+  const madeAs = new Uint32Array(workload.slots);
+  let made = 0;
+  for (let i = 0; i < calls; i++) {
+    const [word, argument] = [workload.ops[2 * i]!, workload.ops[2 * i + 1]!];
+    const [kind, slot] = [word & 7, word >>> 3];
+    kinds[i] = kind;
+    if (kind === Op.aligned) sizes.push(argument >>> 27, argument & 0x7ffffff);
+    else if (kind !== Op.free) sizes.push(argument);
+    if (kind === Op.free || kind === Op.realloc) ages.push(made - madeAs[slot]!);
+    else madeAs[slot] = made++;
+  }
+  const header = Buffer.from(
+    JSON.stringify({ name: workload.name, group: workload.group, about: workload.about, calls }),
+  );
+  const body = Buffer.concat([varints([header.length]), header, kinds, varints(sizes), varints(ages)]);
+  const file = Buffer.concat([Buffer.from(MAGIC), digest(body), body]);
+  return brotliCompressSync(file, {
+    params: { [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: file.length },
+  });
+}
+
+/** Throws DamagedTrace, with what is wrong, for anything that encodeTrace did not write. */
+export function decodeTrace(bytes: Uint8Array): Workload {
+  let file: Buffer;
+  try {
+    file = brotliDecompressSync(bytes);
+  } catch {
+    throw new DamagedTrace("not brotli data, or cut short");
+  }
+  if (file.toString("latin1", 0, MAGIC.length) !== MAGIC) throw new DamagedTrace("not a trace file");
+  const body = file.subarray(MAGIC.length + DIGEST_BYTES);
+  if (!digest(body).equals(file.subarray(MAGIC.length, MAGIC.length + DIGEST_BYTES)))
+    throw new DamagedTrace("its checksum does not match");
+
+  let at = 0;
+  function varint(): number {
+    let value = 0;
+    for (let factor = 1; ; factor *= 128) {
+      const byte = body[at++];
+      if (byte === undefined) throw new DamagedTrace("ends too soon");
+      value += (byte & 127) * factor;
+      if (byte < 128) return value;
+    }
+  }
+  const headerLength = varint();
+  const header = JSON.parse(body.toString("utf8", at, (at += headerLength))) as {
+    name: string;
+    group: Group;
+    about: string;
+    calls: number;
+  };
+  if (!(header.group in groups)) throw new DamagedTrace(`unknown group ${header.group}`);
+  const kinds = body.subarray(at, (at += header.calls));
+
+  const sizes: number[] = [];
+  for (const kind of kinds) {
+    if (kind === Op.free) continue;
+    if (kind === Op.aligned) sizes.push(varint());
+    sizes.push(varint());
+  }
+
+  const into = recorder();
+  const slotOf: number[] = [];
+  const block = () => slotOf[slotOf.length - varint()]!;
+  let size = 0;
+  for (const kind of kinds) {
+    if (kind === Op.malloc) slotOf.push(into.malloc(sizes[size++]!));
+    else if (kind === Op.calloc) slotOf.push(into.calloc(sizes[size++]!));
+    else if (kind === Op.aligned) slotOf.push(into.aligned(2 ** sizes[size++]!, sizes[size++]!));
+    else if (kind === Op.realloc) into.realloc(block(), sizes[size++]!);
+    else if (kind === Op.free) into.free(block());
+    else throw new DamagedTrace(`unknown kind of call ${kind}`);
+  }
+  return into.finish(header.name, header.group, header.about);
+}
+
+function digest(bytes: Uint8Array): Buffer {
+  return createHash("sha256").update(bytes).digest().subarray(0, DIGEST_BYTES);
+}
+
+function varints(values: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(values.length * 5);
+  let at = 0;
+  for (let value of values) {
+    while (value >= 128) {
+      bytes[at++] = (value % 128) | 128;
+      value = Math.floor(value / 128);
+    }
+    bytes[at++] = value;
+  }
+  return bytes.subarray(0, at);
+}
