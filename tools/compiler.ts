@@ -1,0 +1,295 @@
+/**
+ * Compiles and links C and C++ for wasm32, with the compiler that CC names: `npm`, the npm package @yowasp/clang, or
+ * any clang that has a wasm target and a WASI sysroot. What was built once is taken from build/cache: the key of an
+ * entry is a hash of the compiler, its arguments and the contents of every file that it may read.
+ */
+import { execFile, fork } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import type { Request, Response } from "./npm-clang.ts";
+import { ROOT, UserError, displayPath } from "./command.ts";
+
+export interface Compiler {
+  /** As CC has it. */
+  readonly name: string;
+  readonly version: string;
+  /** The flags that choose WASI, of the triples wasm32-wasip1 and wasm32-wasi the one that the sysroot knows. */
+  readonly wasi: readonly string[];
+  /** Link flags for a reactor: `_initialize` in place of `_start`. */
+  readonly reactor: readonly string[];
+  /** The name under which the compiler sees a file of the host. */
+  readonly place: (file: string) => string;
+  /** Runs clang, which may read `files` and is to write `output`, all of them paths of the host. */
+  readonly run: (args: readonly string[], files: readonly string[], output: string) => Promise<Outcome>;
+}
+
+interface Outcome {
+  readonly ok: boolean;
+  readonly messages: string;
+}
+
+export interface Program {
+  /** C (.c) and C++ (.cc) sources, objects and archives: paths relative to the project's folder, or absolute. */
+  readonly inputs: readonly string[];
+  /** For every compilation and for the link. */
+  readonly flags?: readonly string[];
+  readonly linkFlags?: readonly string[];
+  /** Folders with header files. Those beside a source are found anyway. */
+  readonly includes?: readonly string[];
+  /** `none` is wasm32-unknown-unknown, with neither libc nor start files. `wasi` by default. */
+  readonly target?: "wasi" | "none";
+  /** A WASI program's model: `command` by default. */
+  readonly model?: "command" | "reactor";
+}
+
+/** The compiler or the linker refused its input. */
+export class CompileError extends Error {
+  readonly messages: string;
+  constructor(compiler: string, what: string, messages: string) {
+    super(`${compiler} cannot build ${what}:\n${messages}`);
+    this.messages = messages;
+  }
+}
+
+const CACHE = path.join(ROOT, "build", "cache");
+const WASIP1 = "--target=wasm32-wasip1";
+const HEADER = /\.(h|hpp|inc)$/;
+const SOURCE = /\.(c|cc)$/;
+const CPP = /\.cc$/;
+
+const run = promisify(execFile);
+
+/** The compiler that CC names, tried out. Throws a UserError if it is missing or cannot compile for WASI. */
+export async function findCompiler(cc = process.env.CC ?? "npm"): Promise<Compiler> {
+  return cc === "npm" ? npmCompiler() : nativeCompiler(cc);
+}
+
+/** Builds a program and returns the path of its .wasm in the cache. */
+export async function build(compiler: Compiler, program: Program): Promise<string> {
+  const { inputs, flags = [], linkFlags = [] } = program;
+  const linked: string[] = [];
+  for (const input of inputs) {
+    linked.push(SOURCE.test(input) ? await compileObject(compiler, input, program) : input);
+  }
+  const freestanding = program.target === "none" ? ["-nostdlib", "-Wl,--no-entry"] : [];
+  const reactor = program.model === "reactor" ? compiler.reactor : [];
+  const args = [
+    ...targetFlags(compiler, program),
+    ...driverMode(inputs),
+    ...flags,
+    ...freestanding,
+    ...reactor,
+    ...linked.map(compiler.place),
+    ...linkFlags,
+  ];
+  return cached(compiler, args, linked, ".wasm", `a program of ${inputs.map(displayPath).join(", ")}`);
+}
+
+/** Compiles one source file and returns the path of the object in the cache. */
+export async function compileObject(
+  compiler: Compiler,
+  source: string,
+  program: Omit<Program, "inputs" | "linkFlags"> = {},
+): Promise<string> {
+  const { flags = [], includes = [] } = program;
+  const headers = [
+    ...(await headersIn(path.dirname(source), false)),
+    ...(await Promise.all(includes.map((folder) => headersIn(folder, true)))).flat(),
+  ];
+  const args = [
+    ...targetFlags(compiler, program),
+    ...driverMode([source]),
+    // Both sysroots have a libc++ that was built without exceptions.
+    ...(CPP.test(source) ? ["-fno-exceptions"] : []),
+    ...flags,
+    ...includes.map((folder) => `-I${compiler.place(folder)}`),
+    "-c",
+    compiler.place(source),
+  ];
+  return cached(compiler, args, [source, ...headers], ".o", displayPath(source));
+}
+
+function targetFlags(compiler: Compiler, { target = "wasi" }: Pick<Program, "target">): readonly string[] {
+  return target === "wasi" ? compiler.wasi : ["--target=wasm32-unknown-unknown"];
+}
+
+function driverMode(inputs: readonly string[]): string[] {
+  return inputs.some((input) => CPP.test(input)) ? ["--driver-mode=g++"] : [];
+}
+
+async function headersIn(folder: string, recursive: boolean): Promise<string[]> {
+  const names = await readdir(path.resolve(ROOT, folder), { recursive }).catch(() => {
+    throw new UserError(`there is no folder ${displayPath(folder)} with header files: run make first`);
+  });
+  return names
+    .filter((name) => HEADER.test(name))
+    .sort()
+    .map((name) => path.join(folder, name));
+}
+
+async function cached(
+  compiler: Compiler,
+  args: readonly string[],
+  files: readonly string[],
+  extension: string,
+  what: string,
+): Promise<string> {
+  const hash = createHash("sha256").update([compiler.name, compiler.version, ...args].join("\0"));
+  for (const file of files) {
+    const contents = await readFile(path.resolve(ROOT, file)).catch(() => {
+      throw new UserError(`there is no file ${displayPath(file)}: run make first, or mend the path`);
+    });
+    hash.update(`\0${compiler.place(file)}\0${contents.length}\0`).update(contents);
+  }
+  const entry = path.join(CACHE, hash.digest("hex").slice(0, 32) + extension);
+  if (existsSync(entry)) return entry;
+  // Two processes may build the same entry at once, and the linker writes its output's name into a program.
+  const folder = path.join(CACHE, `${process.pid}-${path.basename(entry, extension)}`);
+  const unfinished = path.join(folder, path.basename(entry));
+  await mkdir(folder, { recursive: true });
+  try {
+    const { ok, messages } = await compiler.run(args, files, unfinished);
+    if (!ok) throw new CompileError(compiler.name, what, messages);
+    if (messages) console.error(messages.trimEnd());
+    await rename(unfinished, entry);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  return entry;
+}
+
+async function npmCompiler(): Promise<Compiler> {
+  const manifest = path.join(ROOT, "node_modules", "@yowasp", "clang", "package.json");
+  const text = await readFile(manifest, "utf8").catch(() => {
+    throw new UserError("the npm package @yowasp/clang is not installed: run npm ci");
+  });
+  let clang: Compiler["run"] | undefined;
+  return {
+    name: "npm",
+    version: (JSON.parse(text) as { version: string }).version,
+    wasi: [WASIP1],
+    reactor: ["-mexec-model=reactor"],
+    place: npmPlace,
+    run: (args, files, output) => (clang ??= npmClang())(args, files, output),
+  };
+}
+
+/** The package's clang has / as its working folder: the project's folder is there, all else in /outside. */
+function npmPlace(file: string): string {
+  const shown = displayPath(file).split(path.sep).join("/");
+  return path.isAbsolute(shown) ? `outside${shown}` : shown;
+}
+
+function npmClang(): Compiler["run"] {
+  const child = fork(fileURLToPath(new URL("./npm-clang.ts", import.meta.url)), {
+    serialization: "advanced",
+  });
+  const waiting = new Map<
+    number,
+    { resolve: (response: Response) => void; reject: (error: Error) => void }
+  >();
+  let requests = 0;
+  const keepParentAlive = (needed: boolean) => {
+    if (needed) child.channel?.ref();
+    else child.channel?.unref();
+  };
+  child.unref();
+  keepParentAlive(false);
+  child.on("message", (response: Response) => {
+    waiting.get(response.id)?.resolve(response);
+    waiting.delete(response.id);
+    keepParentAlive(waiting.size > 0);
+  });
+  child.on("exit", (code, signal) => {
+    for (const { reject } of waiting.values())
+      reject(new Error(`the npm clang ended with ${signal ?? code}`));
+  });
+  return async (args, files, output) => {
+    const id = requests++;
+    const request: Request = {
+      id,
+      args: [...args, "-o", npmPlace(output)],
+      files: new Map(files.map((file) => [npmPlace(file), path.resolve(ROOT, file)])),
+      output: npmPlace(output),
+    };
+    keepParentAlive(true);
+    const response = await new Promise<Response>((resolve, reject) => {
+      waiting.set(id, { resolve, reject });
+      child.send(request);
+    });
+    if (response.bytes) await writeFile(output, response.bytes);
+    return { ok: response.bytes !== undefined, messages: response.messages };
+  };
+}
+
+async function nativeCompiler(cc: string): Promise<Compiler> {
+  const compile: Compiler["run"] = async (args, _files, output) => {
+    try {
+      const { stderr } = await run(cc, [...args, "-o", output], { cwd: ROOT, maxBuffer: 1 << 26 });
+      return { ok: true, messages: stderr };
+    } catch (error) {
+      const { code, stderr } = error as { code?: string | number; stderr?: string };
+      if (typeof code !== "number") throw error;
+      return { ok: false, messages: stderr ?? "" };
+    }
+  };
+  const version = await run(cc, ["--version"]).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw new UserError(`${cc} --version fails: CC must be npm or a clang`);
+    throw new UserError(`there is no compiler ${cc}: install it (Debian: clang-22), or use CC=npm`);
+  });
+  const wasi = await wasiFlags(cc, compile);
+  return {
+    name: cc,
+    version: version.stdout,
+    wasi,
+    reactor: await reactorFlags(cc, wasi),
+    place: displayPath,
+    run: compile,
+  };
+}
+
+/** clang 22 does not take -mexec-model for the old triple. */
+async function reactorFlags(cc: string, wasi: readonly string[]): Promise<string[]> {
+  if (wasi.includes(WASIP1)) return ["-mexec-model=reactor"];
+  const { stdout } = await run(cc, [...wasi, "-print-file-name=crt1-reactor.o"]);
+  return ["-nostartfiles", stdout.trim(), "-Wl,--entry=_initialize"];
+}
+
+/** LLVM 20 renamed wasm32-wasi to wasm32-wasip1, and a sysroot has the folders of one of the two, or of both. */
+async function wasiFlags(cc: string, compile: Compiler["run"]): Promise<string[]> {
+  const folder = path.join(os.tmpdir(), `rsbmalloc-${process.pid}-probe`);
+  const source = path.join(folder, "probe.c");
+  await mkdir(folder, { recursive: true });
+  await writeFile(source, "#include <stdlib.h>\nint main(void) { return !malloc(1); }\n");
+  const failures: string[] = [];
+  try {
+    for (const flags of [[WASIP1], ["--target=wasm32-wasi", "-Wno-deprecated"]]) {
+      const { ok, messages } = await compile([...flags, source], [source], path.join(folder, "probe.wasm"));
+      if (ok) return flags;
+      failures.push(messages);
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  throw new UserError(compilerAdvice(cc, failures));
+}
+
+function compilerAdvice(cc: string, failures: readonly string[]): string {
+  const said = failures.join("\n");
+  if (/unknown target|no available targets|unable to create target|unrecognized command/.test(said)) {
+    return `${cc} cannot compile for wasm32: use a clang that can (Debian: clang-22), or CC=npm`;
+  }
+  if (/unable to execute|doesn't exist|invalid linker/.test(said)) {
+    return `${cc} finds no wasm-ld: install lld of the same version (Debian: lld-22), or use CC=npm`;
+  }
+  if (/stdlib\.h|crt1|-lc\b|libc-header-start/.test(said)) {
+    return `${cc} finds no WASI sysroot: install one (Debian: wasi-libc, libclang-rt-22-dev-wasm32), or use CC=npm`;
+  }
+  const reason = said.split("\n").find((line) => line.includes("error")) ?? said.split("\n")[0];
+  return `${cc} cannot build a WASI program (${reason?.trim()}): mend that, or use CC=npm`;
+}

@@ -1,0 +1,207 @@
+/** Runs WASI programs under two runtimes: Node's own (`node:wasi`) and `@wasmer/wasi`. */
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import * as wasmer from "@wasmer/wasi";
+
+export const RUNTIMES = ["node", "wasmer"] as const;
+export type Runtime = (typeof RUNTIMES)[number];
+
+export interface RunOptions {
+  /** Those after the program's name. */
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stdin?: string | Uint8Array;
+  /** Handed in as env.memory, for a program linked with --import-memory. */
+  readonly memory?: WebAssembly.Memory;
+}
+
+export interface Trap {
+  readonly message: string;
+  readonly stack: string;
+}
+
+export interface Result {
+  readonly stdout: string;
+  readonly stderr: string;
+  /** Absent after a trap. */
+  readonly exitCode?: number;
+  /** Set if the program trapped (abort() does) or ran out of stack. */
+  readonly trap?: Trap;
+  /** Bytes of linear memory at the end, and as linear memory never shrinks, at its peak. */
+  readonly memory: number;
+}
+
+/** A reactor: an instance that was initialized and whose exports may now be called. */
+export interface Reactor {
+  readonly exports: WebAssembly.Exports;
+  readonly memory: WebAssembly.Memory;
+}
+
+/** What a runtime has to do: make an instance that it can start as a command or initialize as a reactor. */
+interface Session {
+  readonly instance: WebAssembly.Instance;
+  readonly start: () => number;
+  readonly initialize: () => void;
+  /** What the program wrote. Ends the session. */
+  readonly finish: () => Pick<Result, "stdout" | "stderr">;
+}
+
+const SESSIONS: Readonly<
+  Record<Runtime, (module: WebAssembly.Module, options: RunOptions) => Promise<Session>>
+> = { node: nodeSession, wasmer: wasmerSession };
+
+const PROGRAM_NAME = "program";
+
+/** Runs a command from its start to its exit. `program` is a path, or a module that is run repeatedly. */
+export async function runProgram(
+  runtime: Runtime,
+  program: string | WebAssembly.Module,
+  options: RunOptions = {},
+): Promise<Result> {
+  const session = await SESSIONS[runtime](await compile(program), options);
+  const end = attempt(session.start);
+  return { ...session.finish(), ...end, memory: memoryOf(session.instance, options).buffer.byteLength };
+}
+
+/** Makes an instance of a reactor and calls its `_initialize`, if it has one. Its output is dropped. */
+export async function startReactor(
+  runtime: Runtime,
+  program: string | WebAssembly.Module,
+  options: RunOptions = {},
+): Promise<Reactor> {
+  const session = await SESSIONS[runtime](await compile(program), options);
+  session.initialize();
+  session.finish();
+  return { exports: session.instance.exports, memory: memoryOf(session.instance, options) };
+}
+
+async function compile(program: string | WebAssembly.Module): Promise<WebAssembly.Module> {
+  return typeof program === "string" ? WebAssembly.compile(await readFile(program)) : program;
+}
+
+function memoryOf({ exports }: WebAssembly.Instance, { memory }: RunOptions): WebAssembly.Memory {
+  return memory ?? (exports.memory as WebAssembly.Memory);
+}
+
+function attempt(start: () => number): Pick<Result, "exitCode" | "trap"> {
+  try {
+    return { exitCode: start() };
+  } catch (error) {
+    if (!(error instanceof WebAssembly.RuntimeError || error instanceof RangeError)) throw error;
+    return { trap: { message: error.message, stack: error.stack ?? "" } };
+  }
+}
+
+function initialize({ exports }: WebAssembly.Instance): void {
+  (exports._initialize as (() => void) | undefined)?.();
+}
+
+/**
+ * Node 20 collects the WASI object while its program runs, and crashes, unless something else refers to it. A reactor
+ * has no end, so nothing is ever taken out.
+ */
+const alive: unknown[] = [];
+
+async function nodeSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
+  const { WASI } = await importNodeWasi();
+  const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-run-"));
+  const [stdinFile, stdoutFile, stderrFile] = ["stdin", "stdout", "stderr"].map((name) =>
+    path.join(folder, name),
+  ) as [string, string, string];
+  writeFileSync(stdinFile, options.stdin ?? "");
+  const stdin = openSync(stdinFile, "r");
+  const stdout = openSync(stdoutFile, "w");
+  const stderr = openSync(stderrFile, "w");
+  const wasi = new WASI({
+    version: "preview1",
+    args: [PROGRAM_NAME, ...(options.args ?? [])],
+    env: { ...options.env },
+    stdin,
+    stdout,
+    stderr,
+    returnOnExit: true,
+  });
+  alive.push(wasi);
+  const instance = await WebAssembly.instantiate(module, {
+    ...(wasi.getImportObject() as WebAssembly.Imports),
+    ...hostImports(options),
+  });
+  return {
+    instance,
+    // Typed as if it returned nothing; with returnOnExit it returns the exit code.
+    start: () => wasi.start(instance) as unknown as number,
+    initialize: () => wasi.initialize(instance),
+    finish: () => {
+      for (const file of [stdin, stdout, stderr]) closeSync(file);
+      const output = { stdout: readFileSync(stdoutFile, "utf8"), stderr: readFileSync(stderrFile, "utf8") };
+      rmSync(folder, { recursive: true });
+      return output;
+    },
+  };
+}
+
+/** Loading it makes Node warn that WASI is experimental, once in each process: this silences that warning alone. */
+async function importNodeWasi(): Promise<typeof import("node:wasi")> {
+  const { emitWarning } = process;
+  process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
+    if (!String(warning).includes("WASI")) Reflect.apply(emitWarning, process, [warning, ...rest]);
+  }) as typeof emitWarning;
+  try {
+    return await import("node:wasi");
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+
+async function wasmerSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
+  if (!WebAssembly.Module.imports(module).some((item) => item.module.startsWith("wasi_"))) {
+    return bareSession(module, options);
+  }
+  await wasmer.init();
+  const wasi = new wasmer.WASI({ args: [PROGRAM_NAME, ...(options.args ?? [])], env: { ...options.env } });
+  if (options.stdin !== undefined) {
+    const { stdin } = options;
+    wasi.setStdinBuffer(typeof stdin === "string" ? new TextEncoder().encode(stdin) : stdin);
+  }
+  const instance = wasi.instantiate(module, hostImports(options));
+  alive.push(wasi);
+  return {
+    instance,
+    start: () => {
+      try {
+        return wasi.start(instance);
+      } catch (error) {
+        throw innerTrap(error);
+      }
+    },
+    initialize: () => initialize(instance),
+    finish: () => ({ stdout: wasi.getStdoutString(), stderr: wasi.getStderrString() }),
+  };
+}
+
+/** @wasmer/wasi refuses a module that imports nothing of WASI, as a small reactor may. */
+async function bareSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
+  const instance = await WebAssembly.instantiate(module, hostImports(options));
+  return {
+    instance,
+    start: () => {
+      (instance.exports._start as () => void)();
+      return 0;
+    },
+    initialize: () => initialize(instance),
+    finish: () => ({ stdout: "", stderr: "" }),
+  };
+}
+
+/** @wasmer/wasi throws an Error whose message holds the trap's message and stack: `...JsValue(RuntimeError: ...`. */
+function innerTrap(error: unknown): unknown {
+  const trap = /JsValue\((?:RuntimeError|RangeError): (.*?)\n/.exec(String(error));
+  if (!trap) return error;
+  return Object.assign(new WebAssembly.RuntimeError(trap[1]), { stack: (error as Error).message });
+}
+
+function hostImports({ memory }: RunOptions): WebAssembly.Imports {
+  return memory ? { env: { memory } } : {};
+}
