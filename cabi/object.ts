@@ -5,6 +5,7 @@
  * bytes and is listed in a `reloc.Code` section. docs/object-format.md tells what becomes of it; the format is that of
  * https://github.com/WebAssembly/tool-conventions/blob/main/Linking.md, whose terms are used here.
  */
+import { UserError } from "../tools/command.ts";
 import {
   EXTERN,
   FUNCREF,
@@ -86,7 +87,7 @@ const SECTIONS_UNDERSTOOD: readonly number[] = [
   SECTION.code,
 ];
 
-/** Returns the object file. Throws an Error where the module holds what an object made here cannot. */
+/** Returns the object file. Throws a UserError where the module holds what an object made here cannot. */
 export function writeObject(bytes: Uint8Array, description: ObjectDescription): Uint8Array {
   const module = readModule(bytes);
   const symbols = symbolTable();
@@ -137,7 +138,7 @@ function readModule(bytes: Uint8Array): Module {
   const unfit = sections.find(({ id }) => !SECTIONS_UNDERSTOOD.includes(id));
   if (unfit) {
     const name = Object.entries(SECTION).find(([, id]) => id === unfit.id)?.[0] ?? unfit.id;
-    throw new Error(
+    throw new UserError(
       `the core has a ${name} section, which an object cannot: look for what causes it in src/`,
     );
   }
@@ -145,7 +146,8 @@ function readModule(bytes: Uint8Array): Module {
   const NO_RELOCATIONS = Uint8Array.of(0, 0);
   const payload = (id: number): Uint8Array => sections.find((s) => s.id === id)?.payload ?? EMPTY_VECTOR;
   const custom = (name: string) => sections.find((s) => s.id === SECTION.custom && s.name === name)?.payload;
-  if (custom("linking") === undefined) throw new Error("the module is not relocatable: make it so with wabt");
+  if (custom("linking") === undefined)
+    throw new UserError("the module is not relocatable: make it so with wabt");
   const imports = readImports(payload(SECTION.import));
   return {
     types: payload(SECTION.type),
@@ -195,11 +197,12 @@ function addFunctions(module: Module, description: ObjectDescription, symbols: S
   const missing = new Set(description.functions.keys());
   for (const { name, index } of module.exportedFunctions) {
     const named = description.functions.get(name);
-    if (named === undefined) throw new Error(`nothing says what public names the core's export ${name} has`);
+    if (named === undefined)
+      throw new UserError(`nothing says what public names the core's export ${name} has`);
     missing.delete(name);
     publicSymbols.set(index, [...(publicSymbols.get(index) ?? []), ...named]);
   }
-  if (missing.size > 0) throw new Error(`the core does not export ${[...missing].join(", ")}`);
+  if (missing.size > 0) throw new UserError(`the core does not export ${[...missing].join(", ")}`);
 
   const imported = module.importedFunctions.map(({ name }, index) => {
     const weak = description.weakFunctions?.has(name) ? FLAG.weak : 0;
@@ -207,10 +210,12 @@ function addFunctions(module: Module, description: ObjectDescription, symbols: S
   });
   const defined = Array.from({ length: module.functionCount }, (_, position) => {
     const index = imported.length + position;
-    const [first] = (publicSymbols.get(index) ?? []).map(({ name, weak }) =>
+    const named = publicSymbols.get(index) ?? [];
+    const [first] = named.map(({ name, weak }) =>
       symbols.add(SYMBOL_KIND.function, weak ? FLAG.weak : 0, unsigned(index), text(name)),
     );
-    if (first !== undefined) return first;
+    // A program's own definition of a weak name is not for this object's calls.
+    if (first !== undefined && !named[0]!.weak) return first;
     const name = module.names.get(index) ?? `function${index}`;
     return symbols.addLocal(SYMBOL_KIND.function, index, description.localName?.(name) ?? name);
   });
@@ -249,14 +254,15 @@ function addAddresses(
   };
   const targets = module.importedGlobals.map(({ name }): Target => {
     const address = description.addresses.get(name);
-    if (address === undefined) throw new Error(`nothing says what the imported global ${name} stands for`);
+    if (address === undefined)
+      throw new UserError(`nothing says what the imported global ${name} stands for`);
     if (address.kind !== "function") {
       return { relocation: RELOCATION.memoryAddressSigned, symbol: dataSymbol(address, name) };
     }
     const index = module.importedFunctions.findIndex((imported) => imported.name === address.symbol);
     const symbol = functions[index];
     if (symbol === undefined)
-      throw new Error(`${name} stands for ${address.symbol}, which the core never calls`);
+      throw new UserError(`${name} stands for ${address.symbol}, which the core never calls`);
     return { relocation: RELOCATION.tableIndexSigned, symbol };
   });
   return { targets, segments };
@@ -293,7 +299,7 @@ function relocate(
     if (type === RELOCATION.typeIndex) return [type, unsigned(offset), unsigned(index)];
     if (type === RELOCATION.functionIndex) return [type, unsigned(offset), unsigned(functions[index]!)];
     if (type !== RELOCATION.globalIndex) {
-      throw new Error(`the core's code needs a relocation of type ${type}, which is not known here`);
+      throw new UserError(`the core's code needs a relocation of type ${type}, which is not known here`);
     }
     const target = targets[index];
     if (target === undefined) {
@@ -301,7 +307,7 @@ function relocate(
       code.set(padded(global.index), offset);
       return [type, unsigned(offset), unsigned(global.symbol)];
     }
-    if (code[offset - 1] !== OPCODE.globalGet) throw new Error("the core assigns to an imported global");
+    if (code[offset - 1] !== OPCODE.globalGet) throw new UserError("the core assigns to an imported global");
     code[offset - 1] = OPCODE.i32Const;
     code.set(padded(0), offset);
     const addend = target.relocation === RELOCATION.memoryAddressSigned ? [unsigned(0)] : [];

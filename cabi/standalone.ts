@@ -1,4 +1,5 @@
 /** Makes the stand-alone module: the core as compiled, with the public names for exports. */
+import { UserError } from "../tools/command.ts";
 import {
   EXTERN,
   HEADER,
@@ -36,7 +37,7 @@ export function writeStandalone(
     const renamed = exports.flatMap(({ name: core, index }) => {
       const added = names.get(core);
       if (added === undefined)
-        throw new Error(`nothing says what public names the core's export ${core} has`);
+        throw new UserError(`nothing says what public names the core's export ${core} has`);
       return added.map((exported) => [text(exported), EXTERN.function, unsigned(index)]);
     });
     return section(id, vector(renamed));

@@ -49,13 +49,17 @@ const npm: Llvm = {
   },
 };
 
+/** The absolute path of a program on the PATH. */
+export function findProgram(name: string): string | undefined {
+  const folders = (process.env["PATH"] ?? "").split(path.delimiter);
+  return folders.map((folder) => path.join(folder, name)).find((file) => existsSync(file));
+}
+
 function native(version: number): Llvm {
   const executable = (tool: Tool): string => `${tool === "wasm-ld" ? tool : `llvm-${tool}`}-${version}`;
-  const folders = (process.env["PATH"] ?? "").split(path.delimiter);
   return {
     name: `native ${version}`,
-    missing: (...tools) =>
-      tools.map(executable).filter((name) => !folders.some((folder) => existsSync(path.join(folder, name)))),
+    missing: (...tools) => tools.map(executable).filter((name) => findProgram(name) === undefined),
     async run(tool, args, files) {
       const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-"));
       try {

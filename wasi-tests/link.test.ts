@@ -1,0 +1,268 @@
+/** The libraries as linkers and programs meet them: which names they have, and how programs link with them. */
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { execFileSync } from "node:child_process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { LAYOUT_SECTION } from "../cabi/standalone.ts";
+import { SECTION, readFunctionNames, readSections } from "../cabi/wasm.ts";
+import { ROOT } from "../tools/command.ts";
+import { CompileError, build, findCompiler, type Compiler, type Program } from "../tools/compiler.ts";
+import { runProgram, startReactor } from "../tools/wasi.ts";
+import { LLVMS, checker, findProgram, symbols, type Llvm } from "./support-llvm.ts";
+
+const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
+const PREFIXED_LIBRARY = "lib/wasm32-wasi/librsbmallocc-prefixed.a";
+const MODULE = "lib/rsbmalloc.wasm";
+
+/** The names as the README and the header document them. */
+const LIKE_LIBC = "malloc free calloc realloc aligned_alloc posix_memalign malloc_usable_size".split(" ");
+const FURTHER = ["memalign", "valloc", "pvalloc", "reallocarray", "free_sized", "free_aligned_sized"];
+const INTERNAL_TO_LIBC = ["__libc_malloc", "__libc_free", "__libc_calloc"];
+const OWN = ["rsbpage_alloc", "rsbpage_realloc", "rsbpage_free", "rsbmallinfo"];
+const PREFIXED = [...[...LIKE_LIBC, ...FURTHER].map((name) => `rsb${name}`), ...OWN];
+
+const product = async (file: string) => new Uint8Array(await readFile(path.join(ROOT, file)));
+
+const named = (type: string, names: readonly string[]): string[] => names.map((name) => `${type} ${name}`);
+
+/** The symbols that are not local, "TYPE NAME". */
+async function publicSymbols(llvm: Llvm, file: string): Promise<string[]> {
+  const all = await symbols(llvm, await product(file));
+  return all.filter(({ type }) => !/[td]/.test(type)).map(({ type, name }) => `${type} ${name}`);
+}
+
+for (const llvm of LLVMS) {
+  const check = checker(llvm, "nm");
+  const undefinedSymbols = ["U __heap_base", "w __heap_end", "w errno"];
+
+  check("librsbmallocc.a defines the standard and the prefixed names, and no other", async () => {
+    const strong = named("T", [...LIKE_LIBC, ...INTERNAL_TO_LIBC, ...PREFIXED]);
+    const expected = [...strong, ...named("W", FURTHER), ...undefinedSymbols];
+    assert.equal((await publicSymbols(llvm, LIBRARY)).sort(), expected.sort());
+  });
+
+  check("librsbmallocc-prefixed.a defines the prefixed names, and no other", async () => {
+    const found = await publicSymbols(llvm, PREFIXED_LIBRARY);
+    const undefinedHere = undefinedSymbols.filter((symbol) => found.includes(symbol));
+    assert.equal(found.sort(), [...named("T", PREFIXED), ...undefinedHere].sort());
+  });
+}
+
+test("the stand-alone module exports both sets of names and imports memory and addresses", async () => {
+  const module = new WebAssembly.Module(await product(MODULE));
+  const exports = WebAssembly.Module.exports(module);
+  assert.equal(exports.map(({ name }) => name).sort(), [...LIKE_LIBC, ...FURTHER, ...PREFIXED].sort());
+  assert.ok(exports.every(({ kind }) => kind === "function"));
+  const imports = WebAssembly.Module.imports(module).map(
+    ({ module, name, kind }) => `${kind} ${module}.${name}`,
+  );
+  assert.equal(imports.sort(), [
+    "global env.__heap_base",
+    "global env.__heap_end",
+    "global env.__rsb_state",
+    "global env.errno",
+    "memory env.memory",
+  ]);
+});
+
+test("the stand-alone module tells how much memory its state takes, and works in it", async () => {
+  const module = new WebAssembly.Module(await product(MODULE));
+  const [section] = WebAssembly.Module.customSections(module, LAYOUT_SECTION);
+  const { stateSize, stateAlignment } = JSON.parse(new TextDecoder().decode(section));
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  const address = (value: number) => new WebAssembly.Global({ value: "i32" }, value);
+  const state = 1024;
+  assert.is(state % stateAlignment, 0);
+  const heapBase = state + stateSize;
+  const env = {
+    memory,
+    __rsb_state: address(state),
+    __heap_base: address(heapBase),
+    __heap_end: address(0),
+    errno: address(512),
+  };
+  const { exports } = new WebAssembly.Instance(module, { env });
+  const { malloc, rsbfree } = exports as Record<string, (argument: number) => number>;
+  const block = malloc!(100);
+  assert.ok(block >= heapBase);
+  rsbfree!(block);
+  const bytes = new Uint8Array(memory.buffer);
+  assert.ok(
+    bytes.subarray(0, state).every((byte) => byte === 0),
+    "nothing is written before the state",
+  );
+  assert.is(malloc!(0x80000000), 0);
+  assert.is(new DataView(memory.buffer).getInt32(512, true), 48);
+});
+
+/** The names that the object which defines `malloc` defines for others, in the output of `nm --format=posix`. */
+function namesBesideMalloc(listing: string): string[] {
+  const members = listing.split(/^\S+:$/m);
+  const definitions = members.map((member) =>
+    [...member.matchAll(/^(\S+) [TWDBR] /gm)].map(([, name]) => name!),
+  );
+  return definitions.find((names) => names.includes("malloc")) ?? [];
+}
+
+for (const llvm of LLVMS) {
+  checker(llvm, "nm")("no name of libc's malloc object is missing", async () => {
+    const libc =
+      llvm.name === "npm"
+        ? "/usr/lib/wasm32-wasip1/libc.a"
+        : execFileSync("clang-22", ["--target=wasm32-wasi", "-Wno-deprecated", "--print-file-name=libc.a"])
+            .toString()
+            .trim();
+    const { stdout } = await llvm.run("nm", ["--format=posix", "--extern-only", libc], {});
+    const names = namesBesideMalloc(stdout);
+    assert.ok(names.includes("free"), `${libc} defines malloc and free in one object`);
+    const ours = (await symbols(llvm, await product(LIBRARY))).filter(({ type }) => type === "T");
+    assert.equal(
+      names.filter((name) => !ours.some((symbol) => symbol.name === name)),
+      [],
+    );
+  });
+}
+
+async function compilers(): Promise<Compiler[]> {
+  const found: Compiler[] = [];
+  for (const name of ["npm", "clang-22"]) {
+    try {
+      found.push(await findCompiler(name));
+    } catch (error) {
+      console.log(`skipped: linking with ${name}: ${(error as Error).message}`);
+    }
+  }
+  return found;
+}
+
+/** The exit code, or the trap's message. */
+async function outcome(compiler: Compiler, program: Program): Promise<number | string | undefined> {
+  const result = await runProgram("node", await build(compiler, { includes: ["include"], ...program }));
+  return result.trap?.message ?? result.exitCode;
+}
+
+/** Names of functions that stayed in a linked program. */
+async function functionNames(file: string): Promise<string[]> {
+  const sections = readSections(await readFile(file));
+  const names = sections.find(({ id, name }) => id === SECTION.custom && name === "name");
+  return [...readFunctionNames(names!.payload).values()];
+}
+
+const PROGRAMS = "wasi-tests/programs";
+/** Otherwise the compiler leaves out allocations, and takes it that malloc does not touch errno. */
+const AS_WRITTEN = "-fno-builtin";
+
+const LINKS: readonly (readonly [string, Omit<Program, "inputs">])[] = [
+  ...["-O0", "-O1", "-O2", "-O3", "-Os"].map((level) => [level, { flags: [level] }] as const),
+  ["-O2 -flto", { flags: ["-O2", "-flto"] }],
+  ["--gc-sections", { linkFlags: ["-Wl,--gc-sections"] }],
+  ["--no-gc-sections", { linkFlags: ["-Wl,--no-gc-sections"] }],
+  ["--stack-first", { linkFlags: ["-Wl,--stack-first"] }],
+  ["--strip-all", { linkFlags: ["-Wl,--strip-all"] }],
+  ["--export-dynamic", { linkFlags: ["-Wl,--export-dynamic"] }],
+];
+
+for (const compiler of await compilers()) {
+  const linkers = [{ linker: compiler.name, linkerFlags: [] as string[] }];
+  if (compiler.name !== "npm") {
+    const old = findProgram("wasm-ld-14");
+    if (old)
+      linkers.push({
+        linker: `${compiler.name} with wasm-ld-14`,
+        linkerFlags: [`-fuse-ld=${old}`, "--no-wasm-opt"],
+      });
+    else console.log("skipped: linking with an old linker: needs wasm-ld-14");
+  }
+  for (const { linker, linkerFlags } of linkers) {
+    const old = linkerFlags.length > 0;
+    const check = (name: string, run: () => Promise<void>): void => {
+      test(`${name} (${linker})`, run);
+    };
+
+    for (const [name, { flags = [], linkFlags = [] }] of LINKS) {
+      // Bitcode is for a linker of the compiler's own version.
+      if (old && flags.includes("-flto")) continue;
+      const options = { flags: [AS_WRITTEN, ...flags], linkFlags: [...linkFlags, ...linkerFlags] };
+      check(`a C program links and runs with ${name}`, async () => {
+        assert.is(await outcome(compiler, { inputs: [`${PROGRAMS}/link-all.c`, LIBRARY], ...options }), 0);
+      });
+      check(`a C++ program links and runs with ${name}`, async () => {
+        assert.is(await outcome(compiler, { inputs: [`${PROGRAMS}/link-cpp.cc`, LIBRARY], ...options }), 0);
+      });
+    }
+
+    check("a reactor links and runs", async () => {
+      const file = await build(compiler, {
+        inputs: [`${PROGRAMS}/link-all.c`, LIBRARY],
+        includes: ["include"],
+        flags: [AS_WRITTEN, "-O2", "-DREACTOR"],
+        linkFlags: ["-mexec-model=reactor", ...linkerFlags],
+      });
+      const { exports } = await startReactor("node", file);
+      assert.is((exports as Record<string, () => number>)["check"]!(), 0);
+    });
+
+    check("nothing of libc's malloc object is in a program", async () => {
+      const inputs = [`${PROGRAMS}/link-all.c`, LIBRARY];
+      const file = await build(compiler, {
+        inputs,
+        includes: ["include"],
+        flags: [AS_WRITTEN],
+        linkFlags: linkerFlags,
+      });
+      const names = await functionNames(file);
+      assert.ok(names.includes("rsbmalloc"));
+      assert.equal(
+        names.filter((name) => /^(dl|internal_memalign|dispose_chunk)/.test(name)),
+        [],
+      );
+    });
+
+    check("libc's malloc and the prefixed library live side by side", async () => {
+      const inputs = [`${PROGRAMS}/link-beside.c`, PREFIXED_LIBRARY];
+      const program = { inputs, flags: [AS_WRITTEN], linkFlags: linkerFlags };
+      assert.is(await outcome(compiler, program), 0);
+      const names = await functionNames(await build(compiler, { includes: ["include"], ...program }));
+      assert.ok(names.includes("dlmalloc") && names.includes("rsbmalloc"));
+    });
+
+    check("a program brings its own reallocarray and wraps malloc", async () => {
+      const inputs = [`${PROGRAMS}/link-own-names.c`, LIBRARY];
+      const linkFlags = ["-Wl,--wrap=malloc", ...linkerFlags];
+      assert.is(await outcome(compiler, { inputs, flags: [AS_WRITTEN], linkFlags }), 0);
+    });
+
+    check("a program that brings its own malloc does not link with this one too", async () => {
+      const inputs = [`${PROGRAMS}/link-own-malloc.c`, LIBRARY];
+      try {
+        await build(compiler, { inputs, includes: ["include"], flags: [AS_WRITTEN], linkFlags: linkerFlags });
+        assert.unreachable("it linked");
+      } catch (error) {
+        assert.instance(error, CompileError);
+        assert.match((error as CompileError).messages, /duplicate symbol: malloc/);
+      }
+    });
+
+    for (const library of [LIBRARY, PREFIXED_LIBRARY]) {
+      check(`a program without libc links and runs with ${path.basename(library)}`, async () => {
+        const file = await build(compiler, {
+          inputs: [`${PROGRAMS}/link-freestanding.c`, library],
+          includes: ["include"],
+          target: "none",
+          flags: ["-O2"],
+          linkFlags: linkerFlags,
+        });
+        const { fill } = (await startReactor("node", file)).exports as Record<
+          string,
+          (size: number) => number
+        >;
+        assert.is(fill!(100), 1);
+        assert.is(fill!(10_000_000), 1);
+        assert.is(fill!(-1), 0);
+      });
+    }
+  }
+}
+
+test.run();
