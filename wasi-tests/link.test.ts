@@ -7,7 +7,14 @@ import * as assert from "uvu/assert";
 import { LAYOUT_SECTION } from "../cabi/standalone.ts";
 import { SECTION, readFunctionNames, readSections } from "../cabi/wasm.ts";
 import { ROOT } from "../tools/command.ts";
-import { CompileError, build, findCompiler, type Compiler, type Program } from "../tools/compiler.ts";
+import {
+  CompileError,
+  build,
+  compileObject,
+  findCompiler,
+  type Compiler,
+  type Program,
+} from "../tools/compiler.ts";
 import { runProgram, startReactor } from "../tools/wasi.ts";
 import { LLVMS, checker, findProgram, symbols, type Llvm } from "./support-llvm.ts";
 
@@ -153,6 +160,9 @@ const PROGRAMS = "wasi-tests/programs";
 /** Otherwise the compiler leaves out allocations, and takes it that malloc does not touch errno. */
 const AS_WRITTEN = "-fno-builtin";
 
+/** A function whose type is not what the caller declares is a warning of the linker. */
+const NO_WARNINGS = "-Wl,--fatal-warnings";
+
 const LINKS: readonly (readonly [string, Omit<Program, "inputs">])[] = [
   ...["-O0", "-O1", "-O2", "-O3", "-Os"].map((level) => [level, { flags: [level] }] as const),
   ["-O2 -flto", { flags: ["-O2", "-flto"] }],
@@ -163,7 +173,38 @@ const LINKS: readonly (readonly [string, Omit<Program, "inputs">])[] = [
   ["--export-dynamic", { linkFlags: ["-Wl,--export-dynamic"] }],
 ];
 
+test("the header has room for every bin", async () => {
+  const { BINS } = JSON.parse(await readFile(path.join(ROOT, "lib/layout.json"), "utf8")) as { BINS: number };
+  const header = await readFile(path.join(ROOT, "include/rsbmallocc.h"), "utf8");
+  assert.ok(BINS <= Number(/#define RSB_BINS (\d+)/.exec(header)![1]));
+});
+
+const DIALECTS = ["-std=c89", "-std=c99", "-std=c17", "-std=c2x", "-xc++ -std=c++11", "-xc++ -std=c++20"];
+/** C89 has neither macros with a variable number of arguments nor // comments; C++98 not the former. */
+const STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wno-variadic-macros", "-Wno-comment", "-Werror"];
+
 for (const compiler of await compilers()) {
+  const header = `${PROGRAMS}/link-header.c`;
+  for (const dialect of DIALECTS) {
+    test(`the header compiles without warnings with ${dialect} (${compiler.name})`, async () => {
+      await compileObject(compiler, header, {
+        includes: ["include"],
+        flags: [...STRICT, ...dialect.split(" ")],
+      });
+    });
+  }
+
+  test(`the compiler warns where a block is leaked at once (${compiler.name})`, async () => {
+    const flags = ["-DIGNORE_RESULT", ...STRICT];
+    try {
+      await compileObject(compiler, header, { includes: ["include"], flags });
+      assert.unreachable("it compiled");
+    } catch (error) {
+      assert.instance(error, CompileError);
+      assert.match((error as CompileError).messages, /warn_unused_result/);
+    }
+  });
+
   const linkers = [{ linker: compiler.name, linkerFlags: [] as string[] }];
   if (compiler.name !== "npm") {
     const old = findProgram("wasm-ld-14");
@@ -183,7 +224,10 @@ for (const compiler of await compilers()) {
     for (const [name, { flags = [], linkFlags = [] }] of LINKS) {
       // Bitcode is for a linker of the compiler's own version.
       if (old && flags.includes("-flto")) continue;
-      const options = { flags: [AS_WRITTEN, ...flags], linkFlags: [...linkFlags, ...linkerFlags] };
+      const options = {
+        flags: [AS_WRITTEN, ...flags],
+        linkFlags: [NO_WARNINGS, ...linkFlags, ...linkerFlags],
+      };
       check(`a C program links and runs with ${name}`, async () => {
         assert.is(await outcome(compiler, { inputs: [`${PROGRAMS}/link-all.c`, LIBRARY], ...options }), 0);
       });

@@ -1,0 +1,12 @@
+// The header alone, in every dialect that it is for.
+#include <rsbmallocc.h>
+
+typedef char bins_fit[sizeof(((struct rsbmallinfo *)0)->bins) / sizeof(((struct rsbmallinfo *)0)->bins[0]) == RSB_BINS ? 1 : -1];
+
+void *use(bins_fit *fit);
+void *use(bins_fit *fit) { return fit ? rsbmalloc(sizeof *fit) : 0; }
+
+#ifdef IGNORE_RESULT
+void ignore(void);
+void ignore(void) { rsbmalloc(1); }
+#endif
