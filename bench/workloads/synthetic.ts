@@ -152,7 +152,7 @@ const rules: readonly Rule[] = [
     },
   ],
   [
-    "large",
+    "big-blocks",
     "blocks of 16 KiB to 2 MiB, freed in random order, about 16 alive",
     (to, rng) => void churn(to, rng, 20_000, 16, () => Math.floor(16_384 * 2 ** (rng.between(0, 699) / 100))),
   ],

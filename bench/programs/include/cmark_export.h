@@ -1,0 +1,3 @@
+// What cmark's CMake build would write.
+#pragma once
+#define CMARK_EXPORT

@@ -1,0 +1,14 @@
+// The whole of standard input, in memory that the allocator knows nothing of.
+#pragma once
+#include <stddef.h>
+#include <unistd.h>
+
+static char input[8 << 20];
+
+static inline size_t read_input(void) {
+  size_t length = 0;
+  for (ssize_t n; length < sizeof input - 1 && (n = read(0, input + length, sizeof input - 1 - length)) > 0;)
+    length += n;
+  input[length] = 0;
+  return length;
+}

