@@ -8,7 +8,7 @@ CC := npm
 endif
 export CC
 
-.PHONY: all demo test lint format bench clean
+.PHONY: all demo test lint format bench dist package clean
 
 all: lib
 
@@ -44,6 +44,15 @@ format: node_modules
 bench: lib
 	$(TS) tools/setup.ts
 	$(TS) bench/main.ts $(BENCH)
+
+# What the npm package has beside lib/ and include/.
+dist: lib
+	rm -rf dist
+	npx tsc --project tsconfig.build.json
+
+# The package as a tarball. npm runs no scripts here (.npmrc), so `npm pack` alone would take what dist/ has.
+package: dist
+	npm pack
 
 clean:
 	rm -rf build lib include dist
