@@ -113,8 +113,7 @@ export function usableSize(block: usize): usize {
 }
 
 /** Resizes the page run of a large block where it lies. Returns whether it could. */
-export function resizeInPlace(block: usize, size: usize): bool {
-  const page = pageOf(block);
+export function resizeInPlace(page: u32, size: usize): bool {
   const from = <u32>infoOf(page).pages;
   const to = max<u32>(pagesFor(size), 1);
   flush();
@@ -127,11 +126,13 @@ export function resizeInPlace(block: usize, size: usize): bool {
 /** Resizes a block, in place or by moving it; 0 and ENOMEM, with the block as it was, when memory is out. */
 export function resize(block: usize, size: usize): usize {
   if (!block) return allocate(size);
-  if (<isize>size < 0) return fail(ENOMEM);
   const old = usableSize(block);
-  if (kindOf(pageOf(block)) == LARGE) {
+  const page = pageOf(block);
+  if (kindOf(page) == LARGE) {
+    if (old - size < PAGE) return block;
+    if (<isize>size < 0) return fail(ENOMEM);
     // A run that a slot would hold better moves there.
-    if (size > BIN_MAX >>> 1 && resizeInPlace(block, size)) return block;
+    if (size > BIN_MAX >>> 1 && resizeInPlace(page, size)) return block;
   } else if (size <= old && (size >= old >>> 1 || old <= 64)) {
     return block;
   }
@@ -216,7 +217,7 @@ export function resizePages(run: usize, size: usize): usize {
   if (!run) return allocateLarge(size, 1);
   if (<isize>size < 0) return fail(ENOMEM);
   const old = usableSize(run);
-  if (resizeInPlace(run, size)) return run;
+  if (resizeInPlace(pageOf(run), size)) return run;
   const moved = allocateLarge(size, 1);
   if (!moved) return 0;
   memory.copy(moved, run, min(old, size));

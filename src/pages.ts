@@ -163,10 +163,9 @@ function handOut(page: u32, pages: u32): void {
   s.peak = max<u32>(s.peak, s.used);
 }
 
-/** Best fit within the first FIT_LIMIT runs of each class. Returns a run of `pages`, or 0 if none is long enough. */
-export function takeRun(pages: u32): u32 {
-  const first = runClass(pages);
-  let bits = state().runBits & (~(<u64>0) << first);
+/** A free run of at least `pages`: the best fit within the first FIT_LIMIT of a class; 0 if none is long enough. */
+export function findRun(pages: u32): u32 {
+  let bits = state().runBits & (~(<u64>0) << runClass(pages));
   while (bits) {
     let best: u32 = 0;
     let bestLength: u32 = -1;
@@ -182,13 +181,17 @@ export function takeRun(pages: u32): u32 {
       page = infoOf(page).next;
       --limit;
     }
-    if (best) {
-      take(best, pages);
-      return best;
-    }
+    if (best) return best;
     bits &= bits - 1;
   }
   return 0;
+}
+
+/** Hands out a run of `pages`; 0 if no free one is long enough. */
+export function takeRun(pages: u32): u32 {
+  const page = findRun(pages);
+  if (page) take(page, pages);
+  return page;
 }
 
 /** Gives a run back. Its pages' kinds must be NONE. Returns the length of the free run that it is part of now. */
@@ -207,10 +210,10 @@ export function extendRun(page: u32, from: u32, to: u32): bool {
   const next = page + from;
   const more = to - from;
   if (roomAt(next) < more) {
-    // At the heap's end it can make room.
+    // The heap's last run makes room by growing, but not while the block could move to free memory.
     const s = state();
-    if (next + roomAt(next) != s.end || s.end != memoryEndPage() || !grow(more) || roomAt(next) < more)
-      return false;
+    if (next + roomAt(next) != s.end || s.end != memoryEndPage() || findRun(to) || !grow(more)) return false;
+    if (roomAt(next) < more) return false;
   }
   take(next, more);
   return true;
