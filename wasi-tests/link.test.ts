@@ -1,7 +1,8 @@
 /** The libraries as linkers and programs meet them: which names they have, and how programs link with them. */
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { execFileSync } from "node:child_process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { LAYOUT_SECTION } from "../cabi/standalone.ts";
@@ -16,7 +17,7 @@ import {
   type Program,
 } from "../tools/compiler.ts";
 import { runProgram, startReactor } from "../tools/wasi.ts";
-import { LLVMS, checker, findProgram, symbols, type Llvm } from "./support-llvm.ts";
+import { LLVMS, checker, findProgram, symbols, type Files, type Llvm } from "./support-llvm.ts";
 
 const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
 const PREFIXED_LIBRARY = "lib/wasm32-wasi/librsbmallocc-prefixed.a";
@@ -112,23 +113,39 @@ function namesBesideMalloc(listing: string): string[] {
   return definitions.find((names) => names.includes("malloc")) ?? [];
 }
 
-for (const llvm of LLVMS) {
-  checker(llvm, "nm")("no name of libc's malloc object is missing", async () => {
-    const libc =
-      llvm.name === "npm"
-        ? "/usr/lib/wasm32-wasip1/libc.a"
-        : execFileSync("clang-22", ["--target=wasm32-wasi", "-Wno-deprecated", "--print-file-name=libc.a"])
-            .toString()
-            .trim();
-    const { stdout } = await llvm.run("nm", ["--format=posix", "--extern-only", libc], {});
-    const names = namesBesideMalloc(stdout);
-    assert.ok(names.includes("free"), `${libc} defines malloc and free in one object`);
-    const ours = (await symbols(llvm, await product(LIBRARY))).filter(({ type }) => type === "T");
-    assert.equal(
-      names.filter((name) => !ours.some((symbol) => symbol.name === name)),
-      [],
-    );
+const [npm] = LLVMS as [Llvm, ...Llvm[]];
+
+async function defendsAgainst(libc: string, files: Files): Promise<void> {
+  const { stdout } = await npm.run("nm", ["--format=posix", "--extern-only", libc], files);
+  const names = namesBesideMalloc(stdout);
+  assert.ok(names.includes("free"), `${libc} defines malloc and free in one object`);
+  const ours = (await symbols(npm, await product(LIBRARY))).filter(({ type }) => type === "T");
+  assert.equal(
+    names.filter((name) => !ours.some((symbol) => symbol.name === name)),
+    [],
+  );
+}
+
+test("no name of the npm sysroot's malloc object is missing", async () => {
+  await defendsAgainst("/usr/lib/wasm32-wasip1/libc.a", {});
+});
+
+const nativeLibc = findNativeLibc();
+if (nativeLibc === undefined) {
+  console.log(
+    "skipped: no name of the native sysroot's malloc object is missing: needs clang-22 and wasi-libc",
+  );
+} else {
+  test("no name of the native sysroot's malloc object is missing", async () => {
+    await defendsAgainst("libc.a", { "libc.a": new Uint8Array(await readFile(nativeLibc)) });
   });
+}
+
+function findNativeLibc(): string | undefined {
+  if (findProgram("clang-22") === undefined) return undefined;
+  const args = ["--target=wasm32-wasi", "-Wno-deprecated", "--print-file-name=libc.a"];
+  const file = execFileSync("clang-22", args, { encoding: "utf8" }).trim();
+  return existsSync(file) ? file : undefined;
 }
 
 async function compilers(): Promise<Compiler[]> {
