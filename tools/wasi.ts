@@ -3,6 +3,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import v8 from "node:v8";
 import * as wasmer from "@wasmer/wasi";
 
 export const RUNTIMES = ["node", "wasmer"] as const;
@@ -98,12 +99,6 @@ function initialize({ exports }: WebAssembly.Instance): void {
   (exports._initialize as (() => void) | undefined)?.();
 }
 
-/**
- * Node 20 collects the WASI object while its program runs, and crashes, unless something else refers to it. A reactor
- * has no end, so nothing is ever taken out.
- */
-const alive: unknown[] = [];
-
 async function nodeSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
   const { WASI } = await importNodeWasi();
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-run-"));
@@ -123,7 +118,6 @@ async function nodeSession(module: WebAssembly.Module, options: RunOptions): Pro
     stderr,
     returnOnExit: true,
   });
-  alive.push(wasi);
   const instance = await WebAssembly.instantiate(module, {
     ...(wasi.getImportObject() as WebAssembly.Imports),
     ...hostImports(options),
@@ -142,8 +136,14 @@ async function nodeSession(module: WebAssembly.Module, options: RunOptions): Pro
   };
 }
 
-/** Loading it makes Node warn that WASI is experimental, once in each process: this silences that warning alone. */
+/**
+ * Loading it makes Node warn that WASI is experimental, once in each process: this silences that warning alone.
+ *
+ * In Node 20, a program that calls WASI for long enough crashes the process: V8 takes a short cut from wasm into Node's
+ * functions, and that does not survive a garbage collection. Without the short cut it does.
+ */
 async function importNodeWasi(): Promise<typeof import("node:wasi")> {
+  v8.setFlagsFromString("--no-turbo-fast-api-calls");
   const { emitWarning } = process;
   process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
     if (!String(warning).includes("WASI")) Reflect.apply(emitWarning, process, [warning, ...rest]);
@@ -166,7 +166,6 @@ async function wasmerSession(module: WebAssembly.Module, options: RunOptions): P
     wasi.setStdinBuffer(typeof stdin === "string" ? new TextEncoder().encode(stdin) : stdin);
   }
   const instance = wasi.instantiate(module, hostImports(options));
-  alive.push(wasi);
   return {
     instance,
     start: () => {

@@ -1,0 +1,121 @@
+/**
+ * Compiles and links with Emscripten, and runs what comes out under Node. What was built once is taken from
+ * build/cache: the key of an entry is a hash of the release, the flags and the contents of every input.
+ */
+import { execFile, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import { ROOT, UserError, displayPath } from "./command.ts";
+
+export interface Emscripten {
+  /** As `emcc --version` has it. */
+  readonly version: string;
+  /** Whether --closure works: the compiler is a package of its own. */
+  readonly closure: boolean;
+}
+
+export interface EmscriptenProgram {
+  /** Sources, objects and archives: paths relative to the project's folder, or absolute. em++ takes .cc files. */
+  readonly inputs: readonly string[];
+  readonly flags: readonly string[];
+  /** `program.js` by default. The .wasm lies beside it. */
+  readonly output?: string;
+}
+
+export interface EmscriptenResult {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly exitCode: number;
+}
+
+/** The link flags that put rsbmalloc in the place of Emscripten's malloc. */
+export const RSBMALLOC = ["-sMALLOC=none", "lib/wasm32-emscripten/librsbmallocc.a"];
+
+/** Emscripten refused its input. */
+export class EmscriptenError extends Error {}
+
+const CACHE = path.join(ROOT, "build", "cache");
+/** Debian's node packages. Its emcc needs acorn from there, and does not look for it. */
+const DEBIAN_NODE_PATH = "/usr/share/nodejs";
+
+const run = promisify(execFile);
+const environment = { ...process.env, NODE_PATH: process.env.NODE_PATH ?? DEBIAN_NODE_PATH };
+
+/** Emscripten as PATH has it. Throws a UserError if it is missing or does not start. */
+export async function findEmscripten(): Promise<Emscripten> {
+  const { stdout } = await run("emcc", ["--version"], { env: environment }).catch((error: Error) => {
+    if ("code" in error && error.code === "ENOENT")
+      throw new UserError("there is no emcc: install Emscripten (Debian: emscripten)");
+    throw new UserError(
+      `emcc --version fails (${error.message.split("\n")[0]}): mend the Emscripten installation`,
+    );
+  });
+  const closure = await run("closure-compiler", ["--version"]).then(
+    () => true,
+    () => false,
+  );
+  return { version: stdout.split("\n")[0]!, closure };
+}
+
+/** Builds a program and returns the path of its JavaScript in the cache. Throws an EmscriptenError with emcc's messages. */
+export async function buildEmscripten(
+  emscripten: Emscripten,
+  { inputs, flags, output = "program.js" }: EmscriptenProgram,
+): Promise<string> {
+  const driver = inputs.some((input) => /\.(cc|cpp)$/.test(input)) ? "em++" : "emcc";
+  const hash = createHash("sha256").update([emscripten.version, driver, output, ...flags].join("\0"));
+  // Flags name files too: libraries, scripts to embed.
+  for (const file of [...inputs, ...flags.filter((flag) => existsSync(path.resolve(ROOT, flag)))]) {
+    const contents = await readFile(path.resolve(ROOT, file)).catch(() => {
+      throw new UserError(`there is no file ${displayPath(file)}: run make first, or mend the path`);
+    });
+    hash.update(`\0${file}\0${contents.length}\0`).update(contents);
+  }
+  const entry = path.join(CACHE, hash.digest("hex").slice(0, 32));
+  if (existsSync(entry)) return path.join(entry, output);
+  // Two processes may build the same entry at once.
+  const unfinished = `${entry}-${process.pid}`;
+  await mkdir(unfinished, { recursive: true });
+  // Its .js is no ES module, as the project's would be.
+  await writeFile(path.join(unfinished, "package.json"), JSON.stringify({ type: "commonjs" }));
+  try {
+    const args = [...inputs, ...flags, "-o", path.join(unfinished, output)];
+    await run(driver, args, { cwd: ROOT, env: environment, maxBuffer: 1 << 26 }).catch((error: Error) => {
+      const said = "stderr" in error ? String(error.stderr) : error.message;
+      throw new EmscriptenError(`${driver} cannot build ${inputs.map(displayPath).join(", ")}:\n${said}`);
+    });
+    await rename(unfinished, entry).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOTEMPTY") throw error;
+    });
+  } finally {
+    await rm(unfinished, { recursive: true, force: true });
+  }
+  return path.join(entry, output);
+}
+
+/** Runs JavaScript that Emscripten made, or a script that loads it, in a process of its own. */
+export async function runEmscripten(
+  script: string,
+  args: readonly string[] = [],
+  stdin = "",
+): Promise<EmscriptenResult> {
+  // Emscripten before 3.1.7 takes the presence of fetch for a browser.
+  const child = spawn(process.execPath, ["--no-experimental-fetch", script, ...args], { cwd: os.tmpdir() });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+  child.stdin.on("error", () => {}); // a program need not read it
+  child.stdin.end(stdin);
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code, signal) => {
+      if (code === null) reject(new Error(`${path.basename(script)} ended with ${signal}`));
+      else resolve({ stdout, stderr, exitCode: code });
+    });
+  });
+}
