@@ -1,10 +1,11 @@
 /** Makes lib/ and include/: `node --import tsx cabi/build.ts`. */
 import { copyFile, mkdir, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { ROOT, runCommand } from "../tools/command.ts";
 import { writeArchive } from "./archive.ts";
-import { ROOT, compileCore, type Core } from "./core.ts";
+import { compileCore, type Core } from "./core.ts";
 import { describeLayout } from "./layout.ts";
-import { allNames, flatNames, moduleNames, prefixedNames } from "./names.ts";
+import { allNames, flatNames, moduleNames, prefixedNames, sbrkNames } from "./names.ts";
 import { writeObject, type Address, type PublicSymbol } from "./object.ts";
 import { writeStandalone } from "./standalone.ts";
 
@@ -12,22 +13,49 @@ interface Library {
   readonly file: string;
   /** The core's compile-time constants (src/config.ts) that are set. */
   readonly constants: readonly string[];
-  readonly functions: ReadonlyMap<string, readonly PublicSymbol[]>;
+  readonly members: readonly Member[];
   /** The wasm features that the code uses, as LLVM names them. */
   readonly features: readonly string[];
+}
+
+/** An object in a library. */
+interface Member {
+  readonly name: string;
+  /** The file in src/ that is compiled. */
+  readonly entry: string;
+  readonly functions: ReadonlyMap<string, readonly PublicSymbol[]>;
+}
+
+function core(functions: Member["functions"], entry = "src/index.ts"): Member {
+  return { name: "rsbmallocc.o", entry, functions };
 }
 
 const LIBRARIES: readonly Library[] = [
   {
     file: "lib/wasm32-wasi/librsbmallocc.a",
     constants: [],
-    functions: allNames("wasm32-wasi"),
+    members: [core(allNames("wasm32-wasi"))],
     features: ["bulk-memory"],
   },
   {
     file: "lib/wasm32-wasi/librsbmallocc-prefixed.a",
     constants: ["RSB_PREFIXED"],
-    functions: prefixedNames(),
+    members: [core(prefixedNames())],
+    features: ["bulk-memory"],
+  },
+  {
+    file: "lib/wasm32-emscripten/librsbmallocc.a",
+    constants: ["RSB_EMSCRIPTEN"],
+    members: [
+      core(allNames("wasm32-emscripten"), "src/emscripten.ts"),
+      { name: "sbrk.o", entry: "src/sbrk.ts", functions: sbrkNames() },
+    ],
+    features: ["bulk-memory"],
+  },
+  {
+    file: "lib/wasm32-emscripten/librsbmallocc-prefixed.a",
+    constants: ["RSB_EMSCRIPTEN", "RSB_PREFIXED"],
+    members: [core(prefixedNames())],
     features: ["bulk-memory"],
   },
 ];
@@ -51,14 +79,20 @@ function addresses({ stateSize }: Core): Map<string, Address> {
   ]);
 }
 
-function library({ functions, features }: Library, core: Core): Uint8Array {
-  const bytes = writeObject(core.relocatable, {
-    functions,
-    features,
-    addresses: addresses(core),
-    localName: (name) => name.replace(/^src\//, "rsbmalloc/"),
+type Compile = (constants: readonly string[], entry?: string) => Promise<Core>;
+
+async function library({ constants, members, features }: Library, compile: Compile): Promise<Uint8Array> {
+  const objects = members.map(async ({ name, entry, functions }) => {
+    const compiled = await compile(constants, entry);
+    const bytes = writeObject(compiled.relocatable, {
+      functions,
+      features,
+      addresses: addresses(compiled),
+      localName: (local) => local.replace(/^src\//, "rsbmalloc/"),
+    });
+    return { name, bytes, defines: flatNames(functions) };
   });
-  return writeArchive([{ name: "rsbmallocc.o", bytes, defines: flatNames(functions) }]);
+  return writeArchive(await Promise.all(objects));
 }
 
 /** Writes a product in one step, so that nobody reads half of it. */
@@ -73,28 +107,23 @@ async function publish(file: string, write: (to: string) => Promise<void>): Prom
 
 async function build(): Promise<void> {
   const cores = new Map<string, Core>();
-  const coreWith = async (constants: readonly string[]): Promise<Core> => {
-    const key = constants.join();
-    const core = cores.get(key) ?? (await compileCore(constants));
-    cores.set(key, core);
-    return core;
+  const compile: Compile = async (constants, entry = "src/index.ts") => {
+    const key = [entry, ...constants].join();
+    const compiled = cores.get(key) ?? (await compileCore(constants, [], entry));
+    cores.set(key, compiled);
+    return compiled;
   };
   for (const row of LIBRARIES) {
-    const bytes = library(row, await coreWith(row.constants));
+    const bytes = await library(row, compile);
     await publish(row.file, (to) => writeFile(to, bytes));
   }
   await publish(HEADER.file, (to) => copyFile(path.join(ROOT, HEADER.from), to));
   const heapLayout = await describeLayout(LAYOUT.constants);
   await publish(LAYOUT.file, (to) => writeFile(to, `${JSON.stringify(heapLayout, null, 2)}\n`));
-  const core = await coreWith(STANDALONE.constants);
-  const layout = { stateSize: core.stateSize, stateAlignment: STATE_ALIGNMENT };
-  const bytes = writeStandalone(core.module, moduleNames(), layout);
+  const { module, stateSize } = await compile(STANDALONE.constants);
+  const layout = { stateSize, stateAlignment: STATE_ALIGNMENT };
+  const bytes = writeStandalone(module, moduleNames(), layout);
   await publish(STANDALONE.file, (to) => writeFile(to, bytes));
 }
 
-try {
-  await build();
-} catch (error) {
-  console.error(`cabi/build.ts: ${error instanceof Error ? error.message : error}`);
-  process.exit(1);
-}
+await runCommand(build);

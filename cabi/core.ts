@@ -1,8 +1,8 @@
 /** Compiles the core: from AssemblyScript to a wasm module, and to the relocatable form that the object writer takes. */
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import asc from "assemblyscript/asc";
 import loadWabt from "wabt";
+import { ROOT, UserError } from "../tools/command.ts";
 import { EXTERN, SECTION, readExports, readGlobals, readImports, readSections } from "./wasm.ts";
 
 export interface Core {
@@ -14,11 +14,9 @@ export interface Core {
   readonly stateSize: number;
 }
 
-export const ROOT = fileURLToPath(new URL("..", import.meta.url));
-
 /**
  * Compiles an entry of src/ with each of `constants` defined as 1, and `options` added to those of asconfig.json.
- * Throws an Error with the compiler's own messages.
+ * Throws a UserError with the compiler's own messages.
  */
 export async function compile(entry: string, constants: readonly string[], options: readonly string[] = []) {
   const outputs = new Map<string, string | Uint8Array>();
@@ -28,16 +26,17 @@ export async function compile(entry: string, constants: readonly string[], optio
   const { error, stderr } = await asc.main([...files, ...config, ...defined], {
     writeFile: (name, contents) => void outputs.set(name, contents),
   });
-  if (error) throw new Error(`${entry} does not compile: ${error.message}\n${stderr.toString()}`);
+  if (error) throw new UserError(`${entry} does not compile: ${error.message}\n${stderr.toString()}`);
   return { module: outputs.get("core.wasm") as Uint8Array, text: outputs.get("core.wat") as string };
 }
 
-/** Compiles the core; see `compile`. */
+/** Compiles an entry whose export STATE_SIZE tells what memory it needs; see `compile`. */
 export async function compileCore(
   constants: readonly string[],
   options: readonly string[] = [],
+  entry = "src/index.ts",
 ): Promise<Core> {
-  const { module, text } = await compile("src/index.ts", constants, options);
+  const { module, text } = await compile(entry, constants, options);
   const wabt = await loadWabt();
   const features = { bulk_memory: true, threads: true, sign_extension: true, tail_call: true };
   const parsed = wabt.parseWat("core.wat", text, features);

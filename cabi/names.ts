@@ -6,7 +6,7 @@
  */
 import type { PublicSymbol } from "./object.ts";
 
-export type Target = "wasm32-wasi";
+export type Target = "wasm32-wasi" | "wasm32-emscripten";
 
 /** The functions that the core exports, with their standard names. */
 const STANDARD = [
@@ -30,7 +30,7 @@ const OWN = ["page_alloc", "page_realloc", "page_free", "mallinfo"] as const;
 
 type Standard = (typeof STANDARD)[number];
 
-/** Every name that the target's libc defines in the object that defines `malloc`, by the function that takes its place. */
+/** The names that the target's libc defines in the objects that define `malloc`, by the function that takes its place. */
 const LIBC_MALLOC_OBJECT: Readonly<Record<Target, Partial<Record<Standard, readonly string[]>>>> = {
   "wasm32-wasi": {
     malloc: ["malloc", "__libc_malloc"],
@@ -41,6 +41,36 @@ const LIBC_MALLOC_OBJECT: Readonly<Record<Target, Partial<Record<Standard, reado
     posix_memalign: ["posix_memalign"],
     malloc_usable_size: ["malloc_usable_size"],
   },
+  // All of them weak, so that a program can define its own malloc over emscripten_builtin_malloc.
+  "wasm32-emscripten": {
+    malloc: ["__libc_malloc", "emscripten_builtin_malloc", "emmalloc_malloc"],
+    free: ["__libc_free", "emscripten_builtin_free", "emmalloc_free"],
+    calloc: ["__libc_calloc", "emscripten_builtin_calloc", "emmalloc_calloc"],
+    realloc: ["__libc_realloc", "emscripten_builtin_realloc", "emmalloc_realloc"],
+    memalign: ["emscripten_builtin_memalign", "emmalloc_memalign"],
+    posix_memalign: ["emmalloc_posix_memalign"],
+    malloc_usable_size: ["emmalloc_usable_size"],
+  },
+};
+
+/** What the core exports for Emscripten alone, with its names in dlmalloc and in emmalloc. */
+const EMSCRIPTEN: Readonly<Record<string, readonly string[]>> = {
+  gnu_mallinfo: ["mallinfo", "emmalloc_mallinfo"],
+  malloc_stats: ["malloc_stats"],
+  mallopt: ["mallopt"],
+  malloc_trim: ["malloc_trim", "emmalloc_trim"],
+  malloc_footprint: ["malloc_footprint", "malloc_max_footprint", "emmalloc_dynamic_heap_size"],
+  malloc_footprint_limit: ["malloc_footprint_limit"],
+  malloc_set_footprint_limit: ["malloc_set_footprint_limit"],
+  emmalloc_free_dynamic_memory: ["emmalloc_free_dynamic_memory"],
+  emmalloc_unclaimed_heap_memory: ["emmalloc_unclaimed_heap_memory"],
+  realloc_in_place: ["realloc_in_place", "emmalloc_realloc_try"],
+  aligned_realloc: ["aligned_realloc", "emmalloc_aligned_realloc"],
+  aligned_realloc_uninitialized: ["emmalloc_aligned_realloc_uninitialized"],
+  realloc_uninitialized: ["emmalloc_realloc_uninitialized"],
+  independent_calloc: ["independent_calloc"],
+  independent_comalloc: ["independent_comalloc"],
+  bulk_free: ["bulk_free"],
 };
 
 export function prefixed(name: string): string {
@@ -60,11 +90,25 @@ export function prefixedNames(): Map<string, PublicSymbol[]> {
 export function allNames(target: Target): Map<string, PublicSymbol[]> {
   const names = prefixedNames();
   for (const standard of STANDARD) {
-    const strong = LIBC_MALLOC_OBJECT[target][standard];
-    const added = strong ? strong.map((name) => ({ name })) : [{ name: standard, weak: true }];
-    names.get(standard)!.push(...added);
+    const inLibc = LIBC_MALLOC_OBJECT[target][standard] ?? [];
+    for (const name of new Set([standard, ...inLibc])) {
+      const strong = target === "wasm32-wasi" && inLibc.includes(name);
+      names.get(standard)!.push(strong ? { name } : weak(name));
+    }
+  }
+  if (target === "wasm32-emscripten") {
+    for (const [name, symbols] of Object.entries(EMSCRIPTEN)) names.set(name, symbols.map(weak));
   }
   return names;
+}
+
+/** The symbols of the object in Emscripten's library that stands in for its `sbrk`. */
+export function sbrkNames(): Map<string, PublicSymbol[]> {
+  return new Map(["sbrk", "brk", "emscripten_get_sbrk_ptr"].map((name) => [name, [weak(name)]]));
+}
+
+function weak(name: string): PublicSymbol {
+  return { name, weak: true };
 }
 
 /** The names alone, in the order of the symbol table. */

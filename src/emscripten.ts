@@ -65,10 +65,10 @@ export function gnu_mallinfo(out: usize): void {
   info.fordblks = free;
 }
 
-/** Writes "abcd  123\n" to `text`; `label` is four characters, the first lowest. Returns where the text ends. */
+/** Writes "abcd        123\n" to `text`; `label` is four characters, the first lowest. Returns where the text ends. */
 function writeLine(text: usize, label: u32, value: usize): usize {
   store<u32>(text, label);
-  const end = text + 4 + 12;
+  const end = text + 15;
   let digit = end;
   do {
     store<u8>(--digit, <u8>(0x30 + (value % 10)));
@@ -143,7 +143,8 @@ export function malloc_set_footprint_limit(bytes: usize): usize {
 /** Resizes a block without moving it. Returns it, or 0 if that can't be done. */
 export function realloc_in_place(block: usize, size: usize): usize {
   if (!block || <isize>size < 0) return 0;
-  if (kindOf(pageOf(block)) == LARGE) return resizeInPlace(block, size) ? block : 0;
+  const page = pageOf(block);
+  if (kindOf(page) == LARGE) return resizeInPlace(page, size) ? block : 0;
   return size <= usableSize(block) ? block : 0;
 }
 

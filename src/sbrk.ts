@@ -11,9 +11,11 @@ import { setErrno } from "./errno";
 @external("env", "__heap_base")
 declare const HEAP_BASE: usize;
 
-/** Where the break is kept. */
-@external("env", "__rsb_break")
+/** The state of this object: the break. */
+@external("env", "__rsb_state")
 declare const BREAK: usize;
+
+export const STATE_SIZE: usize = sizeof<usize>();
 
 /** Bytes of linear memory. */
 @external("env", "emscripten_get_heap_size")

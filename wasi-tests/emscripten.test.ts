@@ -1,0 +1,165 @@
+/** The library for Emscripten: linked in every way that users link, with the release of Emscripten that is installed. */
+import { execFileSync } from "node:child_process";
+import path from "node:path";
+import covertable from "covertable";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { readFile } from "node:fs/promises";
+import { readFunctionNames, readSections } from "../cabi/wasm.ts";
+import { ROOT } from "../tools/command.ts";
+import {
+  EmscriptenError,
+  RSBMALLOC,
+  buildEmscripten,
+  findEmscripten,
+  runEmscripten,
+  type EmscriptenProgram,
+} from "../tools/emscripten.ts";
+
+const emscripten = await findEmscripten();
+const program = (name: string): string => `wasi-tests/programs/emscripten-${name}`;
+const LOADER = path.join(ROOT, "wasi-tests", "programs", "load-emscripten.mjs");
+/** Clang takes calls of malloc away where it sees that nothing comes of them. */
+const HEAP = ["-fno-builtin", "-sEXPORTED_FUNCTIONS=_main,_malloc,_free"];
+
+async function buildAndRun(inputs: readonly string[], flags: readonly string[]) {
+  return runEmscripten(await buildEmscripten(emscripten, { inputs, flags }));
+}
+
+async function functionNames(script: string): Promise<string[]> {
+  const module = new Uint8Array(await readFile(script.replace(/\.m?js$/, ".wasm")));
+  const names = readSections(module).find(({ name }) => name === "name")!;
+  return [...readFunctionNames(names.payload).values()];
+}
+
+/** Values of each setting; every two values of two settings meet in one of the programs that are built. */
+const SETTINGS = {
+  optimization: ["-O0", "-O1", "-O2", "-O3", "-Os", "-Oz"],
+  lto: ["", "-flto"],
+  growth: ["", "-sALLOW_MEMORY_GROWTH", "-sALLOW_MEMORY_GROWTH -sMAXIMUM_MEMORY=64MB"],
+  initial: ["", "-sINITIAL_MEMORY=24MB"],
+  aborting: ["-sABORTING_MALLOC=0", "-sABORTING_MALLOC=1"],
+  assertions: ["", "-sASSERTIONS=2"],
+  safeHeap: ["", "-sSAFE_HEAP=1"],
+  closure: emscripten.closure ? ["", "--closure=1"] : [""],
+  form: ["", "-sMODULARIZE", "-sMODULARIZE -sEXPORT_ES6"],
+};
+
+/** Memory ends at a size that is quickly filled, and malloc tells instead of aborting. */
+function isLimited(row: { growth: string; aborting: string }): boolean {
+  return row.aborting.endsWith("0") && row.growth !== "-sALLOW_MEMORY_GROWTH";
+}
+
+for (const row of covertable.make(SETTINGS)) {
+  const flags = Object.values(row).flatMap((flag) => (flag === "" ? [] : flag.split(" ")));
+  test(`a program works with ${flags.join(" ")}`, async () => {
+    const build: EmscriptenProgram = {
+      inputs: [program("heap.c")],
+      flags: [...flags, ...RSBMALLOC, ...HEAP, ...(isLimited(row) ? ["-DLIMITED"] : [])],
+      output: row.form.includes("ES6") ? "program.mjs" : "program.js",
+    };
+    const script = await buildEmscripten(emscripten, build);
+    const { stdout, stderr, exitCode } = row.form
+      ? await runEmscripten(LOADER, [script])
+      : await runEmscripten(script);
+    const said = stdout + stderr;
+    assert.is(exitCode, 0, said);
+    assert.match(said, "heap ok");
+    assert.match(said, /used +\d+\npeak +\d+\n/);
+    if (row.form) assert.match(said, /from JavaScript: 7 true/);
+  });
+}
+
+test("where memory cannot grow and ABORTING_MALLOC is on, malloc aborts with Emscripten's message", async () => {
+  const flags = ["-O1", "-DLIMITED", ...RSBMALLOC, ...HEAP];
+  const { stderr, exitCode } = await buildAndRun([program("heap.c")], flags);
+  assert.is.not(exitCode, 0);
+  assert.match(stderr, /Aborted\((OOM|Cannot enlarge memory)/);
+});
+
+for (const malloc of ["dlmalloc", "emmalloc"]) {
+  test(`takes the place of ${malloc} without -sMALLOC=none too`, async () => {
+    const flags = [`-sMALLOC=${malloc}`, "--profiling-funcs", "-O1", ...HEAP, RSBMALLOC[1]!];
+    const script = await buildEmscripten(emscripten, { inputs: [program("heap.c")], flags });
+    assert.match((await runEmscripten(script)).stdout, "heap ok");
+    const theirs = (await functionNames(script)).filter((name) =>
+      /^(dl|em)(malloc|free)|dispose_chunk/.test(name),
+    );
+    assert.equal(theirs, []);
+  });
+
+  test(`the prefixed names live beside ${malloc}`, async () => {
+    const library = "lib/wasm32-emscripten/librsbmallocc-prefixed.a";
+    const flags = [`-sMALLOC=${malloc}`, "-Iinclude", "-O1", "-sALLOW_MEMORY_GROWTH", library];
+    assert.is((await buildAndRun([program("beside.c")], flags)).stdout, "0 bytes wrong\n");
+  });
+}
+
+for (const flags of [["-O0"], ["-O2", "-sASSERTIONS=2"], ["-O2", "-flto"]]) {
+  test(`a program's own malloc over emscripten_builtin_malloc works with ${flags.join(" ")}`, async () => {
+    const { stdout } = await buildAndRun([program("wrapper.c")], [...flags, ...RSBMALLOC]);
+    assert.is(stdout, "3 alive, 0 in the end\n");
+  });
+}
+
+for (const flags of [
+  ["-O0", "-fexceptions"],
+  ["-O2", "-fwasm-exceptions"],
+]) {
+  test(`C++ with containers and ${flags.join(" ")}`, async () => {
+    const all = ["-std=c++17", ...flags, "-sALLOW_MEMORY_GROWTH", ...RSBMALLOC];
+    const { stdout } = await buildAndRun([program("cpp.cc")], all);
+    assert.is(stdout, "700 keys, 8 at most, 100 caught, 1 1\n");
+  });
+}
+
+test("embind", async () => {
+  const flags = ["-O1", "--bind", "-sMODULARIZE", "-sALLOW_MEMORY_GROWTH", "--no-entry"];
+  const exported = ["-sEXPORTED_FUNCTIONS=_malloc,_free"];
+  const script = await buildEmscripten(emscripten, {
+    inputs: [program("embind.cc")],
+    flags: [...flags, ...exported, ...RSBMALLOC],
+  });
+  const { stdout } = await runEmscripten(LOADER, [script]);
+  assert.is(stdout, "from JavaScript: 7 true\nshelf: 9890\n");
+});
+
+/** emmalloc's looks into its own data structures, which have no counterpart. */
+const WITHOUT_COUNTERPART = [
+  "emmalloc_blank_slate_from_orbit",
+  "emmalloc_compute_free_dynamic_memory_fragmentation_map",
+  "emmalloc_dump_memory_regions",
+  "emmalloc_validate_memory_regions",
+];
+
+test("every name that Emscripten's mallocs define is there", async () => {
+  const sysroot = execFileSync("em-config", ["CACHE"], { encoding: "utf8" }).trim();
+  const libraries = path.join(sysroot, "sysroot", "lib", "wasm32-emscripten");
+  const nm = path.join(execFileSync("em-config", ["LLVM_ROOT"], { encoding: "utf8" }).trim(), "llvm-nm");
+  const defined = (file: string): string[] =>
+    execFileSync(nm, ["--defined-only", "--extern-only", "--format=just-symbols", file], { encoding: "utf8" })
+      .split("\n")
+      .filter((line) => /^\w+$/.test(line));
+  const ours = new Set(defined(path.join(ROOT, RSBMALLOC[1]!)));
+  for (const library of ["libdlmalloc.a", "libemmalloc.a"]) {
+    const missing = defined(path.join(libraries, library)).filter((name) => !ours.has(name));
+    assert.equal(
+      missing.filter((name) => !WITHOUT_COUNTERPART.includes(name)),
+      [],
+      library,
+    );
+  }
+});
+
+test("what emcc says of a faulty program comes back as an error", async () => {
+  const faulty = { inputs: [program("heap.c")], flags: ["-include", "no-such-header.h"] };
+  try {
+    await buildEmscripten(emscripten, faulty);
+    assert.unreachable();
+  } catch (error) {
+    assert.instance(error, EmscriptenError);
+    assert.match((error as Error).message, /emcc cannot build .*emscripten-heap\.c:[^]*no-such-header/);
+  }
+});
+
+test.run();
