@@ -10,6 +10,7 @@ interface Command {
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   flags: () => import("./flags.ts"),
+  inspect: () => import("./inspect/command.ts"),
 };
 
 async function main(args: readonly string[]): Promise<void> {

@@ -1,0 +1,88 @@
+/** `rsbmalloc inspect`: runs a WASI program and reports on its heap. */
+import { writeFileSync } from "node:fs";
+import type { Sade } from "sade";
+import { formatHtml } from "./html.ts";
+import { readLayouts } from "./layouts.ts";
+import type { RunReport } from "./report.ts";
+import { inspect } from "./run.ts";
+import { formatSample, formatText } from "./text.ts";
+import type { Every } from "./timeline.ts";
+
+interface Options {
+  readonly json?: boolean;
+  readonly html?: boolean;
+  readonly output?: string | true;
+  readonly every?: string | number | true;
+  readonly leaks?: boolean;
+  readonly dir?: string | true | readonly (string | true)[];
+  /** The program's arguments. */
+  readonly _: readonly string[];
+}
+
+const STDOUT = 1;
+const STDERR = 2;
+
+export function register(cli: Sade): void {
+  cli
+    .command("inspect <program>", "Run a WASI program and report what is in its heap at the end")
+    .option("--json", "The report as JSON; the program's own output goes to standard error", false)
+    .option("--html", "The report as a page of HTML; the program's own output goes to standard error", false)
+    .option("--output", "File for the report, in place of standard output")
+    .option("--every", "Look at the heap every so often: 100ms, or so many calls of malloc and free: 5000")
+    .option("--leaks", "Say which calls the blocks come from that were never freed", false)
+    .option("--dir", "Folder that the program may use; can be given more than once")
+    .example("inspect app.wasm")
+    .example("inspect --html --output heap.html app.wasm -- --option-of-the-app file.txt")
+    .example("inspect --leaks --dir . app.wasm file.txt")
+    .action(run);
+}
+
+/** Ends with the program's exit code, or 1 if it trapped. Throws an Error of one line on bad input. */
+async function run(program: string, options: Options): Promise<void> {
+  const { json = false, html = false, output, leaks = false } = options;
+  if (json && html) throw new Error("--json and --html exclude each other");
+  if (output === true) throw new Error("--output needs the name of a file");
+  const every = parseEvery(options.every);
+  // Before the program runs, which may take long.
+  if (output !== undefined) checkWritable(output);
+
+  const report = await inspect(program, readLayouts(), {
+    args: options._.map(String),
+    folders: Object.fromEntries(parseFolders(options.dir).map((folder) => [folder, folder])),
+    leaks,
+    stdout: (json || html) && output === undefined ? STDERR : STDOUT,
+    ...(every ? { every, onSample: (sample) => process.stderr.write(`${formatSample(sample)}\n`) } : {}),
+  });
+  const text = format(report, json, html);
+  if (output === undefined) process.stdout.write(text);
+  else writeFileSync(output, text);
+  process.exitCode = "trap" in report.end ? 1 : report.end.exitCode;
+}
+
+function format(report: RunReport, json: boolean, html: boolean): string {
+  if (json) return `${JSON.stringify(report, null, 2)}\n`;
+  return html ? formatHtml(report) : formatText(report);
+}
+
+function parseEvery(every: Options["every"]): Every | undefined {
+  if (every === undefined) return undefined;
+  const [, digits, unit] = /^([1-9]\d{0,9})(ms)?$/.exec(String(every)) ?? [];
+  if (digits === undefined)
+    throw new Error(`--every takes a time as 100ms or a number of calls as 5000, not ${every}`);
+  return unit ? { ms: Number(digits) } : { calls: Number(digits) };
+}
+
+function parseFolders(given: Options["dir"] = []): string[] {
+  return [given].flat().map((folder) => {
+    if (folder === true) throw new Error("--dir needs the name of a folder");
+    return String(folder);
+  });
+}
+
+function checkWritable(file: string): void {
+  try {
+    writeFileSync(file, "");
+  } catch (error) {
+    throw new Error(`cannot write ${file}: ${(error as Error).message}`, { cause: error });
+  }
+}

@@ -1,0 +1,130 @@
+/** Follows a traced program's allocations (trace.ts) and says where the blocks come from that were never freed. */
+import { TRACED, isNameOf, type Traced } from "./trace.ts";
+
+/** Blocks that were never freed, from one place in the program. */
+export interface LeakSite {
+  readonly blocks: number;
+  /** As requested. */
+  readonly bytes: number;
+  /** The functions that were running, innermost first, the allocation function itself left out. */
+  readonly stack: readonly string[];
+}
+
+export interface LeakReport {
+  readonly blocks: number;
+  readonly bytes: number;
+  /** Calls of allocation functions in the whole run. */
+  readonly calls: number;
+  /** Most bytes first. */
+  readonly sites: readonly LeakSite[];
+}
+
+interface Block {
+  readonly size: number;
+  readonly stack: string;
+}
+
+export interface Recorder {
+  /** Functions for the traced module to call: see trace.ts. */
+  readonly enter: () => void;
+  readonly leave: (traced: number, result: number, a: number, b: number, c: number) => void;
+  readonly report: () => LeakReport;
+}
+
+/** Frames of JavaScript and WebAssembly that a stack trace has. */
+const STACK_DEPTH = 64;
+const WASI_PAGE = 65536;
+
+/** `word` reads the program's memory; `onCall` is told how many calls there were. */
+export function recordAllocations(
+  word: (address: number) => number,
+  withStacks: boolean,
+  onCall: (calls: number) => void,
+): Recorder {
+  const blocks = new Map<number, Block>();
+  let calls = 0;
+  let depth = 0;
+
+  const add = (address: number, size: number): void => {
+    if (address !== 0) blocks.set(address >>> 0, { size: size >>> 0, stack: withStacks ? stackTrace() : "" });
+  };
+  const move = (from: number, to: number, size: number): void => {
+    if (to !== 0) blocks.delete(from >>> 0);
+    add(to, size);
+  };
+  const roundUp = (size: number): number => Math.ceil((size >>> 0) / WASI_PAGE) * WASI_PAGE;
+  /** By function: what a call with arguments a, b and c that returned `result` did. */
+  const effects: Readonly<Record<Traced, (result: number, a: number, b: number, c: number) => void>> = {
+    malloc: (result, size) => add(result, size),
+    calloc: (result, count, size) => add(result, count * size),
+    realloc: (result, from, size) => move(from, result, size),
+    reallocarray: (result, from, count, size) => move(from, result, count * size),
+    aligned_alloc: (result, _, size) => add(result, size),
+    memalign: (result, _, size) => add(result, size),
+    posix_memalign: (error, at, _, size) => {
+      if (error === 0) add(word(at >>> 0), size);
+    },
+    valloc: (result, size) => add(result, size),
+    pvalloc: (result, size) => add(result, roundUp(size)),
+    page_alloc: (result, size) => add(result, size),
+    page_realloc: (result, from, size) => move(from, result, size),
+    free: (_, block) => void blocks.delete(block >>> 0),
+    free_sized: (_, block) => void blocks.delete(block >>> 0),
+    free_aligned_sized: (_, block) => void blocks.delete(block >>> 0),
+    page_free: (_, block) => void blocks.delete(block >>> 0),
+  };
+
+  return {
+    // One allocation function may call another: only the outermost call counts.
+    enter: () => void (depth += 1),
+    leave: (traced, result, a, b, c) => {
+      depth -= 1;
+      if (depth > 0) return;
+      effects[TRACED[traced]!](result, a, b, c);
+      calls += 1;
+      onCall(calls);
+    },
+    report: () => {
+      const sites = new Map<string, { blocks: number; bytes: number }>();
+      for (const { size, stack } of blocks.values()) {
+        const site = sites.get(stack) ?? { blocks: 0, bytes: 0 };
+        sites.set(stack, { blocks: site.blocks + 1, bytes: site.bytes + size });
+      }
+      const all = [...sites].map(([stack, site]) => ({ ...site, stack: readableStack(stack) }));
+      return {
+        blocks: blocks.size,
+        bytes: all.reduce((sum, { bytes }) => sum + bytes, 0),
+        calls,
+        sites: all.sort((a, b) => b.bytes - a.bytes),
+      };
+    },
+  };
+}
+
+function stackTrace(): string {
+  const before = Error.stackTraceLimit;
+  Error.stackTraceLimit = STACK_DEPTH;
+  const { stack = "" } = new Error();
+  Error.stackTraceLimit = before;
+  return stack;
+}
+
+/**
+ * The program's functions in a stack trace as V8 writes it, innermost first: names where the program has them, else
+ * numbers. A line is `at name (wasm://wasm/module-hash:wasm-function[index]:offset)`, and `module.` may precede the name.
+ */
+export function wasmFrames(stack: string): string[] {
+  const frames = stack.matchAll(
+    /^ *at (?:(.*) \()?wasm:\/\/wasm\/(?:(.*)-)?[0-9a-f]+:wasm-function\[(\d+)\]/gm,
+  );
+  return [...frames].map(([, name, module, index]) => {
+    if (!name) return `function ${index}`;
+    return module && name.startsWith(`${module}.`) ? name.slice(module.length + 1) : name;
+  });
+}
+
+function readableStack(stack: string): string[] {
+  const frames = wasmFrames(stack);
+  const outermost = frames.findLastIndex((name) => TRACED.some((traced) => isNameOf(name, traced)));
+  return frames.slice(outermost + 1);
+}

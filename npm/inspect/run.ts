@@ -1,0 +1,181 @@
+/** Runs a WASI program under `node:wasi` and reads its heap at the end and on the way. */
+import { readFile } from "node:fs/promises";
+import type { Layout } from "./layout.ts";
+import { recordAllocations, wasmFrames } from "./leaks.ts";
+import { readHeaps } from "./reader.ts";
+import { totals, type End, type RunReport, type Sample } from "./report.ts";
+import { watch, type Every } from "./timeline.ts";
+import { TRACE_MODULE, traceModule } from "./trace.ts";
+
+export interface RunOptions {
+  /** Those after the program's name. */
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Folders of the host that the program may use, by the names that it knows them by. */
+  readonly folders?: Readonly<Record<string, string>>;
+  /** How often to look at the heap. By default at the program's WASI calls, as often as costs a twentieth of the time. */
+  readonly every?: Every;
+  /** Whether to find out where the blocks come from that are never freed. */
+  readonly leaks?: boolean;
+  /** The file descriptor of the program's standard output, 1 by default. */
+  readonly stdout?: number;
+  /** Told of each look while the program runs, if `every` is given. */
+  readonly onSample?: (sample: Sample) => void;
+}
+
+/** What cannot be run here; the message is one line. */
+export class ProgramError extends Error {}
+
+type Functions = Record<string, (...values: never[]) => unknown>;
+
+/** Node 20 collects the WASI object while its program runs, and crashes, unless something else refers to it. */
+const alive: unknown[] = [];
+
+/**
+ * Runs the program in the file at `program` to its end. `leaks` and `every.calls` need function names in it. Throws a
+ * ProgramError if it cannot be run.
+ */
+export async function inspect(
+  program: string,
+  layouts: readonly Layout[],
+  options: RunOptions = {},
+): Promise<RunReport> {
+  const { args = [], every, leaks = false } = options;
+  const traced = leaks || every?.calls !== undefined;
+  const module = await load(program, traced);
+
+  let memory: WebAssembly.Memory | undefined;
+  const look = (): Pick<Sample, "memory" | "heap" | "inUse"> => {
+    const { heaps } = read(memory, layouts);
+    return { memory: memory?.buffer.byteLength ?? 0, ...totals(heaps) };
+  };
+  const timeline = watch(look, every, options.onSample);
+  const word = (address: number): number => new DataView(memory!.buffer).getUint32(address, true);
+  const recorder = recordAllocations(word, leaks, timeline.onAllocation);
+
+  const { WASI } = await importNodeWasi();
+  const wasi = new WASI({
+    version: "preview1",
+    args: [program, ...args],
+    env: { ...options.env },
+    preopens: { ...options.folders },
+    stdout: options.stdout ?? 1,
+    returnOnExit: true,
+  });
+  alive.push(wasi);
+  const host = wasi.getImportObject() as Record<string, Functions>;
+  const instance = instantiate(program, module, {
+    ...Object.fromEntries(
+      Object.entries(host).map(([name, calls]) => [name, observed(calls, timeline.onWasiCall)]),
+    ),
+    [TRACE_MODULE]: { enter: recorder.enter, leave: recorder.leave },
+  });
+  memory = memoryOf(program, instance);
+
+  const start = performance.now();
+  const end = run(() => {
+    // Typed as if it returned nothing; with returnOnExit it returns the exit code.
+    if ("_start" in instance.exports) return wasi.start(instance) as unknown as number;
+    wasi.initialize(instance);
+    return 0;
+  });
+  const ms = performance.now() - start;
+  const samples = timeline.take();
+  return {
+    program,
+    args,
+    end,
+    ms,
+    memory: memory.buffer.byteLength,
+    peak: samples.reduce((most, { inUse }) => Math.max(most, inUse), 0),
+    ...read(memory, layouts),
+    timeline: samples,
+    ...(leaks ? { leaks: recorder.report() } : {}),
+  };
+}
+
+async function load(program: string, traced: boolean): Promise<WebAssembly.Module> {
+  try {
+    const bytes = await readFile(program);
+    // Binaryen ends the process over a module that is not valid.
+    const module = await WebAssembly.compile(bytes);
+    return traced ? await WebAssembly.compile(traceModule(bytes) as BufferSource) : module;
+  } catch (error) {
+    throw failure(program, error);
+  }
+}
+
+function instantiate(
+  program: string,
+  module: WebAssembly.Module,
+  imports: WebAssembly.Imports,
+): WebAssembly.Instance {
+  const missing = WebAssembly.Module.imports(module).find(
+    ({ module, name }) => imports[module]?.[name] === undefined,
+  );
+  if (missing)
+    throw new ProgramError(
+      `${program}: it imports ${missing.module}.${missing.name}, which WASI preview 1 has not`,
+    );
+  try {
+    return new WebAssembly.Instance(module, imports);
+  } catch (error) {
+    throw failure(program, error);
+  }
+}
+
+function memoryOf(program: string, { exports }: WebAssembly.Instance): WebAssembly.Memory {
+  const { memory, _start, _initialize } = exports;
+  if (!(memory instanceof WebAssembly.Memory)) throw new ProgramError(`${program}: it exports no memory`);
+  if (typeof (_start ?? _initialize) !== "function")
+    throw new ProgramError(`${program}: it is no WASI program: it exports neither _start nor _initialize`);
+  return memory;
+}
+
+function run(start: () => number): End {
+  try {
+    return { exitCode: start() };
+  } catch (error) {
+    if (!(error instanceof WebAssembly.RuntimeError || error instanceof RangeError)) throw error;
+    return { trap: error.message, stack: wasmFrames(error.stack ?? "") };
+  }
+}
+
+function read(
+  memory: WebAssembly.Memory | undefined,
+  layouts: readonly Layout[],
+): Pick<RunReport, "heaps" | "problem"> {
+  try {
+    return { heaps: memory ? readHeaps(memory.buffer, layouts) : [] };
+  } catch (error) {
+    return { heaps: [], problem: (error as Error).message };
+  }
+}
+
+function observed(calls: Functions, before: () => void): Functions {
+  const observe =
+    (call: (...values: never[]) => unknown) =>
+    (...values: never[]): unknown => {
+      before();
+      return call(...values);
+    };
+  return Object.fromEntries(Object.entries(calls).map(([name, call]) => [name, observe(call)]));
+}
+
+function failure(program: string, error: unknown): ProgramError {
+  const [line] = (error instanceof Error ? error.message : String(error)).split("\n");
+  return new ProgramError(`${program}: ${line}`, { cause: error });
+}
+
+/** Loading it makes Node warn that WASI is experimental, once in each process: this silences that warning alone. */
+async function importNodeWasi(): Promise<typeof import("node:wasi")> {
+  const { emitWarning } = process;
+  process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
+    if (!String(warning).includes("WASI")) Reflect.apply(emitWarning, process, [warning, ...rest]);
+  }) as typeof emitWarning;
+  try {
+    return await import("node:wasi");
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}

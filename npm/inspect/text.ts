@@ -1,0 +1,123 @@
+/** The report for a terminal. */
+import { formatAddress, formatBytes, formatCount, formatShare, formatTime } from "./format.ts";
+import type { LeakReport } from "./leaks.ts";
+import type { HeapReport, Region } from "./reader.ts";
+import { describeEnd, type RunReport, type Sample } from "./report.ts";
+
+const MAP_COLUMNS = 72;
+const MAP_ROWS = 24;
+const MOST_SITES = 20;
+/** Of a call stack. */
+const MOST_FRAMES = 12;
+
+export function formatText(report: RunReport): string {
+  const { program, args, heaps, memory, ms, peak, leaks, problem } = report;
+  return [
+    `${[program, ...args].join(" ")}: ${describeEnd(report.end)} after ${formatTime(ms)}`,
+    ...("stack" in report.end ? report.end.stack.slice(0, MOST_FRAMES).map((name) => `    at ${name}`) : []),
+    `linear memory ${formatBytes(memory)}; most in use when looked at ${formatBytes(peak)}`,
+    ...(problem === undefined ? [] : [problem]),
+    ...(heaps.length === 0 && problem === undefined
+      ? ["no heap: nothing was allocated, or not by rsbmalloc"]
+      : []),
+    ...heaps.flatMap((heap) => ["", ...heapLines(heap)]),
+    ...(leaks ? ["", ...leakLines(leaks)] : []),
+    "",
+  ].join("\n");
+}
+
+/** One line for a look at the heap while the program runs. */
+export function formatSample({ ms, calls, memory, heap, inUse }: Sample): string {
+  const made = calls === undefined ? "" : `  ${formatCount(calls)} calls`;
+  return `${formatTime(ms)}${made}  memory ${formatBytes(memory)}  heap ${formatBytes(heap)}  in use ${formatBytes(inUse)}`;
+}
+
+function heapLines(heap: HeapReport): string[] {
+  const { inUse, free, bins, large, freeRuns, damage } = heap;
+  const rows = bins.map(({ slotSize, pages, slots, usedSlots, waste, rounding }) => [
+    `${slotSize} B`,
+    formatCount(pages),
+    formatCount(slots),
+    formatCount(usedSlots),
+    formatBytes(usedSlots * slotSize),
+    formatShare(usedSlots, slots),
+    formatBytes(rounding + waste),
+  ]);
+  return [
+    `heap ${formatAddress(heap.start)} to ${formatAddress(heap.end)}: ${formatBytes(heap.heap)}, ` +
+      `in use ${formatBytes(inUse)} (${formatShare(inUse, heap.heap) || "0 %"}), free ${formatBytes(free)}, ` +
+      `peak ${formatBytes(heap.peak)}, page map ${formatBytes(heap.mapSize)}`,
+    ...damage.map((line) => `DAMAGED: ${line}`),
+    "",
+    ...table(["slots of", "pages", "slots", "used", "never freed", "full", "lost at most"], rows),
+    "",
+    `${formatCount(large.blocks)} large blocks, ${formatBytes(large.bytes)}; ` +
+      `${formatCount(freeRuns.runs)} free page runs, ${formatBytes(freeRuns.bytes)}, the longest ${formatBytes(freeRuns.longest)}`,
+    "",
+    ...mapLines(heap),
+  ];
+}
+
+function leakLines({ blocks, bytes, calls, sites }: LeakReport): string[] {
+  const more = sites.length - MOST_SITES;
+  return [
+    `${formatCount(blocks)} blocks of ${formatBytes(bytes)} were never freed, of ${formatCount(calls)} calls, from ${formatCount(sites.length)} places`,
+    ...sites
+      .slice(0, MOST_SITES)
+      .flatMap((site) => [
+        "",
+        `${formatBytes(site.bytes)} in ${formatCount(site.blocks)} blocks`,
+        ...site.stack.slice(0, MOST_FRAMES).map((name) => `    at ${name}`),
+      ]),
+    ...(more > 0 ? ["", `and ${formatCount(more)} places more`] : []),
+  ];
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const all = [head, ...rows];
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]!.length)));
+  return all.map((row) => row.map((cell, column) => cell.padStart(widths[column]!)).join("  "));
+}
+
+/** A character for what most of a cell's pages serve. */
+const SYMBOLS: Readonly<Record<Region["serves"], string>> = {
+  other: " ",
+  map: "m",
+  free: ".",
+  large: "#",
+  slots: "",
+};
+/** Slots by their share in use, up to a quarter and so on. */
+const FILL = "-=+*";
+
+function symbolOf({ serves, slots = 1, usedSlots = 0 }: Region): string {
+  return SYMBOLS[serves] || FILL[Math.min(Math.floor((usedSlots / slots) * FILL.length), FILL.length - 1)]!;
+}
+
+function mapLines(heap: HeapReport): string[] {
+  const first = heap.start / heap.pageSize;
+  const pages = heap.end / heap.pageSize - first;
+  const each = Math.max(1, Math.ceil(pages / (MAP_COLUMNS * MAP_ROWS)));
+  const cells = Array.from({ length: Math.ceil(pages / each) }, () => new Map<string, number>());
+  for (const region of heap.regions) {
+    const symbol = symbolOf(region);
+    const start = region.address / heap.pageSize - first;
+    for (let page = start; page < start + region.pages;) {
+      const cell = Math.floor(page / each);
+      const next = Math.min((cell + 1) * each, start + region.pages);
+      cells[cell]!.set(symbol, (cells[cell]!.get(symbol) ?? 0) + next - page);
+      page = next;
+    }
+  }
+  const line = cells.map(
+    (cell) => [...cell].reduce((most, entry) => (entry[1] > most[1] ? entry : most), ["?", 0])[0],
+  );
+  const rows = Array.from({ length: Math.ceil(line.length / MAP_COLUMNS) }, (_, row) =>
+    line.slice(row * MAP_COLUMNS, (row + 1) * MAP_COLUMNS).join(""),
+  );
+  const scale = each === 1 ? "a page" : `${each} pages`;
+  return [
+    `each character is ${scale} of ${formatBytes(heap.pageSize)}: - = + * slots, by how full they are; # large block; . free; m page map`,
+    ...rows,
+  ];
+}

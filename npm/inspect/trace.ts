@@ -1,0 +1,114 @@
+/**
+ * Rewrites a program so that its allocation functions tell the host of every call, whichever allocator they belong to:
+ *
+ *     malloc(size) { enter(); result = <what malloc was>(size); leave(number of malloc in TRACED, result, size, 0, 0); return result; }
+ *
+ * The functions are found by their names in the program's `name` section.
+ */
+import binaryen from "binaryen";
+
+/** The functions that are traced; a program may have them under further names. */
+export const TRACED = [
+  "malloc",
+  "calloc",
+  "realloc",
+  "reallocarray",
+  "aligned_alloc",
+  "memalign",
+  "posix_memalign",
+  "valloc",
+  "pvalloc",
+  "page_alloc",
+  "page_realloc",
+  "free",
+  "free_sized",
+  "free_aligned_sized",
+  "page_free",
+] as const;
+
+export type Traced = (typeof TRACED)[number];
+
+/** The module that `enter` and `leave` are imported from. */
+export const TRACE_MODULE = "rsbmalloc_trace";
+
+const MOST_PARAMETERS = 3;
+
+/** Whether a function of that name is the traced one: linkers keep one name of several that a function has. */
+export function isNameOf(name: string, traced: Traced): boolean {
+  return [traced, `rsb${traced}`, `__libc_${traced}`, `emscripten_builtin_${traced}`].includes(name);
+}
+
+/** Returns the rewritten program. Throws an Error of one line if none of its functions is an allocation function by name. */
+export function traceModule(program: BufferSource): Uint8Array {
+  const bytes = ArrayBuffer.isView(program)
+    ? new Uint8Array(program.buffer, program.byteOffset, program.byteLength)
+    : new Uint8Array(program);
+  const module = binaryen.readBinaryWithFeatures(bytes, binaryen.Features.All);
+  try {
+    const { i32, none } = binaryen;
+    module.addFunctionImport("enter", TRACE_MODULE, "enter", none, none);
+    const leaveParameters = Array<binaryen.Type>(2 + MOST_PARAMETERS).fill(i32);
+    module.addFunctionImport("leave", TRACE_MODULE, "leave", binaryen.createType(leaveParameters), none);
+    const wrapped = functions(module).flatMap((info) => {
+      const traced = TRACED.findIndex((name) => isNameOf(info.name, name));
+      return traced >= 0 && !info.module && isAllocation(info) ? [wrap(module, info, traced)] : [];
+    });
+    if (wrapped.length === 0)
+      throw new Error("the program has no function by the name of malloc: link it without -s or --strip-all");
+    binaryen.setDebugInfo(true);
+    return module.emitBinary();
+  } finally {
+    module.dispose();
+  }
+}
+
+function functions(module: binaryen.Module): binaryen.FunctionInfo[] {
+  return Array.from({ length: module.getNumFunctions() }, (_, index) =>
+    binaryen.getFunctionInfo(module.getFunctionByIndex(index)),
+  );
+}
+
+/** A function of that name with other parameters is not the C library's. */
+function isAllocation({ params, results }: binaryen.FunctionInfo): boolean {
+  const types = binaryen.expandType(params);
+  return (
+    types.length >= 1 &&
+    types.length <= MOST_PARAMETERS &&
+    types.every((type) => type === binaryen.i32) &&
+    (results === binaryen.i32 || results === binaryen.none)
+  );
+}
+
+function wrap(module: binaryen.Module, info: binaryen.FunctionInfo, traced: number): string {
+  const { i32, none } = binaryen;
+  const { name, params, results, vars, body } = info;
+  const inner = `${name} (traced)`;
+  const parameters = binaryen.expandType(params).map((type, index) => () => module.local.get(index, type));
+  const call = module.call(
+    inner,
+    parameters.map((get) => get()),
+    results,
+  );
+  const result = parameters.length;
+  const values = Array.from(
+    { length: MOST_PARAMETERS },
+    (_, index) => parameters[index]?.() ?? module.i32.const(0),
+  );
+  const leave = (returned: binaryen.ExpressionRef): binaryen.ExpressionRef =>
+    module.call("leave", [module.i32.const(traced), returned, ...values], none);
+  const outer =
+    results === i32
+      ? [module.local.set(result, call), leave(module.local.get(result, i32)), module.local.get(result, i32)]
+      : [call, leave(module.i32.const(0))];
+
+  module.removeFunction(name);
+  module.addFunction(inner, params, results, vars, body);
+  module.addFunction(
+    name,
+    params,
+    results,
+    [i32],
+    module.block(null, [module.call("enter", [], none), ...outer], results),
+  );
+  return name;
+}
