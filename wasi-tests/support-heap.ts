@@ -1,0 +1,326 @@
+/**
+ * A model of a heap, and random sequences of calls that are run on both: what each call must and must not do to the
+ * blocks is checked as it goes.
+ */
+import fc from "fast-check";
+import { EINVAL, ENOMEM, instantiate, type Heap, type Options } from "../npm/index.ts";
+import { LAYOUT, checkHeap } from "./heap-check.ts";
+
+export const WASM_PAGE = 65536;
+export const PAGE = 4096;
+export const PTRDIFF_MAX = 2 ** 31 - 1;
+
+/** The calls that a sequence makes: a heap of the stand-alone module, or functions of a linked program. */
+export type Api = Omit<Heap, "exports" | "state" | "mallinfo">;
+
+/** A block in use. All its usable bytes are `tag`. */
+export interface Block {
+  readonly address: number;
+  readonly usable: number;
+  readonly tag: number;
+  readonly fromPages: boolean;
+}
+
+export interface Model {
+  readonly blocks: Block[];
+  /** What others took by growing memory, as [from, to), full of FOREIGN. */
+  readonly foreign: [number, number][];
+  /** What a caller sees: which calls failed, and how. */
+  readonly seen: string[];
+  tag: number;
+}
+
+const FOREIGN = 0xf0;
+
+export function emptyModel(): Model {
+  return { blocks: [], foreign: [], seen: [], tag: 0 };
+}
+
+/** Checks the whole heap: nothing but the model's blocks may be in use. `base` is where its memory starts. */
+export function checkAgainst(heap: Heap, model: Model, base: number): void {
+  checkHeap(heap.memory.buffer, heap.state, {
+    live: model.blocks.map(({ address }) => address),
+    foreign: [[0, base], ...model.foreign],
+  });
+}
+
+/** A heap of the stand-alone module, and where it starts. */
+export async function newHeap(options: Options = {}): Promise<{ heap: Heap; base: number }> {
+  const heap = await instantiate(options);
+  return { heap, base: heap.state + LAYOUT.STATE_SIZE };
+}
+
+// Blocks.
+
+/** The alignment that a block of `size` bytes has without asking: C17 6.2.8 for objects of that size. */
+export function naturalAlignment(size: number): number {
+  return size <= 4 ? 4 : size < 16 ? 8 : 16;
+}
+
+/** Takes a new block into the model: aligned, big enough, in memory, apart from all others. Fills it. */
+function adopt(
+  api: Api,
+  model: Model,
+  address: number,
+  size: number,
+  alignment: number,
+  fromPages = false,
+): void {
+  assert(
+    address % Math.max(alignment, naturalAlignment(size)) === 0,
+    `${address} is not aligned to ${alignment}`,
+  );
+  const usable = api.malloc_usable_size(address);
+  assert(usable >= size, `${usable} usable bytes for ${size}`);
+  const end = address + usable;
+  assert(end <= api.memory.buffer.byteLength, `block ${address} of ${usable} bytes ends outside of memory`);
+  for (const other of model.blocks) {
+    assert(
+      end <= other.address || other.address + other.usable <= address,
+      `${address} overlaps ${other.address}`,
+    );
+  }
+  for (const [from, to] of model.foreign) assert(end <= from || to <= address, `${address} is not ours`);
+  model.tag = (model.tag + 1) & 0x7f;
+  new Uint8Array(api.memory.buffer, address, usable).fill(model.tag);
+  model.blocks.push({ address, usable, tag: model.tag, fromPages });
+}
+
+/** The first `bytes` of the block at `address` are `tag`: all of them in small blocks, samples of larger ones. */
+export function assertFilled(memory: WebAssembly.Memory, address: number, bytes: number, tag: number): void {
+  const view = new Uint8Array(memory.buffer, address, bytes);
+  const step = bytes <= 2048 ? 1 : 61;
+  for (let at = 0; at < bytes; at += step) {
+    assert(view[at] === tag, `byte ${at} of ${address} is ${view[at]}, not ${tag}`);
+  }
+  if (bytes > 0) assert(view[bytes - 1] === tag, `the last of ${bytes} bytes of ${address} changed`);
+}
+
+export function assertKept(api: Api, model: Model): void {
+  for (const { address, usable, tag } of model.blocks) assertFilled(api.memory, address, usable, tag);
+  for (const [from, to] of model.foreign) assertFilled(api.memory, from, to - from, FOREIGN);
+}
+
+function remove(model: Model, index: number): Block {
+  const block = model.blocks[index]!;
+  model.blocks[index] = model.blocks[model.blocks.length - 1]!;
+  model.blocks.pop();
+  return block;
+}
+
+// Calls. Each `which` chooses one of the blocks in use.
+
+export type Call =
+  | { readonly call: "malloc" | "valloc" | "pvalloc"; readonly size: number }
+  | { readonly call: "calloc"; readonly count: number; readonly size: number }
+  | {
+      readonly call: "aligned_alloc" | "memalign" | "posix_memalign" | "page_alloc";
+      readonly bits: number;
+      readonly size: number;
+    }
+  | { readonly call: "realloc" | "page_realloc"; readonly which: number; readonly size: number }
+  | { readonly call: "reallocarray"; readonly which: number; readonly count: number; readonly size: number }
+  | { readonly call: "free" | "free_sized" | "free_aligned_sized"; readonly which: number }
+  /** Many blocks of one size; every n-th block freed. */
+  | { readonly call: "burst"; readonly count: number; readonly size: number }
+  | { readonly call: "thin"; readonly every: number }
+  /** Someone else grows memory, by wasm pages. */
+  | { readonly call: "grow"; readonly pages: number }
+  /** Calls that must fail, with this number where there is something to choose. */
+  | { readonly call: "wrong"; readonly kind: number; readonly which: number };
+
+/** Sizes that bins, and ones that page runs serve; more of the small ones. */
+const sizes = fc.oneof(
+  { weight: 4, arbitrary: fc.nat(64) },
+  { weight: 4, arbitrary: fc.nat(1200) },
+  { weight: 2, arbitrary: fc.nat(20_000) },
+  { weight: 1, arbitrary: fc.nat(200_000) },
+);
+const which = fc.nat(1000);
+const bits = fc.nat(17);
+
+/** One call; `wrong` ones and `grow` only where asked for. */
+export function calls(all = true): fc.Arbitrary<Call> {
+  const record = <T extends Call["call"]>(call: T, rest: object) =>
+    fc.record({ call: fc.constant(call), ...rest }) as unknown as fc.Arbitrary<Call>;
+  return fc.oneof(
+    { weight: 6, arbitrary: record("malloc", { size: sizes }) },
+    {
+      weight: 3,
+      arbitrary: record("calloc", { count: fc.nat(20), size: fc.oneof(fc.nat(40), fc.nat(4000)) }),
+    },
+    { weight: 2, arbitrary: record("aligned_alloc", { bits, size: sizes }) },
+    { weight: 1, arbitrary: record("memalign", { bits, size: sizes }) },
+    { weight: 2, arbitrary: record("posix_memalign", { bits, size: sizes }) },
+    { weight: 5, arbitrary: record("realloc", { which, size: sizes }) },
+    { weight: 1, arbitrary: record("reallocarray", { which, count: fc.nat(20), size: fc.nat(1000) }) },
+    { weight: 5, arbitrary: record("free", { which }) },
+    { weight: 1, arbitrary: record("free_sized", { which }) },
+    { weight: 1, arbitrary: record("free_aligned_sized", { which }) },
+    {
+      weight: 2,
+      arbitrary: record("burst", { count: fc.nat(120), size: fc.oneof(fc.nat(600), fc.nat(9000)) }),
+    },
+    { weight: 2, arbitrary: record("thin", { every: fc.integer({ min: 1, max: 4 }) }) },
+    ...(all
+      ? [
+          { weight: 1, arbitrary: record("valloc", { size: sizes }) },
+          { weight: 1, arbitrary: record("pvalloc", { size: sizes }) },
+          { weight: 2, arbitrary: record("page_alloc", { bits, size: sizes }) },
+          { weight: 2, arbitrary: record("page_realloc", { which, size: sizes }) },
+          { weight: 1, arbitrary: record("grow", { pages: fc.integer({ min: 1, max: 2 }) }) },
+          { weight: 1, arbitrary: record("wrong", { kind: fc.nat(100), which }) },
+        ]
+      : []),
+  );
+}
+
+/** A word of memory that no heap owns, for posix_memalign's result. */
+const RESULT = 8;
+
+/** Makes a call, checks what it does, and keeps the model up to date. Where memory may run out, calls may fail. */
+export function make(api: Api, model: Model, step: Call, mayFail = false): void {
+  const got = (name: string, address: number, size: number, alignment: number, fromPages = false): void => {
+    model.seen.push(address === 0 ? `${name} fails with ${api.errno}` : name);
+    if (address !== 0) adopt(api, model, address, size, alignment, fromPages);
+    else assert(mayFail && api.errno === ENOMEM, `${name} of ${size} bytes fails with ${api.errno}`);
+  };
+  const index = "which" in step && model.blocks.length > 0 ? step.which % model.blocks.length : undefined;
+  api.errno = 0;
+
+  switch (step.call) {
+    case "malloc":
+      return got("malloc", api.malloc(step.size), step.size, 1);
+    case "valloc":
+      return got("valloc", api.valloc(step.size), step.size, WASM_PAGE);
+    case "pvalloc":
+      return got("pvalloc", api.pvalloc(step.size), Math.ceil(step.size / WASM_PAGE) * WASM_PAGE, WASM_PAGE);
+    case "calloc": {
+      const address = api.calloc(step.count, step.size);
+      if (address !== 0) assertFilled(api.memory, address, step.count * step.size, 0);
+      return got("calloc", address, step.count * step.size, 1);
+    }
+    case "aligned_alloc":
+    case "memalign":
+      return got(step.call, api[step.call](2 ** step.bits, step.size), step.size, 2 ** step.bits);
+    case "page_alloc":
+      return got(
+        "page_alloc",
+        api.page_alloc(step.size, 2 ** step.bits),
+        step.size,
+        Math.max(PAGE, 2 ** step.bits),
+        true,
+      );
+    case "posix_memalign": {
+      const alignment = Math.max(4, 2 ** step.bits);
+      const words = () => new Uint32Array(api.memory.buffer);
+      words()[RESULT / 4] = 77;
+      const error = api.posix_memalign(RESULT, alignment, step.size);
+      assert(api.errno === 0, "posix_memalign sets errno");
+      const result = words()[RESULT / 4]!;
+      if (error === 0) return got("posix_memalign", result, step.size, alignment);
+      assert(mayFail && error === ENOMEM && result === 77, `posix_memalign fails with ${error}`);
+      return;
+    }
+    case "realloc":
+    case "page_realloc":
+    case "reallocarray": {
+      const size = step.call === "reallocarray" ? step.count * step.size : step.size;
+      const call = (block: number) =>
+        step.call === "reallocarray"
+          ? api.reallocarray(block, step.count, step.size)
+          : api[step.call](block, size);
+      const fromPages = step.call === "page_realloc";
+      if (index === undefined || model.blocks[index]!.fromPages !== fromPages) {
+        return got(step.call, call(0), size, fromPages ? PAGE : 1, fromPages);
+      }
+      const block = model.blocks[index]!;
+      const address = call(block.address);
+      if (address === 0) {
+        assert(mayFail && api.errno === ENOMEM, `${step.call} to ${size} bytes fails with ${api.errno}`);
+        assertFilled(api.memory, block.address, block.usable, block.tag);
+        model.seen.push(`${step.call} fails`);
+        return;
+      }
+      remove(model, index);
+      assertFilled(api.memory, address, Math.min(size, block.usable), block.tag);
+      return got(step.call, address, size, fromPages ? PAGE : 1, fromPages);
+    }
+    case "free":
+    case "free_sized":
+    case "free_aligned_sized":
+      if (index === undefined) api.free(0);
+      else release(api, model, index, step.call);
+      return;
+    case "burst":
+      for (let i = 0; i < step.count; ++i) got("malloc", api.malloc(step.size), step.size, 1);
+      return;
+    case "thin":
+      for (let at = model.blocks.length - 1; at >= 0; at -= step.every) release(api, model, at);
+      return;
+    case "grow": {
+      const end = api.memory.buffer.byteLength;
+      try {
+        api.memory.grow(step.pages);
+      } catch {
+        return;
+      }
+      new Uint8Array(api.memory.buffer).fill(FOREIGN, end);
+      model.foreign.push([end, api.memory.buffer.byteLength]);
+      return;
+    }
+    case "wrong":
+      return makeWrong(api, step.kind, index === undefined ? 0 : model.blocks[index]!.address);
+  }
+}
+
+/** Frees a block, whose contents must be what they were. errno stays. */
+export function release(
+  api: Api,
+  model: Model,
+  index: number,
+  how: "free" | "free_sized" | "free_aligned_sized" = "free",
+) {
+  const { address, usable, tag, fromPages } = remove(model, index);
+  assertFilled(api.memory, address, usable, tag);
+  const before = api.errno;
+  if (fromPages) api.page_free(address);
+  else if (how === "free") api.free(address);
+  else if (how === "free_sized") api.free_sized(address, usable);
+  else api.free_aligned_sized(address, 4, usable);
+  assert(api.errno === before, "free changes errno");
+}
+
+/** A call that fails whatever the heap holds: NULL, errno, and the block given, if any, as it was. */
+function makeWrong(api: Api, kind: number, block: number): void {
+  const nothing = 2 ** 31 + 8 * kind;
+  const noPower = 2 * kind + 3 + Number(Number.isInteger(Math.log2(2 * kind + 3)));
+  const wrong: readonly (readonly [number, () => number])[] = [
+    [ENOMEM, () => api.malloc(nothing)],
+    [ENOMEM, () => api.malloc(2 ** 32 - 1 - kind)],
+    [ENOMEM, () => api.calloc(2 ** 16 + kind, 2 ** 16)],
+    [ENOMEM, () => api.calloc(2, 2 ** 30)],
+    [ENOMEM, () => api.realloc(block, nothing)],
+    [ENOMEM, () => api.realloc(block, 2 ** 32 - 1 - kind)],
+    [ENOMEM, () => api.reallocarray(block, 2 ** 20, 2 ** 12 + kind)],
+    [ENOMEM, () => api.aligned_alloc(16, nothing)],
+    [ENOMEM, () => api.page_alloc(nothing, PAGE)],
+    [EINVAL, () => api.aligned_alloc(noPower, 8)],
+    [EINVAL, () => api.aligned_alloc(0, 8)],
+    [EINVAL, () => api.memalign(noPower, 8)],
+    [EINVAL, () => api.page_alloc(8, noPower)],
+  ];
+  const [error, call] = wrong[kind % wrong.length]!;
+  assert(call() === 0 && api.errno === error, `a call that cannot succeed does not fail with ${error}`);
+  api.errno = 0;
+  for (const alignment of [0, 1, 2, noPower]) {
+    assert(
+      api.posix_memalign(RESULT, alignment, 8) === EINVAL && api.errno === 0,
+      `posix_memalign takes ${alignment}`,
+    );
+  }
+}
+
+export function assert(holds: boolean, otherwise: string): asserts holds {
+  if (!holds) throw new Error(otherwise);
+}
