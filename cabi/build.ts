@@ -5,7 +5,7 @@ import { ROOT, runCommand } from "../tools/command.ts";
 import { writeArchive } from "./archive.ts";
 import { compileCore, type Core } from "./core.ts";
 import { describeLayout } from "./layout.ts";
-import { allNames, flatNames, moduleNames, prefixedNames, sbrkNames } from "./names.ts";
+import { allNames, flatNames, moduleNames, prefixedNames, sbrkNames, threadNames } from "./names.ts";
 import { writeObject, type Address, type PublicSymbol } from "./object.ts";
 import { writeStandalone } from "./standalone.ts";
 
@@ -16,6 +16,8 @@ interface Library {
   readonly members: readonly Member[];
   /** The wasm features that the code uses, as LLVM names them. */
   readonly features: readonly string[];
+  /** Imported functions that a program need not have. */
+  readonly weakFunctions?: ReadonlySet<string>;
 }
 
 /** An object in a library. */
@@ -29,6 +31,18 @@ interface Member {
 function core(functions: Member["functions"], entry = "src/index.ts"): Member {
   return { name: "rsbmallocc.o", entry, functions };
 }
+
+/** The linker takes nothing without these two for a program with shared memory. */
+const THREAD_FEATURES = ["atomics", "bulk-memory"];
+
+/** One heap behind a lock, and thread caches on top of it. */
+const THREAD_VARIANTS = [
+  { suffix: "-locked", constants: ["RSB_LOCKED"] },
+  { suffix: "-mt", constants: ["RSB_MT"] },
+];
+
+/** What the libraries for threads use of wasi-libc. A program that makes its threads without it has none of them. */
+const WASI_THREAD_FUNCTIONS = ["__errno_location", "__wait", "pthread_key_create", "pthread_setspecific"];
 
 const LIBRARIES: readonly Library[] = [
   {
@@ -58,11 +72,32 @@ const LIBRARIES: readonly Library[] = [
     members: [core(prefixedNames())],
     features: ["bulk-memory"],
   },
+  ...THREAD_VARIANTS.map(({ suffix, constants }) => ({
+    file: `lib/wasm32-wasi-threads/librsbmallocc${suffix}.a`,
+    constants,
+    members: [core(threadNames("wasm32-wasi"), "src/threads.ts")],
+    features: THREAD_FEATURES,
+    weakFunctions: new Set(WASI_THREAD_FUNCTIONS),
+  })),
+  ...THREAD_VARIANTS.map(({ suffix, constants }) => ({
+    file: `lib/wasm32-emscripten/librsbmallocc${suffix}.a`,
+    constants: ["RSB_EMSCRIPTEN", ...constants],
+    members: [
+      core(threadNames("wasm32-emscripten"), "src/emscripten-threads.ts"),
+      { name: "sbrk.o", entry: "src/sbrk.ts", functions: sbrkNames() },
+    ],
+    features: THREAD_FEATURES,
+  })),
 ];
 
 const STANDALONE = { file: "lib/rsbmalloc.wasm", constants: [] };
 const LAYOUT = { file: "lib/layout.json", constants: [] };
-const HEADER = { from: "cabi/include/rsbmallocc.h", file: "include/rsbmallocc.h" };
+/** What is shipped as it lies here. */
+const COPIES = [
+  { from: "cabi/include/rsbmallocc.h", file: "include/rsbmallocc.h" },
+  { from: "cabi/packages/rsbmalloc-config.cmake", file: "lib/cmake/rsbmalloc/rsbmalloc-config.cmake" },
+  { from: "cabi/packages/rsbmalloc.py", file: "lib/wasm32-emscripten/rsbmalloc.py" },
+];
 
 /** The state holds 64-bit numbers; 16 keeps its lists off more cache lines than they need. */
 const STATE_ALIGNMENT = 16;
@@ -76,17 +111,26 @@ function addresses({ stateSize }: Core): Map<string, Address> {
     ["__heap_end", { kind: "data", symbol: "__heap_end", weak: true }],
     // Thread-local in libc, but a variable like any other where there is one thread. A program without libc has none.
     ["errno", { kind: "data", symbol: "errno", weak: true }],
+    ["rsbmalloc_cores", { kind: "data", symbol: "rsbmalloc_cores", weak: true }],
+    ...[...WASI_THREAD_FUNCTIONS, "thread_destructor"].map((symbol): [string, Address] => [
+      `address of ${symbol}`,
+      { kind: "function", symbol },
+    ]),
   ]);
 }
 
 type Compile = (constants: readonly string[], entry?: string) => Promise<Core>;
 
-async function library({ constants, members, features }: Library, compile: Compile): Promise<Uint8Array> {
+async function library(
+  { constants, members, features, weakFunctions }: Library,
+  compile: Compile,
+): Promise<Uint8Array> {
   const objects = members.map(async ({ name, entry, functions }) => {
     const compiled = await compile(constants, entry);
     const bytes = writeObject(compiled.relocatable, {
       functions,
       features,
+      weakFunctions: weakFunctions ?? new Set(),
       addresses: addresses(compiled),
       localName: (local) => local.replace(/^src\//, "rsbmalloc/"),
     });
@@ -117,7 +161,7 @@ async function build(): Promise<void> {
     const bytes = await library(row, compile);
     await publish(row.file, (to) => writeFile(to, bytes));
   }
-  await publish(HEADER.file, (to) => copyFile(path.join(ROOT, HEADER.from), to));
+  for (const { from, file } of COPIES) await publish(file, (to) => copyFile(path.join(ROOT, from), to));
   const heapLayout = await describeLayout(LAYOUT.constants);
   await publish(LAYOUT.file, (to) => writeFile(to, `${JSON.stringify(heapLayout, null, 2)}\n`));
   const { module, stateSize } = await compile(STANDALONE.constants);

@@ -102,6 +102,15 @@ export function allNames(target: Target): Map<string, PublicSymbol[]> {
   return names;
 }
 
+/** What the libraries for threads have besides `allNames`. The destructor is for the object's own use. */
+export function threadNames(target: Target): Map<string, PublicSymbol[]> {
+  return new Map([
+    ...allNames(target),
+    ["thread_end", [{ name: "rsbmalloc_thread_end" }]],
+    ["thread_destructor", []],
+  ]);
+}
+
 /** The symbols of the object in Emscripten's library that stands in for its `sbrk`. */
 export function sbrkNames(): Map<string, PublicSymbol[]> {
   return new Map(["sbrk", "brk", "emscripten_get_sbrk_ptr"].map((name) => [name, [weak(name)]]));

@@ -45,7 +45,7 @@ export type Address =
   | { readonly kind: "bss"; readonly size: number; readonly alignment: number }
   /** Another object's variable, or the linker's (`__heap_base`). A weak one that nobody defines has address 0. */
   | { readonly kind: "data"; readonly symbol: string; readonly weak?: boolean }
-  /** An imported function, as a table index. A weak one that nobody defines has index 0. */
+  /** A function that the core imports or exports, by that name, as a table index. A weak one that nobody defines has index 0. */
   | { readonly kind: "function"; readonly symbol: string };
 
 export interface ObjectDescription {
@@ -259,10 +259,12 @@ function addAddresses(
     if (address.kind !== "function") {
       return { relocation: RELOCATION.memoryAddressSigned, symbol: dataSymbol(address, name) };
     }
-    const index = module.importedFunctions.findIndex((imported) => imported.name === address.symbol);
-    const symbol = functions[index];
+    const isMeant = (candidate: Import | Export) => candidate.name === address.symbol;
+    const imported = module.importedFunctions.findIndex(isMeant);
+    const index = imported < 0 ? module.exportedFunctions.find(isMeant)?.index : imported;
+    const symbol = index === undefined ? undefined : functions[index];
     if (symbol === undefined)
-      throw new UserError(`${name} stands for ${address.symbol}, which the core never calls`);
+      throw new UserError(`${name} stands for ${address.symbol}, which the core neither calls nor exports`);
     return { relocation: RELOCATION.tableIndexSigned, symbol };
   });
   return { targets, segments };

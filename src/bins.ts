@@ -132,7 +132,12 @@ export function obtainRun(pages: u32): u32 {
   collect(pages, COLLECT_BYTES);
   page = takeRun(pages);
   if (page) return page;
-  if (!grow(pages)) collect(pages, u32.MAX_VALUE);
+  // Another thread's own growth of linear memory may leave what is free in two pieces.
+  while (grow(pages)) {
+    page = takeRun(pages);
+    if (page) return page;
+  }
+  collect(pages, u32.MAX_VALUE);
   return takeRun(pages);
 }
 

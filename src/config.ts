@@ -4,6 +4,10 @@
 export const PREFIXED: bool = isDefined(RSB_PREFIXED);
 /** Memory comes from Emscripten's `sbrk`, so that JavaScript's views of it stay valid. */
 export const EMSCRIPTEN: bool = isDefined(RSB_EMSCRIPTEN);
+/** Threads have caches of free slots, and the heap behind them a lock. */
+export const CACHED: bool = isDefined(RSB_MT);
+/** Threads share the heap, so a lock guards it. */
+export const LOCKED: bool = CACHED || isDefined(RSB_LOCKED);
 
 export const PAGE_BITS: u32 = 12;
 export const PAGE: u32 = 1 << PAGE_BITS;
@@ -81,7 +85,21 @@ export const LISTS: usize = offsetof<State>();
 export const PARTIAL: usize = LISTS + <usize>END_BIN * 4;
 export const RUNS: usize = PARTIAL + <usize>END_BIN * 4;
 export const BIN_OF: usize = RUNS + <usize>RUN_LISTS * 4;
-export const STATE_SIZE: usize = BIN_OF + SMALL_MAX / 4 + 1;
+const SHARED: usize = BIN_OF + SMALL_MAX / 4 + 1;
+
+/** What threads write when they meet is kept off the lines that all of them read: some processors fetch two at once. */
+const LINES: usize = 128;
+
+/** The lock of src/lock.ts, an i32, and behind it what src/caches.ts keeps. Only in builds for threads. */
+export const LOCK: usize = (SHARED + LINES + 15) & ~15;
+export const CACHES: usize = LOCK + LINES;
+/** An empty cache: stands for that of a thread that has none. Nobody writes to it. */
+export const NO_CACHE: usize = CACHES + LINES;
+/** log2 of the size of a bin in a cache. */
+export const CACHE_BIN_BITS: u32 = 4;
+export const CACHE_SIZE: usize = (((<usize>END_BIN) << CACHE_BIN_BITS) + LINES - 1) & ~(LINES - 1);
+
+export const STATE_SIZE: usize = CACHED ? NO_CACHE + CACHE_SIZE : LOCKED ? CACHES : SHARED;
 
 /** Where the state lies: the linker or the host puts it there, zeroed. */
 @external("env", "__rsb_state")

@@ -1,19 +1,25 @@
 // C's `errno`, where the program has one.
 
-import { EMSCRIPTEN } from "./config";
+import { EMSCRIPTEN, LOCKED } from "./config";
 
 /** The address of the program's `errno`; 0 in a program that has none. */
 @external("env", "errno")
 declare const ERRNO: usize;
 
-/** The same as Emscripten's libc gives it. */
+/** The same as libc gives it to the calling thread, whose own it is. */
 @external("env", "__errno_location")
 declare function errnoLocation(): usize;
+
+/** A table index; 0 in a program without that function. */
+@external("env", "address of __errno_location")
+declare const ERRNO_LOCATION: usize;
 
 
 @inline
 function errnoAddress(): usize {
-  return EMSCRIPTEN ? errnoLocation() : ERRNO;
+  if (EMSCRIPTEN) return errnoLocation();
+  if (LOCKED) return ERRNO_LOCATION ? errnoLocation() : 0;
+  return ERRNO;
 }
 
 export function getErrno(): i32 {

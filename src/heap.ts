@@ -3,11 +3,13 @@
 import {
   BINS,
   BIN_MAX,
+  CACHED,
   EINVAL,
   ENOMEM,
   FIRST_BIN,
   FREE,
   LARGE,
+  LOCKED,
   NONE,
   PAGE,
   PAGE_BITS,
@@ -16,6 +18,8 @@ import {
 } from "./config";
 import { getErrno, setErrno } from "./errno";
 import { collect, flush, listHead, obtainRun, refill, setListHead, smallBin } from "./bins";
+import { emptyCache, putCached, releaseSlow, takeCached, takeSlot } from "./caches";
+import { lock, unlock } from "./lock";
 import { addressOf, extendRun, freeRun, infoOf, kindOf, pageOf, pagesFor, setKind, shrinkRun } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
 
@@ -55,7 +59,11 @@ function fail(error: i32): usize {
 
 /** A block of `size` bytes; 0 and ENOMEM when memory is out. Takes the first free slot of the bin, if there is one. */
 export function allocate(size: usize): usize {
-  if (size <= SMALL_MAX) {
+  if (CACHED && size <= SMALL_MAX) {
+    const slot = takeCached(smallBin(size));
+    if (slot) return slot;
+  }
+  if (!LOCKED && size <= SMALL_MAX) {
     const bin = smallBin(size);
     const slot = listHead(bin);
     if (slot) {
@@ -73,20 +81,34 @@ function allocateSlow(size: usize): usize {
 
 /** A slot of a bin, which is refilled if need be. */
 function allocateSlot(bin: u32): usize {
+  if (CACHED) {
+    const slot = takeSlot(bin);
+    return slot ? slot : fail(ENOMEM);
+  }
+  lock();
   let slot = listHead(bin);
   if (!slot) slot = refill(bin);
-  if (!slot) return fail(ENOMEM);
-  setListHead(bin, load<usize>(slot));
-  return slot;
+  if (slot) setListHead(bin, load<usize>(slot));
+  unlock();
+  return slot ? slot : fail(ENOMEM);
 }
 
 /** A page run for `size` bytes that starts at a multiple of `alignment` pages, a power of two. */
 function allocateLarge(size: usize, alignment: u32): usize {
-  if (<isize>size < 0) return fail(ENOMEM);
+  lock();
+  const block = takeLarge(size, alignment);
+  unlock();
+  return block ? block : fail(ENOMEM);
+}
+
+/** The same with 0 for an answer, but no errno, when memory is out. Needs the lock. */
+function takeLarge(size: usize, alignment: u32): usize {
+  if (<isize>size < 0) return 0;
   const pages = max<u32>(pagesFor(size), 1);
   const spare = alignment - 1;
-  const run = obtainRun(pages + spare);
-  if (!run) return fail(ENOMEM);
+  let run = obtainRun(pages + spare);
+  if (CACHED && !run && emptyCache()) run = obtainRun(pages + spare);
+  if (!run) return 0;
   const page = (run + spare) & ~spare;
   if (page > run) freeRun(run, page - run);
   shrinkRun(page, pages + spare - (page - run), pages);
@@ -99,8 +121,14 @@ function allocateLarge(size: usize, alignment: u32): usize {
 export function release(block: usize): void {
   if (!block) return;
   const kind = kindOf(pageOf(block));
+  if (CACHED) {
+    if (!putCached(kind, block)) releaseSlow(kind, block);
+    return;
+  }
+  lock();
   store<usize>(block, listHead(kind));
   setListHead(kind, block);
+  unlock();
 }
 
 /** The bytes that a block has room for. */
@@ -109,13 +137,23 @@ export function usableSize(block: usize): usize {
   const page = pageOf(block);
   const kind = kindOf(page);
   if (kind < LARGE) unreachable();
-  return kind == LARGE ? infoOf(page).pages << PAGE_BITS : slotSize(kind);
+  if (kind != LARGE) return slotSize(kind);
+  lock();
+  const bytes = infoOf(page).pages << PAGE_BITS;
+  unlock();
+  return bytes;
 }
 
 /** Resizes the page run of a large block where it lies. Returns whether it could. */
 export function resizeInPlace(page: u32, size: usize): bool {
+  lock();
+  const resized = resizeRun(page, max<u32>(pagesFor(size), 1));
+  unlock();
+  return resized;
+}
+
+function resizeRun(page: u32, to: u32): bool {
   const from = <u32>infoOf(page).pages;
-  const to = max<u32>(pagesFor(size), 1);
   flush();
   if (to > from && !extendRun(page, from, to)) return false;
   shrinkRun(page, from, to);
@@ -160,10 +198,16 @@ export function allocateZeroed(count: usize, size: usize): usize {
   const product = <u64>count * <u64>size;
   if (product > <u64>isize.MAX_VALUE) return fail(ENOMEM);
   let bytes = <usize>product;
-  const fresh = state().fresh;
-  const block = allocate(bytes);
-  if (!block) return 0;
-  if (bytes > BIN_MAX) {
+  let block: usize;
+  if (bytes <= BIN_MAX) {
+    block = allocate(bytes);
+    if (!block) return 0;
+  } else {
+    lock();
+    const fresh = state().fresh;
+    block = takeLarge(bytes, 1);
+    unlock();
+    if (!block) return fail(ENOMEM);
     // Pages that were never handed out before are zero.
     const page = pageOf(block);
     bytes = page < fresh ? min(bytes, (<usize>(fresh - page)) << PAGE_BITS) : 0;
@@ -236,6 +280,8 @@ export function describe(out: usize): void {
 
 /** Fills `info`, and counts each bin's pages and free slots in the BinInfos at `bins`, unless that is 0. */
 export function summarize(info: MallInfo, bins: usize): void {
+  lock();
+  if (CACHED) emptyCache();
   flush();
   collect(u32.MAX_VALUE, u32.MAX_VALUE);
   const s = state();
@@ -263,4 +309,5 @@ export function summarize(info: MallInfo, bins: usize): void {
   info.free = info.heap - info.inUse;
   info.peak = (<usize>s.peak) << PAGE_BITS;
   info.binCount = BINS;
+  unlock();
 }

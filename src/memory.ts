@@ -1,6 +1,6 @@
 // Linear memory: where the heap starts and how it grows. Others may grow it too, between our calls.
 
-import { EMSCRIPTEN, PAGE, PAGE_BITS, PREFIXED, WASM_PAGE_BITS } from "./config";
+import { EMSCRIPTEN, LOCKED, PAGE, PAGE_BITS, PREFIXED, WASM_PAGE_BITS } from "./config";
 
 
 @external("env", "__heap_base")
@@ -30,21 +30,32 @@ export function heapEndPage(): u32 {
   return <u32>(end >>> PAGE_BITS);
 }
 
-/**
- * Takes `pages` or a few more fresh pages at the end of linear memory.
- * Returns the first of them, or 0 when there is no more memory. The end is `memoryEndPage()`.
- */
+/** log2 of the pages by which linear memory grows. */
+const UNIT_BITS: u32 = EMSCRIPTEN ? 0 : WASM_PAGE_BITS - PAGE_BITS;
+
+/** How many pages `growMemory` takes to have `pages`. */
+@inline
+export function grownPages(pages: u32): u32 {
+  return (pages + (1 << UNIT_BITS) - 1) & -(1 << UNIT_BITS);
+}
+
+/** Takes `grownPages(pages)` fresh pages. Returns the first of them, or 0 when there is no more memory. */
 @inline
 export function growMemory(pages: u32): u32 {
-  if (EMSCRIPTEN) {
+  if (!EMSCRIPTEN) {
+    const old = memory.grow(<i32>(grownPages(pages) >>> UNIT_BITS));
+    return old == -1 ? 0 : (<u32>old) << UNIT_BITS;
+  }
+  let start: usize = 0;
+  do {
     // Whoever called sbrk before may have left the break in mid-page.
     const gap = -(<isize>sbrk(0)) & (PAGE - 1);
     const old = sbrk(gap + (pages << PAGE_BITS));
-    return old == -1 ? 0 : <u32>((old + gap) >>> PAGE_BITS);
-  }
-  const unit = WASM_PAGE_BITS - PAGE_BITS;
-  const old = memory.grow(<i32>((pages + (1 << unit) - 1) >>> unit));
-  return old == -1 ? 0 : (<u32>old) << unit;
+    if (old == -1) return 0;
+    start = old + gap;
+    // Another thread may call it in between: what we have then is lost.
+  } while (LOCKED && start & (PAGE - 1));
+  return <u32>(start >>> PAGE_BITS);
 }
 
 /** The first page that nobody has taken yet. */

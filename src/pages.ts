@@ -11,10 +11,19 @@
 //
 // A free run carries its length at both ends, and kind FREE there: a run that is freed finds its neighbours'
 // lengths one page away. Free runs hang in lists by length class, and a bit set tells which lists have members.
+//
+// Where there are threads, all of this needs the lock but one thing: whoever has a block may look up its page's kind.
+// - The kind of a block's page was written before the block was handed out under the lock, and does not change while
+//   the block lives. Bytes are apart: writing another page's kind does not touch it.
+// - When the map moves, its new address is stored after the copy and loaded by `kindOf`, both atomically: who sees the
+//   new address sees the copy. Who has just loaded the old address finds the block's kind there, because the memory of
+//   old kinds is never used again. The map grows by half, so all old ones together are twice the present one at most.
+// - An older address than that of the block's own time can't be loaded: the block came to this thread after it.
 
 import {
   FREE,
   LAST_PAGE,
+  LOCKED,
   MAGIC,
   NONE,
   PAGE,
@@ -22,10 +31,11 @@ import {
   RUNS,
   RUN_LISTS,
   STATE,
+  State,
   WASM_PAGE_BITS,
   state,
 } from "./config";
-import { growMemory, heapBase, heapEndPage, memoryEndPage } from "./memory";
+import { growMemory, grownPages, heapBase, heapEndPage, memoryEndPage } from "./memory";
 
 /** What is known of a page besides its kind; which fields hold depends on the kind. */
 @unmanaged
@@ -38,6 +48,8 @@ export class Info {
   /** Bin: length of the list of free slots; in further pages of a run, minus the distance to the first. */
   free: i32;
 }
+
+const KINDS: usize = offsetof<State>("kinds");
 
 /** log2 of the size of Info. */
 const INFO_BITS: u32 = 4;
@@ -66,7 +78,8 @@ export function pagesFor(bytes: usize): u32 {
 
 @inline
 export function kindOf(page: u32): u32 {
-  return load<u8>(state().kinds + page);
+  const kinds = LOCKED ? atomic.load<usize>(STATE, KINDS) : state().kinds;
+  return load<u8>(kinds + page);
 }
 
 
@@ -236,6 +249,11 @@ function mapSize(capacity: u32): usize {
   return ((capacity + 15) & ~15) + ((capacity - state().start) << INFO_BITS);
 }
 
+/** Adds the pages from `page` to `end` to the free ones. */
+function addPages(page: u32, end: u32): void {
+  if (page < end) insert(page, end - page);
+}
+
 /** Makes the map of `size` bytes in fresh memory at `address`, and frees the old one. */
 function moveMap(address: usize, size: usize): void {
   const s = state();
@@ -244,30 +262,17 @@ function moveMap(address: usize, size: usize): void {
   const oldCapacity = s.capacity;
   const first = (<usize>s.start) << INFO_BITS;
   s.capacity = <u32>((size - 16 + first) / (1 + offsetof<Info>()));
-  s.kinds = address;
   s.infos = address + ((s.capacity + 15) & ~15) - first;
+  memory.copy(address, oldKinds, oldCapacity);
+  if (LOCKED) atomic.store<usize>(STATE, address, KINDS);
+  else s.kinds = address;
   if (!oldKinds) return;
   const oldEnd = oldInfos + ((<usize>oldCapacity) << INFO_BITS);
-  memory.copy(address, oldKinds, oldCapacity);
   memory.copy(s.infos + first, oldInfos + first, oldEnd - (oldInfos + first));
-  // The first map may share pages with the program's data: only whole pages become free.
-  const page = pagesFor(oldKinds);
-  const end = pageOf(oldEnd);
+  // The first map may share its first page with the program's data. A map's last page is its own to the end.
+  const end = pagesFor(oldEnd);
   s.fresh = max<u32>(s.fresh, end);
-  if (page < end) insert(page, end - page);
-}
-
-/** Adds the memory from `address` to the page `end` to the heap, less a map in `mapBytes` at its start. */
-function addMemory(address: usize, end: u32, mapBytes: usize): void {
-  if (mapBytes) {
-    // The map takes whole pages.
-    const start = address;
-    address = addressOf(pagesFor(start + mapBytes));
-    moveMap(start, address - start);
-  }
-  state().end = end;
-  const page = pagesFor(address);
-  if (page < end) insert(page, end - page);
+  addPages(pagesFor(LOCKED ? oldKinds + oldCapacity : oldKinds), end);
 }
 
 /** Begins the heap in the space after the program's own data, where that is ours and has room for the map. */
@@ -278,7 +283,11 @@ export function startPages(): void {
   s.magic = MAGIC;
   s.start = end ? pageOf(base) : memoryEndPage();
   const mapBytes = mapSize(end + MAP_SLACK);
-  if (base + mapBytes <= addressOf(end)) addMemory(base, end, mapBytes);
+  if (end <= s.start || mapBytes > addressOf(end) - base) return;
+  const page = pagesFor(base + mapBytes);
+  moveMap(base, addressOf(page) - base);
+  s.end = end;
+  addPages(page, end);
 }
 
 /**
@@ -294,14 +303,20 @@ export function grow(pages: u32): bool {
     const room = <u32>infoOf(memoryEnd - 1).pages;
     more = room < pages ? pages - room : 1;
   }
-  let mapBytes: usize = 0;
+  let mapPages: u32 = 0;
   if (memoryEnd + more + PAGES_PER_WASM_PAGE >= s.capacity) {
     const capacity = memoryEnd + pages;
-    mapBytes = mapSize(min<u32>(capacity + (capacity >>> 1) + MAP_SLACK, LAST_PAGE + 1));
-    more = pages + pagesFor(mapBytes);
+    mapPages = pagesFor(mapSize(min<u32>(capacity + (capacity >>> 1) + MAP_SLACK, LAST_PAGE + 1)));
+    more += mapPages;
   }
   const page = growMemory(more);
   if (!page) return false;
-  addMemory(addressOf(page), min<u32>(memoryEndPage(), LAST_PAGE), mapBytes);
+  const end = min<u32>(page + grownPages(more), LAST_PAGE);
+  // Another thread's own growth came between: without room in the map this memory is lost.
+  if (LOCKED && page > memoryEnd && (mapPages || end >= s.capacity)) return grow(pages);
+  s.end = end;
+  // At the end of the new memory the map leaves the last run before it room to grow.
+  if (mapPages) moveMap(addressOf(end - mapPages), (<usize>mapPages) << PAGE_BITS);
+  addPages(page, end - mapPages);
   return true;
 }

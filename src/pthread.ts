@@ -1,0 +1,73 @@
+// What the builds for threads use of the program's thread library. Emscripten always has one. Elsewhere its functions are
+// weak references: their addresses, which are table indices, are 0 in a program without it.
+
+import { EMSCRIPTEN } from "./config";
+
+
+@external("env", "pthread_key_create")
+declare function keyCreate(key: usize, destructor: usize): i32;
+
+
+@external("env", "address of pthread_key_create")
+declare const KEY_CREATE: usize;
+
+
+@external("env", "pthread_setspecific")
+declare function setSpecific(key: u32, value: usize): i32;
+
+
+@external("env", "address of pthread_setspecific")
+declare const SET_SPECIFIC: usize;
+
+/** Of wasi-libc: waits while the word at `address` is `value`. Every program that links its pthread_create has it. */
+@external("env", "__wait")
+declare function libcWait(address: usize, waiters: usize, value: i32, isPrivate: i32): void;
+
+
+@external("env", "address of __wait")
+declare const LIBC_WAIT: usize;
+
+
+@external("env", "emscripten_is_main_browser_thread")
+declare function mainBrowserThread(): i32;
+
+
+@external("env", "emscripten_num_logical_cores")
+declare function logicalCores(): i32;
+
+/** A program's own `const int rsbmalloc_cores`; 0 in one that has none. */
+@external("env", "rsbmalloc_cores")
+declare const CORES: usize;
+
+const DEFAULT_CORES: i32 = 4;
+
+/**
+ * Whether the calling thread may wait: not in a browser's main thread, nor in a program that made its threads without
+ * libc, as that might be where it runs.
+ */
+export function mayWait(): bool {
+  return EMSCRIPTEN ? !mainBrowserThread() : LIBC_WAIT != 0;
+}
+
+/** Waits until woken, if the word at `address` is still `value`. */
+export function waitWhile(address: usize, value: i32): void {
+  if (EMSCRIPTEN) atomic.wait<i32>(address, value, -1);
+  else libcWait(address, 0, value, 1);
+}
+
+/** How many threads can run at once. */
+@inline
+export function cores(): i32 {
+  if (EMSCRIPTEN) return logicalCores();
+  return CORES ? load<i32>(CORES) : DEFAULT_CORES;
+}
+
+/** Stores a key at `key` for values whose threads end with a call of `destructor`. Returns whether it could. */
+export function createKey(key: usize, destructor: usize): bool {
+  return (EMSCRIPTEN || (KEY_CREATE && SET_SPECIFIC)) && !keyCreate(key, destructor);
+}
+
+/** Gives the calling thread a value that is not 0, so that it ends with a call of the key's destructor. */
+export function atThreadEnd(key: u32): void {
+  setSpecific(key, 1);
+}
