@@ -8,11 +8,15 @@ CC := npm
 endif
 export CC
 
-.PHONY: all demo test lint format bench dist package clean
+.PHONY: all demo test lint format bench dist package clean node
 
 all: lib
 
-node_modules: package.json package-lock.json
+node:
+	@command -v $(NODE) >/dev/null && command -v npm >/dev/null || { echo "there is no $(NODE) or no npm here: install Node.js 20 or later" >&2; exit 1; }
+	@$(NODE) tools/check-node.cjs
+
+node_modules: package.json package-lock.json | node
 	npm ci
 	@touch node_modules
 
@@ -24,13 +28,13 @@ lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json 
 	$(TS) cabi/build.ts
 
 demo: lib
-	$(TS) tools/setup.ts
-	$(TS) tools/demo.ts
+	@$(TS) tools/demo.ts
 
+# Some tests only: `make test TEST=link` runs the files with "link" in their names.
 test: lib
-	$(TS) tools/setup.ts
+	@$(TS) tools/setup.ts test
 	@$(MAKE) --no-print-directory lint
-	$(TS) tools/test.ts
+	@$(TS) tools/test.ts $(TEST)
 
 lint: node_modules
 	npx tsc --project tsconfig.json
@@ -42,7 +46,7 @@ format: node_modules
 	npx prettier --write .
 
 bench: lib
-	$(TS) tools/setup.ts
+	@$(TS) tools/setup.ts bench
 	$(TS) bench/main.ts $(BENCH)
 
 # What the npm package has beside lib/ and include/.

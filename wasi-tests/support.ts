@@ -1,0 +1,57 @@
+/** What the tests share: both C compilers, and tests that are left out, by name, where a tool is missing. */
+import { accessSync, constants } from "node:fs";
+import path from "node:path";
+import { test } from "uvu";
+import { UserError } from "../tools/command.ts";
+import { findCompiler, type Compiler } from "../tools/compiler.ts";
+
+type AddTest = (name: string, body: () => Promise<void> | void) => void;
+
+/** Leaves a test out. `tools/test.ts` counts these lines; under CI=true each is a failure. */
+export function skip(name: string, reason: string): void {
+  console.log(`skipped: ${name}: ${reason}`);
+}
+
+/** Adds tests that need executables, all in PATH; where one is missing, leaves them out. */
+export function needs(...executables: readonly string[]): AddTest {
+  const missing = executables.filter((name) => !inPath(name));
+  if (missing.length === 0) return test;
+  return (name) => skip(name, `needs ${missing.join(", ")}`);
+}
+
+function inPath(executable: string): boolean {
+  return (process.env.PATH ?? "").split(path.delimiter).some((folder) => {
+    try {
+      accessSync(path.join(folder, executable), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+export const NATIVE = !process.env.CC || process.env.CC === "npm" ? "clang-22" : process.env.CC;
+
+/**
+ * Adds a test for each of the two compilers, the npm one and a native one: the one that CC names, or clang 22. What the
+ * body throws first is what it could not build.
+ */
+export async function withCompilers(add: (compiler: Compiler, add: AddTest) => void): Promise<void> {
+  for (const cc of ["npm", NATIVE]) {
+    const found = await findCompiler(cc).catch((error: unknown) => {
+      if (error instanceof UserError) return error;
+      throw error;
+    });
+    if (found instanceof UserError) {
+      add(absentCompiler(cc), (name) => skip(`${name} (${cc})`, found.message));
+    } else {
+      add(found, (name, body) => test(`${name} (${cc})`, body));
+    }
+  }
+}
+
+/** Stands in for a compiler so that the tests that need it can give their names. */
+function absentCompiler(name: string): Compiler {
+  const run = () => Promise.reject(new Error(`there is no ${name}`));
+  return { name, version: "", wasi: [], reactor: [], place: (file) => file, run };
+}
