@@ -2,8 +2,9 @@ import { execFile, execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
-import { Unavailable, messageOf } from "./output.ts";
-import { BENCH, BUILD, ROOT } from "./paths.ts";
+import { ROOT, UserError } from "../tools/command.ts";
+import { messageOf } from "./output.ts";
+import { BENCH, BUILD } from "./toolchain.ts";
 import type { Job, Timing } from "./runner.ts";
 
 const run = promisify(execFile);
@@ -43,7 +44,7 @@ async function download({ package: name, version, binary }: Download): Promise<s
       cwd: FOLDER,
     });
   } catch (error) {
-    throw new Unavailable(`cannot install the npm package ${name}@${version}: ${messageOf(error)}`);
+    throw new UserError(`cannot install the npm package ${name}@${version}: ${messageOf(error)}`);
   }
   return file;
 }
@@ -90,9 +91,9 @@ const engines: Readonly<Record<string, () => Promise<Engine>>> = {
 
 export const engineNames = Object.keys(engines);
 
-/** An engine by name, or Unavailable with the reason why it cannot be had. */
+/** An engine by name, or UserError with the reason why it cannot be had. */
 export async function engine(name: string): Promise<Engine> {
   const make = engines[name];
-  if (!make) throw new Unavailable(`no such engine (there are ${engineNames.join(", ")})`);
+  if (!make) throw new UserError(`no such engine (there are ${engineNames.join(", ")})`);
   return make();
 }

@@ -2,10 +2,13 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import sade from "sade";
+import { UserError, runCommand } from "../tools/command.ts";
+import { countCalls } from "./calls.ts";
 import { engine, engineNames, type Engine } from "./engines.ts";
+import { codeSize } from "./code-size.ts";
 import { verify } from "./memory.ts";
-import { messageOf, note, Unavailable } from "./output.ts";
-import { BUILD } from "./paths.ts";
+import { messageOf, note } from "./output.ts";
+import { BUILD } from "./toolchain.ts";
 import {
   linkDriver,
   layout,
@@ -16,15 +19,19 @@ import {
   type Peer,
 } from "./peers/peers.ts";
 import { printTables } from "./report/tables.ts";
-import type { Results } from "./results.ts";
+import type { Results, WorkloadResult } from "./results.ts";
 import type { Job, TimedWorkload } from "./runner.ts";
 import { workloads } from "./workloads/catalog.ts";
 import type { Workload } from "./workloads/workload.ts";
+
+const MEASURES = ["memory", "times", "calls", "sizes"] as const;
+type Measure = (typeof MEASURES)[number];
 
 interface Options {
   readonly only?: string;
   readonly peers?: string;
   readonly engines?: string;
+  readonly measure?: string;
   readonly library?: string | string[];
   readonly quick?: boolean;
   readonly touch?: boolean;
@@ -37,48 +44,68 @@ sade("bench", true)
   .option("--only", "Workloads or groups (small, large, synthetic), by comma")
   .option("--peers", `Allocators, by comma: ${peerNames.join(", ")}`)
   .option("--engines", `Engines, by comma: ${engineNames.join(", ")}`)
+  .option("--measure", `What is measured, by comma: ${MEASURES.join(", ")}`)
   .option("--library", "A further build of rsbmalloc to compare, NAME=FILE.a; may be repeated")
-  .option("--quick", "Fewer and shorter samples: for a first look")
+  .option("--quick", "Memory and times alone, with fewer and shorter samples: for a first look")
   .option("--touch", "Write the first byte of each block")
-  .option("--verify", "Only check the answers and measure memory; no times")
+  .option("--verify", "Only check every answer and measure memory")
   .option("--json", "Print the results as JSON")
-  .action((options: Options) =>
-    bench(options).catch((error: unknown) => {
-      if (!(error instanceof Unavailable)) throw error;
-      note(error.message);
-      process.exitCode = 1;
-    }),
-  )
+  .action((options: Options) => runCommand(() => bench(options)))
   .parse(process.argv);
 
 async function bench(options: Options): Promise<void> {
+  const measures = measuresOf(options);
   const chosen = workloads(list(options.only));
   const peers = await available("allocator", list(options.peers, peerNames), (name) => peer(name));
   for (const pair of [options.library ?? []].flat()) {
     const [name, file] = pair.split("=");
-    if (!name || !file) throw new Unavailable(`--library takes NAME=FILE.a, not ${pair}`);
+    if (!name || !file) throw new UserError(`--library takes NAME=FILE.a, not ${pair}`);
     peers.push(otherLibrary(name, file));
   }
-  if (peers.length === 0) throw new Unavailable("there is no allocator to measure");
-  const engines = options.verify ? [] : await available("engine", list(options.engines, engineNames), engine);
+  if (peers.length === 0) throw new UserError("there is no allocator to measure");
+  const engines = measures.has("times")
+    ? await available("engine", list(options.engines, engineNames), engine)
+    : [];
 
-  const results: Results = { peers: peers.map(({ name }) => name), engines: [], workloads: [] };
-  for (const workload of chosen) {
-    const peaks: Record<string, number | string> = {};
-    for (const p of peers) peaks[p.name] = await verify(workload, p).then(({ peak }) => peak, messageOf);
-    results.workloads.push({
-      name: workload.name,
-      about: workload.about,
-      group: workload.group,
-      calls: workload.ops.length / 2,
-      peaks,
-      times: {},
-    });
-  }
+  const results: Results = { peers: peers.map(({ name }) => name), engines: [], workloads: [], sizes: {} };
+  for (const workload of chosen) results.workloads.push(await replay(workload, peers, measures));
   if (engines.length > 0) await measureTimes(results, chosen, peers, engines, options);
-
+  if (measures.has("sizes")) await measureSizes(results, peers);
   if (options.json) console.log(JSON.stringify(results, null, 2));
   else printTables(results);
+}
+
+function measuresOf({ measure, quick, verify }: Options): Set<Measure> {
+  if (verify) return new Set(["memory"]);
+  const wanted = list(measure, quick ? ["memory", "times"] : MEASURES);
+  const unknown = wanted.find((name) => !MEASURES.includes(name as Measure));
+  if (unknown !== undefined) throw new UserError(`--measure takes ${MEASURES.join(", ")}, not ${unknown}`);
+  return new Set(wanted as Measure[]);
+}
+
+/** Checks every peer's answers and, as the measures ask, its memory and the instructions of its calls. */
+async function replay(
+  workload: Workload,
+  peers: readonly Peer[],
+  measures: Set<Measure>,
+): Promise<WorkloadResult> {
+  const { name, about, group, ops } = workload;
+  const result: WorkloadResult = {
+    name,
+    about,
+    group,
+    calls: ops.length / 2,
+    peaks: {},
+    costs: {},
+    times: {},
+  };
+  for (const p of peers) {
+    const peak = await verify(workload, p).catch(messageOf);
+    result.peaks[p.name] = peak;
+    if (measures.has("calls") && typeof peak === "number")
+      result.costs[p.name] = await countCalls(workload, p);
+  }
+  return result;
 }
 
 async function measureTimes(
@@ -102,7 +129,7 @@ async function measureTimes(
         modules.push({ peer: p.name, file: await linkDriver("replay", p, place) });
     prepared.push({ name: workload.name, ops, opsAt: place.ops, blocksAt: place.blocks, modules });
   }
-  const job: Job = { workloads: prepared, samples: quick ? 5 : 15, sampleTime: quick ? 5 : 20, touch };
+  const job: Job = { workloads: prepared, samples: quick ? 12 : 40, sampleTime: 2, touch };
   for (const e of engines) {
     if (process.stderr.isTTY) note(`timing in ${e.title}`);
     try {
@@ -116,6 +143,19 @@ async function measureTimes(
       results.engines.push({ name: e.name, title: e.title });
     } catch (error) {
       note(`engine ${e.name} is left out: ${messageOf(error)}`);
+    }
+  }
+}
+
+/** Sizes are those of builds for size, where a peer comes as source. */
+async function measureSizes(results: Results, peers: readonly Peer[]): Promise<void> {
+  const stub = await nullAllocator();
+  for (const p of peers) {
+    try {
+      const small = peerNames.includes(p.name) ? await peer(p.name, "size") : p;
+      results.sizes[p.name] = await codeSize(small, stub);
+    } catch (error) {
+      note(`the size of ${p.name} is left out: ${messageOf(error)}`);
     }
   }
 }
@@ -135,7 +175,7 @@ async function available<T>(
     try {
       found.push(await get(name));
     } catch (error) {
-      if (!(error instanceof Unavailable)) throw error;
+      if (!(error instanceof UserError)) throw error;
       note(`${what} ${name} is left out: ${error.message}`);
     }
   }

@@ -15,15 +15,13 @@ const faults = [
   "lost the block's contents",
 ];
 
-export interface Verified {
-  /** Peak linear memory in bytes, static data and stack of a small program included; or what went wrong. */
-  readonly peak: number | string;
-}
-
 const BYTES_PER_SLOT = 12;
 
-/** Replays a workload once on a fresh heap, with every answer and every block's contents checked. */
-export async function verify(workload: Workload, peer: Peer): Promise<Verified> {
+/**
+ * Replays a workload once on a fresh heap, with every answer and every block's contents checked. Returns the peak of
+ * linear memory in bytes, static data and stack of a small program included; or what went wrong.
+ */
+export async function verify(workload: Workload, peer: Peer): Promise<number | string> {
   const place = layout(workload.ops.length, workload.slots, BYTES_PER_SLOT);
   const { ops, blocks, hole, data } = place;
   const module = new WebAssembly.Module(readFileSync(await linkDriver("verify", peer, place)));
@@ -37,10 +35,10 @@ export async function verify(workload: Workload, peer: Peer): Promise<Verified> 
     exports._initialize!();
     new Uint32Array(memory.buffer, ops, workload.ops.length).set(workload.ops);
     const fault = exports.verify!(ops, ops + workload.ops.length * 4, blocks, data) as number;
-    if (fault === 0) return { peak: memory.buffer.byteLength - hole };
+    if (fault === 0) return memory.buffer.byteLength - hole;
     const at = exports.failed_index!() as number;
-    return { peak: `${faults[fault]} (call ${at}, ${opNames[workload.ops[2 * at]! & 7]})` };
+    return `${faults[fault]} (call ${at}, ${opNames[workload.ops[2 * at]! & 7]})`;
   } catch (error) {
-    return { peak: messageOf(error) };
+    return messageOf(error);
   }
 }

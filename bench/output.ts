@@ -1,6 +1,3 @@
-/** A failure that the user can mend: printed as one line, without a stack. */
-export class Unavailable extends Error {}
-
 /** Something is left out of this run, and the rest goes on. */
 export function note(line: string): void {
   process.stderr.write(`bench: ${line}\n`);

@@ -1,11 +1,10 @@
 /** `make traces`: compiles the programs of bench/programs with a recorder, runs them, and writes bench/traces. */
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import sade from "sade";
-import { messageOf, note, Unavailable } from "./output.ts";
-import { BENCH, BUILD, ROOT } from "./paths.ts";
-import { compile } from "./peers/clang.ts";
+import { ROOT, UserError, runCommand } from "../tools/command.ts";
+import { messageOf, note } from "./output.ts";
+import { BENCH, BUILD, link } from "./toolchain.ts";
 import { debianSource } from "./peers/debian.ts";
 import { encodeTrace } from "./workloads/trace-file.ts";
 import { Op, recorder, type Group, type Workload } from "./workloads/workload.ts";
@@ -19,8 +18,8 @@ interface Program {
   readonly about: string;
   /** In bench/programs. */
   readonly main: string;
-  /** Sources of the program's libraries, and folders with their headers. */
-  readonly sources: () => Promise<readonly string[]>;
+  /** Sources of the program's libraries, and folders with their headers. C++ libraries are included in the program. */
+  readonly sources?: () => Promise<readonly string[]>;
   readonly include?: () => Promise<readonly string[]>;
   readonly args?: readonly string[];
   /** Standard input. */
@@ -92,8 +91,7 @@ const programs: readonly Program[] = [
     name: "stl",
     group: "small",
     about: "C++ containers: an index of a text's words, a trie, lists, queues, strings",
-    main: "stl.cpp",
-    sources: async () => [],
+    main: "stl.cc",
     input: async () => readFileSync(path.join(SQLITE, "sqlite3.h")).subarray(0, 200_000),
   },
   {
@@ -121,8 +119,7 @@ const programs: readonly Program[] = [
     name: "pugixml",
     group: "large",
     about: "pugixml: documents are parsed, changed, saved and parsed again, in pages of 32 KiB",
-    main: "xml.cpp",
-    sources: async () => [await inPackage("pugixml", "src/pugixml.cpp")],
+    main: "xml.cc",
     include: async () => [await inPackage("pugixml", "src")],
     args: ["-DPUGIXML_NO_EXCEPTIONS"],
     input: async () => xml((await cities()).slice(0, 2000)),
@@ -133,15 +130,14 @@ const programs: readonly Program[] = [
     about: "cmark: a specification in Markdown becomes a tree, HTML, LaTeX and Markdown",
     main: "markdown.c",
     sources: async () => sourcesIn(await inPackage("cmark", "src"), ".c", ["main.c", "cmark-fuzz.c"]),
-    include: async () => [await inPackage("cmark", "src"), path.join(PROGRAMS, "include")],
+    include: async () => [await inPackage("cmark", "src")],
     input: async () => readFileSync(await inPackage("cmark", "test/spec.txt")),
   },
   {
     name: "images",
     group: "large",
     about: "LodePNG: pictures are encoded, decoded, halved and encoded again",
-    main: "images.cpp",
-    sources: async () => [await inPackage("lodepng", "lodepng.cpp")],
+    main: "images.cc",
     include: async () => [await inPackage("lodepng")],
   },
   {
@@ -176,36 +172,25 @@ function xml(records: readonly City[]): string {
   return `<?xml version="1.0" encoding="UTF-8"?>\n<cities>\n${rows.join("\n")}\n</cities>\n`;
 }
 
+/** What the programs want of libc beyond WASI. */
+const EMULATED = ["signal", "process-clocks", "getpid"];
+
 const WRAPPED = ["malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign"];
 
-async function build(program: Program): Promise<string> {
-  const main = path.join(PROGRAMS, program.main);
-  const own = [path.join(PROGRAMS, "recorder.c"), path.join(PROGRAMS, "input.h")];
-  const sources = await program.sources();
-  const include = [PROGRAMS, path.join(PROGRAMS, "include"), ...((await program.include?.()) ?? [])];
-  const cpp = main.endsWith(".cpp");
-  return compile(
-    [
-      ...[
-        "-O1",
-        "-w",
-        "-fno-builtin-malloc",
-        "-fno-exceptions",
-        "-D_WASI_EMULATED_SIGNAL",
-        "-D_WASI_EMULATED_PROCESS_CLOCKS",
-        "-D_WASI_EMULATED_GETPID",
-      ],
-      ...(cpp ? ["-fno-rtti", "-Wno-c++11-narrowing"] : []),
-      ...include.flatMap((folder) => ["-I", folder]),
-      ...(program.args ?? []),
-      ...["-Wl,-z,stack-size=1048576", `-Wl,${WRAPPED.map((name) => `--wrap=${name}`).join(",")}`],
-      ...[main, ...sources, own[0]!],
-      ...(cpp ? ["-lc++", "-lc++abi"] : []),
-      ...["-lwasi-emulated-signal", "-lwasi-emulated-process-clocks", "-lwasi-emulated-getpid"],
+async function build({ main, sources, include, args = [] }: Program): Promise<string> {
+  return link({
+    inputs: [main, "recorder.c"].map((f) => path.join(PROGRAMS, f)).concat((await sources?.()) ?? []),
+    flags: [
+      ...["-O1", "-w", "-fno-builtin-malloc", "-fno-exceptions"],
+      ...EMULATED.map((feature) => `-D_WASI_EMULATED_${feature.toUpperCase().replaceAll("-", "_")}`),
+      ...args,
     ],
-    [main, ...own, ...sources],
-    ".wasm",
-  );
+    includes: [PROGRAMS, ...((await include?.()) ?? [])],
+    linkFlags: [
+      `-Wl,-z,stack-size=1048576,${WRAPPED.map((name) => `--wrap=${name}`).join(",")}`,
+      ...EMULATED.map((feature) => `-lwasi-emulated-${feature}`),
+    ],
+  });
 }
 
 /** Node 20 collects a WASI object in mid-run, and aborts, unless something refers to it. */
@@ -260,7 +245,7 @@ async function record(program: Program): Promise<Workload> {
 async function recordAll(wanted: readonly string[]): Promise<void> {
   const unknown = wanted.find((name) => !programs.some((p) => p.name === name));
   if (unknown !== undefined)
-    throw new Unavailable(
+    throw new UserError(
       `no program is called ${unknown}: there are ${programs.map(({ name }) => name).join(", ")}`,
     );
   mkdirSync(TRACES, { recursive: true });
@@ -284,10 +269,6 @@ async function recordAll(wanted: readonly string[]): Promise<void> {
 sade("record [...programs]", true)
   .describe("Records the allocation traces of real programs anew.")
   .action((first: string | undefined, { _: rest }: { _: string[] }) =>
-    recordAll(first === undefined ? [] : [first, ...rest]).catch((error: unknown) => {
-      if (!(error instanceof Unavailable)) throw error;
-      note(error.message);
-      process.exitCode = 1;
-    }),
+    runCommand(() => recordAll(first === undefined ? [] : [first, ...rest])),
   )
   .parse(process.argv);

@@ -1,3 +1,5 @@
+import type { CallCosts } from "./calls.ts";
+import type { CodeSize } from "./code-size.ts";
 import type { Group } from "./workloads/workload.ts";
 
 /** What one run measured: what --json prints. */
@@ -5,6 +7,8 @@ export interface Results {
   readonly peers: readonly string[];
   readonly engines: { readonly name: string; readonly title: string }[];
   readonly workloads: WorkloadResult[];
+  /** By peer. */
+  readonly sizes: Record<string, CodeSize>;
 }
 
 /** Where a number is missing there is a line that says what went wrong. */
@@ -16,7 +20,9 @@ export interface WorkloadResult {
   readonly group: Group;
   readonly calls: number;
   /** Peak linear memory in bytes, by peer. */
-  readonly peaks: Readonly<Record<string, Measured>>;
+  readonly peaks: Record<string, Measured>;
+  /** Instructions of its calls, by peer. */
+  readonly costs: Record<string, CallCosts>;
   /** Nanoseconds for one call, net of the loop, by engine and peer. */
   readonly times: Record<string, Readonly<Record<string, Measured>>>;
 }
@@ -27,4 +33,14 @@ export function geometricMean(pairs: readonly (readonly [Measured | undefined, M
     typeof a === "number" && typeof b === "number" && a > 0 && b > 0 ? [Math.log(a / b)] : [],
   );
   return logs.length === 0 ? undefined : Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
+}
+
+/** For geometricMean: what two peers have, workload by workload. */
+export function ratioPairs(
+  workloads: readonly WorkloadResult[],
+  values: (row: WorkloadResult) => Readonly<Record<string, Measured>>,
+  subject: string,
+  peer: string,
+): (readonly [Measured | undefined, Measured | undefined])[] {
+  return workloads.map((row) => [values(row)[subject], values(row)[peer]]);
 }

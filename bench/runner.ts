@@ -11,7 +11,10 @@ export interface Job {
   readonly workloads: readonly TimedWorkload[];
   /** How many samples are taken of each module; the shortest counts. */
   readonly samples: number;
-  /** The least time of one sample, in ms: short workloads are repeated to reach it. */
+  /**
+   * The least time of one sample, in ms: short workloads are repeated to reach it. Many short samples beat few long
+   * ones on a busy machine: the best of them ran undisturbed.
+   */
   readonly sampleTime: number;
   readonly touch: boolean;
 }

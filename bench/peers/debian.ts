@@ -2,8 +2,8 @@ import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
-import { Unavailable } from "../output.ts";
-import { BUILD } from "../paths.ts";
+import { UserError } from "../../tools/command.ts";
+import { BUILD } from "../toolchain.ts";
 
 const run = promisify(execFile);
 
@@ -34,7 +34,7 @@ export async function debianSource(name: string): Promise<string> {
     await run("mv", [partial, folder]);
     return folder;
   } catch (error) {
-    throw new Unavailable(
+    throw new UserError(
       `cannot get Debian's source package ${name}: ${error instanceof Error ? error.message.split("\n")[0] : error}`,
     );
   }

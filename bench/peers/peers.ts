@@ -1,8 +1,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
-import { Unavailable } from "../output.ts";
-import { BENCH, ROOT } from "../paths.ts";
-import { compile } from "./clang.ts";
+import { ROOT, UserError } from "../../tools/command.ts";
+import { BENCH, link, object } from "../toolchain.ts";
 import { debianSource } from "./debian.ts";
 
 /** An allocator that can be linked to a driver: object files or archives, in the order of the command line. */
@@ -26,7 +25,7 @@ const sources: readonly PeerSource[] = [
     name: "rsbmalloc",
     async objects() {
       if (!existsSync(LIBRARY))
-        throw new Unavailable("lib/wasm32-wasi/librsbmallocc.a is missing: run make lib");
+        throw new UserError("lib/wasm32-wasi/librsbmallocc.a is missing: run make lib");
       return [LIBRARY];
     },
   },
@@ -36,16 +35,16 @@ const sources: readonly PeerSource[] = [
     name: "emmalloc",
     async objects(optimization) {
       if (!existsSync(EMMALLOC))
-        throw new Unavailable("its source is missing: install Debian's package emscripten");
+        throw new UserError("its source is missing: install Debian's package emscripten");
       // Emscripten compiles it with -O2. It reads its regions' words through pointers of other types: a clang newer
       // than the one it was written for breaks its realloc unless told so.
       const level = optimization === "size" ? "-Oz" : "-O2";
       const define = `-DEMMALLOC_SOURCE="${EMMALLOC}"`;
       return [
-        await object(
+        await peerObject(
           "emmalloc.c",
-          [level, "-fno-strict-aliasing", "-I", path.join(BENCH, "peers", "include"), define],
-          [EMMALLOC],
+          [level, "-fno-strict-aliasing", define],
+          [path.join(BENCH, "peers", "include")],
         ),
       ];
     },
@@ -55,35 +54,41 @@ const sources: readonly PeerSource[] = [
     async objects(optimization) {
       const folder = await debianSource("mimalloc");
       const level = optimization === "size" ? "-Oz" : "-O3";
-      const include = ["-I", path.join(folder, "include"), "-I", path.join(folder, "src")];
-      return [await object("mimalloc.c", [level, ...include], [path.join(folder, "src", "static.c")])];
+      const include = ["include", "src"].map((f) => path.join(folder, f));
+      return [await peerObject("mimalloc.c", [level], include)];
     },
   },
 ];
 
 export const peerNames = sources.map(({ name }) => name);
 
-/** A peer by name, or Unavailable with the reason why it cannot be had. */
+/** A peer by name, or UserError with the reason why it cannot be had. */
 export async function peer(name: string, optimization: Optimization = "speed"): Promise<Peer> {
   const source = sources.find((s) => s.name === name);
-  if (!source) throw new Unavailable(`no such allocator (there are ${peerNames.join(", ")})`);
+  if (!source) throw new UserError(`no such allocator (there are ${peerNames.join(", ")})`);
   return { name, objects: await source.objects(optimization) };
 }
 
 /** A further build of rsbmalloc, to be compared with the one in lib/. */
 export function otherLibrary(name: string, file: string): Peer {
-  if (!existsSync(file)) throw new Unavailable(`${file} is missing`);
+  if (!existsSync(file)) throw new UserError(`${file} is missing`);
   return { name, objects: [path.resolve(file)] };
 }
 
 /** Not an allocator: what is taken off every time, so that the replaying loop does not count. */
 export async function nullAllocator(): Promise<Peer> {
-  return { name: "null", objects: [await object("null.c", ["-O2"], [])] };
+  return { name: "null", objects: [await peerObject("null.c", ["-O2"])] };
 }
 
-async function object(file: string, args: readonly string[], inputs: readonly string[]): Promise<string> {
-  const source = path.join(BENCH, "peers", file);
-  return compile(["-c", "-DNDEBUG", "-fno-builtin", "-w", ...args, source], [source, ...inputs], ".o");
+function peerObject(
+  file: string,
+  flags: readonly string[],
+  includes: readonly string[] = [],
+): Promise<string> {
+  return object(path.join(BENCH, "peers", file), {
+    flags: ["-DNDEBUG", "-fno-builtin", "-mbulk-memory", "-w", ...flags],
+    includes,
+  });
 }
 
 /*
@@ -112,11 +117,21 @@ export function layout(words: number, slots: number, bytesPerSlot: number): Layo
 }
 
 /** Links a driver of bench/c with a peer, in this layout. Returns the module's path. */
-export async function linkDriver(driver: string, { objects }: Peer, { data }: Layout): Promise<string> {
-  const source = path.join(BENCH, "c", `${driver}.c`);
-  const header = path.join(BENCH, "c", "workload.h");
-  const driverObject = await compile(["-c", "-O3", "-fno-builtin", source], [source, header], ".o");
-  const place = `-Wl,--stack-first,-z,stack-size=${STACK},--global-base=${data}`;
-  const link = ["-O3", "-mexec-model=reactor", place, "-Wl,--strip-debug"];
-  return compile([...link, driverObject, ...objects], [driverObject, ...objects], ".wasm");
+export function linkDriver(driver: string, { objects }: Peer, { data }: Layout): Promise<string> {
+  return link({
+    inputs: [path.join(BENCH, "c", `${driver}.c`), ...objects],
+    flags: ["-O3", "-fno-builtin", "-mbulk-memory"],
+    linkFlags: [`-Wl,--stack-first,-z,stack-size=${STACK},--global-base=${data},--strip-debug`],
+    model: "reactor",
+  });
+}
+
+/** Links a program of bench/c with a peer, as small as the linker makes it. Returns the module's path. */
+export function linkSmall(program: string, { objects }: Peer): Promise<string> {
+  return link({
+    inputs: [path.join(BENCH, "c", `${program}.c`), ...objects],
+    flags: ["-Oz", "-fno-builtin", "-mbulk-memory"],
+    // Without libc's start, which would bring in more than an allocator does.
+    linkFlags: ["-nostartfiles", "-Wl,--no-entry,--strip-all,--gc-sections"],
+  });
 }

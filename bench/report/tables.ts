@@ -1,30 +1,36 @@
-import { geometricMean, type Measured, type Results } from "../results.ts";
+import { geometricMean, ratioPairs, type Measured, type Results, type WorkloadResult } from "../results.ts";
 import { groups } from "../workloads/workload.ts";
 
-/** Prints times and peaks, a row for each workload, with rsbmalloc's ratio to each peer as geometric means. */
+/** Prints what was measured: for each measure a table with a row for each workload and one for each group. */
 export function printTables(results: Results): void {
   for (const { name, title } of results.engines) {
-    printTable(
-      `ns per call, net of the loop: ${title}`,
-      results,
-      (workload) => workload.times[name] ?? {},
-      (ns) => ns.toFixed(2),
-    );
+    const times = (row: WorkloadResult) => row.times[name] ?? {};
+    printMeasure(`ns per call, net of the loop: ${title}`, results, times, (ns) => ns.toFixed(2));
   }
-  printTable(
+  if (results.workloads.some(({ costs }) => Object.keys(costs).length > 0)) {
+    for (const [key, title] of [
+      ["mean", "instructions per call"],
+      ["slowest", "instructions of the slowest 0.1 % of calls, at least"],
+      ["worst", "instructions of the slowest malloc, aligned allocation or free"],
+    ] as const) {
+      const costs = (row: WorkloadResult) =>
+        Object.fromEntries(Object.entries(row.costs).map(([peer, cost]) => [peer, cost[key]]));
+      printMeasure(title, results, costs, (n) => n.toFixed(key === "mean" ? 1 : 0));
+    }
+  }
+  printMeasure(
     "peak linear memory, KiB",
     results,
-    (workload) => workload.peaks,
+    (row) => row.peaks,
     (bytes) => String(bytes / 1024),
   );
+  if (Object.keys(results.sizes).length > 0) printSizes(results);
 }
 
-type Row = Results["workloads"][number];
-
-function printTable(
+function printMeasure(
   title: string,
   { peers, workloads }: Results,
-  values: (row: Row) => Readonly<Record<string, Measured>>,
+  values: (row: WorkloadResult) => Readonly<Record<string, Measured>>,
   format: (value: number) => string,
 ): void {
   const faults: string[] = [];
@@ -40,24 +46,32 @@ function printTable(
   for (const group of Object.keys(groups)) {
     const inGroup = workloads.filter((row) => row.group === group);
     if (inGroup.length === 0) continue;
-    const ratios = peers.map((peer) =>
-      geometricMean(inGroup.map((row) => [values(row)[subject], values(row)[peer]])),
-    );
+    const ratios = peers.map((peer) => geometricMean(ratioPairs(inGroup, values, subject, peer)));
     rows.push([`${subject} / peer, ${group}`, ...ratios.map((ratio) => ratio?.toFixed(2) ?? "-")]);
   }
-  console.log(`\n${title}`);
-  for (const line of aligned([["", ...peers], ...rows])) console.log(line);
+  printTable(title, [["", ...peers], ...rows]);
   for (const fault of faults) console.log(`  ${fault}`);
 }
 
-/** The first column to the left, the others to the right. */
-function aligned(rows: readonly (readonly string[])[]): string[] {
+function printSizes({ peers, sizes }: Results): void {
+  const rows = (
+    [
+      ["api", "whole interface"],
+      ["apiGzipped", "the same, gzipped"],
+      ["pair", "malloc and free alone"],
+      ["pairGzipped", "the same, gzipped"],
+    ] as const
+  ).map(([key, title]) => [title, ...peers.map((peer) => String(sizes[peer]?.[key] ?? "-"))]);
+  printTable("bytes of code and data that a program gains", [["", ...peers], ...rows]);
+}
+
+function printTable(title: string, rows: readonly (readonly string[])[]): void {
+  console.log(`\n${title}`);
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) =>
-        column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]! + 2),
-      )
-      .join(""),
-  );
+  for (const row of rows) {
+    const [first, ...others] = row;
+    console.log(
+      first!.padEnd(widths[0]!) + others.map((cell, i) => cell.padStart(widths[i + 1]! + 2)).join(""),
+    );
+  }
 }

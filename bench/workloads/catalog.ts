@@ -1,7 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { messageOf, note, Unavailable } from "../output.ts";
-import { BENCH } from "../paths.ts";
+import { UserError } from "../../tools/command.ts";
+import { messageOf, note } from "../output.ts";
+import { BENCH } from "../toolchain.ts";
 import { synthetic, syntheticNames } from "./synthetic.ts";
 import { decodeTrace } from "./trace-file.ts";
 import { groups, type Workload } from "./workload.ts";
@@ -27,7 +28,7 @@ export function workloads(wanted: readonly string[], folder = TRACES): Workload[
   const known = new Set([...Object.keys(groups), ...all.map(({ name }) => name)]);
   const unknown = wanted.find((name) => !known.has(name));
   if (unknown !== undefined)
-    throw new Unavailable(`no workload or group is called ${unknown}: there are ${[...known].join(", ")}`);
+    throw new UserError(`no workload or group is called ${unknown}: there are ${[...known].join(", ")}`);
   return wanted.length === 0
     ? all
     : all.filter(({ name, group }) => wanted.includes(name) || wanted.includes(group));

@@ -1,6 +1,6 @@
 // pugixml parses the document on standard input, changes the tree, and saves it to a string.
 #include "input.h"
-#include "pugixml.hpp"
+#include "pugixml.cpp"
 #include <string>
 
 struct Text : pugi::xml_writer {

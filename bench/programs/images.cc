@@ -1,5 +1,5 @@
 // LodePNG encodes pictures of growing size, decodes them, and makes copies of half the size.
-#include "lodepng.h"
+#include "lodepng.cpp"
 #include <vector>
 
 static std::vector<unsigned char> picture(unsigned width, unsigned height) {

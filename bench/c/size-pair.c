@@ -1,0 +1,8 @@
+// A program that uses malloc and free alone.
+#include "workload.h"
+
+void *EXPORT(call)(void *block, size_t size) {
+  if (size) return malloc(size);
+  free(block);
+  return NULL;
+}

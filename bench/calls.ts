@@ -1,0 +1,46 @@
+import { readFileSync } from "node:fs";
+import { COUNTER, countInstructions } from "./instructions.ts";
+import { layout, linkDriver, type Peer } from "./peers/peers.ts";
+import { wasiStub } from "./wasi-stub.ts";
+import { Op, type Workload } from "./workloads/workload.ts";
+
+/** Wasm instructions that the calls of one replay on a fresh heap execute in the allocator. */
+export interface CallCosts {
+  /** Over all calls. */
+  readonly mean: number;
+  /** The least that one call in a thousand reaches: the slowest 0.1 % start here. */
+  readonly slowest: number;
+  /** The slowest call of malloc, aligned allocation or free: those whose work the size of a block does not excuse. */
+  readonly worst: number;
+}
+
+/** Replays a workload with each call's instructions counted. Throws if the allocator crashes. */
+export async function countCalls(workload: Workload, peer: Peer): Promise<CallCosts> {
+  const calls = workload.ops.length / 2;
+  const costs = new Uint32Array(calls);
+  let at = 0;
+  let worst = 0;
+
+  const place = layout(workload.ops.length, workload.slots, 4);
+  const file = readFileSync(await linkDriver("count", peer, place));
+  const module = new WebAssembly.Module(Uint8Array.from(countInstructions(file, ["replay"])));
+  let counter: WebAssembly.Global<"i32">;
+  let memory: WebAssembly.Memory;
+  const bench = {
+    count: () => counter.value,
+    note(kind: number, instructions: number) {
+      costs[at++] = instructions;
+      if (kind !== Op.calloc && kind !== Op.realloc && instructions > worst) worst = instructions;
+    },
+  };
+  const { exports } = new WebAssembly.Instance(module, { ...wasiStub(module, () => memory), bench });
+  counter = exports[COUNTER] as WebAssembly.Global<"i32">;
+  memory = exports.memory as WebAssembly.Memory;
+  (exports._initialize as () => void)();
+  new Uint32Array(memory.buffer, place.ops, workload.ops.length).set(workload.ops);
+  (exports.replay as CallableFunction)(place.ops, place.ops + workload.ops.length * 4, place.blocks);
+
+  const mean = costs.reduce((sum, cost) => sum + cost, 0) / calls;
+  costs.sort();
+  return { mean, slowest: costs[Math.ceil(calls * 0.999) - 1]!, worst };
+}

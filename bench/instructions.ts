@@ -1,0 +1,199 @@
+/**
+ * Counts the instructions that a module's functions execute: a measure that neither the engine nor the machine's mood
+ * changes. Each stretch of code without a branch adds its length to a counter, a global that the module then exports.
+ */
+import {
+  EXTERN,
+  HEADER,
+  SECTION,
+  flatten,
+  reader,
+  readExports,
+  readImports,
+  readSections,
+  section,
+  signed,
+  text,
+  unsigned,
+  vector,
+  type Bytes,
+} from "../cabi/wasm.ts";
+
+/** The name of the exported counter, a mutable i32. */
+export const COUNTER = "instructions";
+
+/** memory.copy and memory.fill count as one instruction for each 16 bytes, the width of a vector register. */
+const BULK_SHIFT = 4;
+
+const I32 = 0x7f;
+const OP = {
+  block: 0x02,
+  loop: 0x03,
+  if: 0x04,
+  else: 0x05,
+  end: 0x0b,
+  brTable: 0x0e,
+  returnCallIndirect: 0x13,
+  selectTyped: 0x1c,
+  localGet: 0x20,
+  localTee: 0x22,
+  globalGet: 0x23,
+  globalSet: 0x24,
+  i32Const: 0x41,
+  i32Add: 0x6a,
+  i32ShrU: 0x76,
+  prefixFc: 0xfc,
+} as const;
+
+/** Their own execution costs nothing: they mark places in the code. */
+const MARKS: ReadonlySet<number> = new Set([OP.block, OP.loop, OP.else, OP.end, 0x01 /* nop */]);
+
+/** What comes after one of these may be reached from elsewhere, or not at all. A call may trap, but then nothing counts. */
+const ENDS_STRETCH: ReadonlySet<number> = new Set([
+  ...[OP.block, OP.loop, OP.if, OP.else, OP.end],
+  ...[0x00 /* unreachable */, 0x0c /* br */, 0x0d /* br_if */, OP.brTable, 0x0f /* return */],
+  ...[0x10 /* call */, 0x11 /* call_indirect */, 0x12 /* return_call */, OP.returnCallIndirect],
+]);
+
+/** How many LEB128 numbers follow the opcode, for those that have nothing but numbers. Up to 0xfc others have none. */
+const IMMEDIATES: Readonly<Record<number, number>> = {
+  [OP.block]: 1,
+  [OP.loop]: 1,
+  [OP.if]: 1,
+  0x0c: 1,
+  0x0d: 1,
+  0x10: 1,
+  0x11: 2,
+  0x12: 1,
+  [OP.returnCallIndirect]: 2,
+  ...range(0x20, 0x26, 1),
+  ...range(0x28, 0x3e, 2),
+  0x3f: 1,
+  0x40: 1,
+  0x41: 1,
+  0x42: 1,
+};
+
+/** The same for the opcodes behind 0xfc: the saturating conversions have none, then come memory's and tables'. */
+const FC_IMMEDIATES = [0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 2, 1, 2, 1, 2, 1, 1, 1];
+const FC_MEMORY_COPY = 10;
+const FC_MEMORY_FILL = 11;
+
+function range(from: number, to: number, value: number): Record<number, number> {
+  return Object.fromEntries(Array.from({ length: to - from + 1 }, (_, i) => [from + i, value]));
+}
+
+/** The module with its instructions counted, but for those of the functions that it exports by a name in `without`. */
+export function countInstructions(module: Uint8Array, without: readonly string[]): Uint8Array {
+  const sections = readSections(module);
+  const payload = (id: number): Uint8Array => sections.find((s) => s.id === id)?.payload ?? unsigned(0);
+
+  const types = readTypes(payload(SECTION.type));
+  const imports = readImports(payload(SECTION.import));
+  const imported = (kind: number): number => imports.filter((i) => i.kind === kind).length;
+  const functionTypes = indices(payload(SECTION.function));
+  const counter = imported(EXTERN.global) + reader(payload(SECTION.global)).u32();
+  const exempt = new Set(
+    readExports(payload(SECTION.export))
+      .filter(({ name, kind }) => kind === EXTERN.function && without.includes(name))
+      .map(({ index }) => index - imported(EXTERN.function)),
+  );
+
+  const code = reader(payload(SECTION.code));
+  let index = 0;
+  const bodies = code.vector(() => {
+    const body = code.take(code.u32());
+    const own = index++;
+    if (exempt.has(own)) return [unsigned(body.length), body];
+    const counted = flatten(countBody(body, types[functionTypes[own]!]!, counter));
+    return [unsigned(counted.length), counted];
+  });
+
+  const append = (id: number, item: Bytes): Bytes => {
+    const read = reader(payload(id));
+    const count = read.u32();
+    return [unsigned(count + 1), payload(id).subarray(read.position()), item];
+  };
+  const changed: Record<number, Bytes> = {
+    [SECTION.global]: append(SECTION.global, [I32, 1, OP.i32Const, 0, OP.end]),
+    [SECTION.export]: append(SECTION.export, [text(COUNTER), EXTERN.global, unsigned(counter)]),
+    [SECTION.code]: vector(bodies),
+  };
+  // A module without a global of its own has no such section.
+  const ids = sections.map(({ id }) => id).filter((id) => id !== SECTION.custom && id !== SECTION.global);
+  ids.splice(ids.indexOf(SECTION.export), 0, SECTION.global);
+  return flatten([HEADER, ids.map((id) => section(id, changed[id] ?? payload(id)))]);
+}
+
+/** The number of parameters of each type. */
+function readTypes(types: Uint8Array): number[] {
+  const read = reader(types);
+  return read.vector(() => {
+    read.byte();
+    const parameters = read.take(read.u32()).length;
+    read.take(read.u32());
+    return parameters;
+  });
+}
+
+function indices(functions: Uint8Array): number[] {
+  const read = reader(functions);
+  return read.vector(read.u32);
+}
+
+function countBody(body: Uint8Array, parameters: number, counter: number): Bytes {
+  const read = reader(body);
+  let locals = parameters;
+  const groups = read.vector(() => {
+    const count = read.u32();
+    locals += count;
+    return [unsigned(count), read.byte()] as Bytes;
+  });
+  const scratch = locals;
+
+  const output: Bytes[] = [];
+  let stretch: Bytes[] = [];
+  let length = 0;
+  const add = (amount: Bytes): Bytes => [
+    [OP.globalGet, unsigned(counter), amount],
+    [OP.i32Add, OP.globalSet, unsigned(counter)],
+  ];
+  const endStretch = (): void => {
+    if (length > 0) output.push(add([OP.i32Const, signed(length)]));
+    output.push(stretch);
+    stretch = [];
+    length = 0;
+  };
+
+  while (!read.done()) {
+    const start = read.position();
+    const opcode = read.byte();
+    const bulk = skipImmediates(read, opcode);
+    if (bulk) {
+      const blocks = [OP.localGet, unsigned(scratch), OP.i32Const, BULK_SHIFT, OP.i32ShrU];
+      stretch.push([OP.localTee, unsigned(scratch)], add(blocks));
+    }
+    stretch.push(body.subarray(start, read.position()));
+    if (!MARKS.has(opcode)) length++;
+    if (ENDS_STRETCH.has(opcode)) endStretch();
+  }
+  endStretch();
+  return [vector([...groups, [unsigned(1), I32]]), output];
+}
+
+/** Reads past an instruction's immediates. True for one whose work grows with the length on top of the stack. */
+function skipImmediates(read: ReturnType<typeof reader>, opcode: number): boolean {
+  if (opcode === OP.brTable) {
+    read.vector(read.u32);
+    read.u32();
+  } else if (opcode === OP.selectTyped) read.take(read.u32());
+  else if (opcode === 0x43) read.take(4);
+  else if (opcode === 0x44) read.take(8);
+  else if (opcode === OP.prefixFc) {
+    const minor = read.u32();
+    for (let i = FC_IMMEDIATES[minor]!; i > 0; i--) read.u32();
+    return minor === FC_MEMORY_COPY || minor === FC_MEMORY_FILL;
+  } else if (opcode > OP.prefixFc) throw new Error("instructions of threads and vectors are not counted");
+  else for (let i = IMMEDIATES[opcode] ?? 0; i > 0; i--) read.leb();
+  return false;
+}
