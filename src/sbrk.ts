@@ -4,7 +4,7 @@
 // The break is where the memory that someone has taken ends. Between it and the end of linear memory lies what
 // Emscripten has grown in advance.
 
-import { ENOMEM } from "./config";
+import { ENOMEM, LOCKED } from "./config";
 import { setErrno } from "./errno";
 
 
@@ -30,25 +30,30 @@ const ALIGNMENT: usize = 8;
 
 /** For whoever looks the break up without moving it: SAFE_HEAP does so at every access to memory. */
 export function emscripten_get_sbrk_ptr(): usize {
-  if (!load<usize>(BREAK)) store<usize>(BREAK, HEAP_BASE);
+  if (!load<usize>(BREAK)) replaceBreak(0, HEAP_BASE);
   return BREAK;
 }
 
-function moveBreak(to: usize): bool {
-  if (to > heapSize() && !resizeHeap(to)) return false;
+/** Sets the break, unless another thread has moved it. Returns whether it did. */
+@inline
+function replaceBreak(old: usize, to: usize): bool {
+  if (LOCKED) return atomic.cmpxchg<usize>(BREAK, old, to) == old;
   store<usize>(BREAK, to);
   return true;
 }
 
 /** Moves the break up by `increment` bytes, rounded up. Returns the old one; -1 and ENOMEM when memory is out. */
 export function sbrk(increment: isize): usize {
-  const old = load<usize>(emscripten_get_sbrk_ptr());
   const bytes = (increment + (ALIGNMENT - 1)) & ~(ALIGNMENT - 1);
-  if (bytes && (old + bytes <= old || !moveBreak(old + bytes))) {
-    setErrno(ENOMEM);
-    return -1;
+  for (;;) {
+    const old = load<usize>(emscripten_get_sbrk_ptr());
+    if (!bytes) return old;
+    const to = old + bytes;
+    if (to <= old || (to > heapSize() && !resizeHeap(to))) break;
+    if (replaceBreak(old, to)) return old;
   }
-  return old;
+  setErrno(ENOMEM);
+  return -1;
 }
 
 /** Sets the break. Returns 0; -1 and ENOMEM when memory is out. */

@@ -43,17 +43,23 @@ const CACHE = path.join(ROOT, "build", "cache");
 const DEBIAN_NODE_PATH = "/usr/share/nodejs";
 
 const run = promisify(execFile);
-const environment = { ...process.env, NODE_PATH: process.env.NODE_PATH ?? DEBIAN_NODE_PATH };
+
+/** What Emscripten's commands are run with. */
+export function emscriptenEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, NODE_PATH: process.env.NODE_PATH ?? DEBIAN_NODE_PATH };
+}
 
 /** Emscripten as PATH has it. Throws a UserError if it is missing or does not start. */
 export async function findEmscripten(): Promise<Emscripten> {
-  const { stdout } = await run("emcc", ["--version"], { env: environment }).catch((error: Error) => {
-    if ("code" in error && error.code === "ENOENT")
-      throw new UserError("there is no emcc: install Emscripten (Debian: emscripten)");
-    throw new UserError(
-      `emcc --version fails (${error.message.split("\n")[0]}): mend the Emscripten installation`,
-    );
-  });
+  const { stdout } = await run("emcc", ["--version"], { env: emscriptenEnvironment() }).catch(
+    (error: Error) => {
+      if ("code" in error && error.code === "ENOENT")
+        throw new UserError("there is no emcc: install Emscripten (Debian: emscripten)");
+      throw new UserError(
+        `emcc --version fails (${error.message.split("\n")[0]}): mend the Emscripten installation`,
+      );
+    },
+  );
   const closure = await run("closure-compiler", ["--version"]).then(
     () => true,
     () => false,
@@ -84,10 +90,12 @@ export async function buildEmscripten(
   await writeFile(path.join(unfinished, "package.json"), JSON.stringify({ type: "commonjs" }));
   try {
     const args = [...inputs, ...flags, "-o", path.join(unfinished, output)];
-    await run(driver, args, { cwd: ROOT, env: environment, maxBuffer: 1 << 26 }).catch((error: Error) => {
-      const said = "stderr" in error ? String(error.stderr) : error.message;
-      throw new EmscriptenError(`${driver} cannot build ${inputs.map(displayPath).join(", ")}:\n${said}`);
-    });
+    await run(driver, args, { cwd: ROOT, env: emscriptenEnvironment(), maxBuffer: 1 << 26 }).catch(
+      (error: Error) => {
+        const said = "stderr" in error ? String(error.stderr) : error.message;
+        throw new EmscriptenError(`${driver} cannot build ${inputs.map(displayPath).join(", ")}:\n${said}`);
+      },
+    );
     await rename(unfinished, entry).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOTEMPTY") throw error;
     });

@@ -1,0 +1,90 @@
+/** The port file for Emscripten's --use-port, and the package for CMake. */
+import { execFile } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { ROOT } from "../tools/command.ts";
+import { emscriptenEnvironment, findEmscripten, runEmscripten } from "../tools/emscripten.ts";
+
+const run = promisify(execFile);
+const CMAKE_PACKAGE = `-Drsbmalloc_DIR=${path.join(ROOT, "lib", "cmake", "rsbmalloc")}`;
+const test = suite<{ folder: string }>("packages");
+await findEmscripten();
+
+test.before(async (context) => {
+  context.folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-packages-"));
+  // Programs for Node, as CMake makes them.
+  await writeFile(path.join(context.folder, "package.json"), JSON.stringify({ type: "commonjs" }));
+});
+test.after(async ({ folder }) => rm(folder, { recursive: true }));
+
+/** Calls the port's functions as Emscripten does, with stand-ins for its own modules. */
+const PORT_DRIVER = `
+import importlib.util, json, sys, types
+
+def fail(message):
+  sys.exit(message)
+
+spec = importlib.util.spec_from_file_location('rsbmalloc', sys.argv[1])
+port = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(port)
+options, pthreads = json.loads(sys.argv[2])
+settings = types.SimpleNamespace(PTHREADS=pthreads, MALLOC='dlmalloc')
+shared = types.SimpleNamespace(exit_with_error=fail)
+port.handle_options(options, fail)
+port.linker_setup(None, settings)
+libraries = port.get(None, settings, shared)
+port.clear(None, settings, shared)
+print(json.dumps([libraries, settings.MALLOC, port.process_args(None), port.show()]))
+`;
+
+async function port(options: Record<string, string>, threads = false): Promise<unknown[]> {
+  const file = path.join(ROOT, "lib", "wasm32-emscripten", "rsbmalloc.py");
+  const given = JSON.stringify([options, threads]);
+  const { stdout } = await run("python3", ["-c", PORT_DRIVER, file, given]);
+  return JSON.parse(stdout) as unknown[];
+}
+
+test("the port names the library and the headers, and turns Emscripten's malloc off", async () => {
+  const [libraries, malloc, flags] = await port({});
+  assert.equal(libraries, [path.join(ROOT, "lib", "wasm32-emscripten", "librsbmallocc.a")]);
+  assert.is(malloc, "none");
+  const [, include] = flags as string[];
+  assert.is(path.resolve(include!), path.join(ROOT, "include"));
+});
+
+test("the port takes the library for threads where the program has them", async () => {
+  const [libraries] = await port({}, true);
+  assert.equal(libraries, [path.join(ROOT, "lib", "wasm32-emscripten", "librsbmallocc-mt.a")]);
+});
+
+test("the port refuses a variant that there is not", async () => {
+  const message = await port({ variant: "none" }).then(String, (error: { stderr: string }) => error.stderr);
+  assert.is(message, "variant must be one of standard, hardened, not none\n");
+});
+
+test("CMake finds the package and links its targets", async ({ folder }) => {
+  const source = path.join(ROOT, "wasi-tests", "programs", "cmake");
+  const options = { env: emscriptenEnvironment() };
+  await run("emcmake", ["cmake", "-S", source, "-B", folder, CMAKE_PACKAGE], options);
+  await run("cmake", ["--build", folder], options);
+  const standard = await runEmscripten(path.join(folder, "standard.js"));
+  assert.is(standard.stdout, "3 alive, 0 in the end\n");
+  const beside = await runEmscripten(path.join(folder, "beside.js"));
+  assert.is(beside.stdout, "0 bytes wrong\n");
+});
+
+test("CMake without a wasm compiler says what to do", async ({ folder }) => {
+  const source = path.join(ROOT, "wasi-tests", "programs", "cmake");
+  const native = path.join(folder, "native");
+  const message = await run("cmake", ["-S", source, "-B", native, CMAKE_PACKAGE]).then(
+    () => "",
+    (error: { stderr: string }) => error.stderr.replace(/\s+/g, " "),
+  );
+  assert.match(message, "configure with emcmake");
+});
+
+test.run();
