@@ -222,10 +222,10 @@ export function allocateZeroed(count: usize, size: usize): usize {
 export function allocateAligned(alignment: usize, size: usize): usize {
   if (!isPowerOfTwo(alignment)) return fail(EINVAL);
   if (<isize>size < 0) return fail(ENOMEM);
-  size = max(size, alignment);
-  if (size <= BIN_MAX && alignment < PAGE) {
+  const slot = max(size, alignment);
+  if (slot <= BIN_MAX && alignment < PAGE) {
     // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
-    let bin = binOfSize(size);
+    let bin = binOfSize(slot);
     while (slotSize(bin) & (<u32>alignment - 1)) ++bin;
     return allocateSlot(bin);
   }

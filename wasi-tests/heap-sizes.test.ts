@@ -1,0 +1,334 @@
+/** Blocks of every size: alignment, room, contents; and each function's errors. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { EINVAL, ENOMEM, type Heap } from "../npm/index.ts";
+import {
+  PAGE,
+  PTRDIFF_MAX,
+  WASM_PAGE,
+  assertFilled,
+  checkAgainst,
+  emptyModel,
+  naturalAlignment,
+  newHeap,
+} from "./support-heap.ts";
+
+const bytes = (heap: Heap, at: number, length: number) => new Uint8Array(heap.memory.buffer, at, length);
+
+/** Every size that a bin's slots or a few pages serve, both sides of every bin's limit included. */
+const ALL_SIZES = Array.from({ length: 70_001 }, (_, size) => size);
+const ODD_SIZES = [
+  ...[0, 1, 3, 4, 5, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65],
+  ...aroundPowers(7, 18),
+];
+
+/** One less, the power of two itself and one more. */
+function aroundPowers(from: number, to: number): number[] {
+  const exponents = Array.from({ length: to - from + 1 }, (_, index) => from + index);
+  return exponents.flatMap((exponent) => [2 ** exponent - 1, 2 ** exponent, 2 ** exponent + 1]);
+}
+
+function pattern(length: number, seed: number): Uint8Array {
+  return Uint8Array.from({ length }, (_, at) => (at * 31 + (at >>> 8) + seed) & 0xff);
+}
+
+test("every size up to 70,000: aligned, usable to its last byte, apart from its neighbours", async () => {
+  const { heap, base } = await newHeap();
+  const blocks: { address: number; usable: number; tag: number }[] = [];
+  for (const size of ALL_SIZES) {
+    for (let twice = 0; twice < 2; ++twice) {
+      const address = heap.malloc(size);
+      const usable = heap.malloc_usable_size(address);
+      const tag = (2 * size + twice) & 0xff;
+      if (address < base || address % naturalAlignment(size) !== 0 || usable < size) {
+        assert.unreachable(`malloc(${size}) gives ${usable} bytes at ${address}`);
+      }
+      bytes(heap, address, usable).fill(tag);
+      blocks.push({ address, usable, tag });
+    }
+    if (blocks.length < 16) continue;
+    for (const { address, usable, tag } of blocks.splice(size % 8, 8)) {
+      assertFilled(heap.memory, address, usable, tag);
+      heap.free(address);
+    }
+  }
+  for (const { address } of blocks) heap.free(address);
+  checkAgainst(heap, emptyModel(), base);
+  assert.is(heap.mallinfo().inUse, 0);
+});
+
+test("the room that a block has exceeds its size by a quarter, or a page, at most", async () => {
+  const { heap } = await newHeap();
+  for (const size of ALL_SIZES) {
+    const address = heap.malloc(size);
+    const spare = heap.malloc_usable_size(address) - size;
+    if (spare > Math.max(16, Math.min(size / 4, PAGE)))
+      assert.unreachable(`${spare} bytes more than ${size}`);
+    heap.free(address);
+  }
+});
+
+test("sizes around every power of two, up to 1 GiB", async () => {
+  const { heap, base } = await newHeap();
+  for (const size of aroundPowers(16, 30)) {
+    const address = heap.malloc(size);
+    assert.is(address % 16, 0);
+    assert.ok(heap.malloc_usable_size(address) >= size);
+    bytes(heap, address, size)[0] = 1;
+    bytes(heap, address, size)[size - 1] = 1;
+    heap.free(address);
+  }
+  assert.is(heap.mallinfo().inUse, 0);
+  checkAgainst(heap, emptyModel(), base);
+});
+
+test("every alignment up to 4 MiB, of every function that takes one", async () => {
+  const { heap, base } = await newHeap();
+  for (let alignment = 1; alignment <= 2 ** 22; alignment *= 2) {
+    for (const size of ODD_SIZES) {
+      const result = heap.malloc(4);
+      const live = [
+        heap.aligned_alloc(alignment, size),
+        heap.memalign(alignment, size),
+        heap.page_alloc(size, alignment),
+      ];
+      assert.is(heap.posix_memalign(result, Math.max(alignment, 4), size), 0);
+      live.push(new DataView(heap.memory.buffer).getUint32(result, true));
+      for (const address of live) {
+        const least = Math.max(alignment, naturalAlignment(size));
+        if (address < base || address % least !== 0 || heap.malloc_usable_size(address) < size) {
+          assert.unreachable(`${size} bytes at a multiple of ${alignment}: ${address}`);
+        }
+      }
+      const before = [...live, result].sort((a, b) => a - b);
+      before.slice(1).forEach((address, index) => {
+        assert.ok(before[index]! + heap.malloc_usable_size(before[index]!) <= address, "blocks overlap");
+      });
+      heap.page_free(live.splice(2, 1)[0]!);
+      for (const address of [...live, result]) heap.free(address);
+    }
+  }
+  checkAgainst(heap, emptyModel(), base);
+  assert.is(heap.mallinfo().inUse, 0);
+});
+
+test("an aligned block that is small takes no more than a few pages", async () => {
+  const { heap } = await newHeap();
+  for (let alignment = PAGE; alignment <= 2 ** 20; alignment *= 2) {
+    assert.is(heap.malloc_usable_size(heap.aligned_alloc(alignment, 100)), PAGE);
+  }
+  assert.is(heap.malloc_usable_size(heap.valloc(100)), PAGE);
+});
+
+test("realloc from every size to every other keeps the contents", async () => {
+  const { heap, base } = await newHeap();
+  for (const from of ODD_SIZES) {
+    for (const to of ODD_SIZES) {
+      const old = heap.malloc(from);
+      bytes(heap, old, from).set(pattern(from, to));
+      const moved = heap.realloc(old, to);
+      assert.ok(moved % naturalAlignment(to) === 0 && heap.malloc_usable_size(moved) >= to);
+      const kept = Math.min(from, to);
+      if (Buffer.compare(bytes(heap, moved, kept), pattern(kept, to)) !== 0) {
+        assert.unreachable(`realloc from ${from} to ${to} changes the contents`);
+      }
+      heap.free(moved);
+    }
+  }
+  checkAgainst(heap, emptyModel(), base);
+});
+
+test("a block that grows byte by byte to 70,000, and shrinks again, keeps its contents", async () => {
+  const { heap, base } = await newHeap();
+  let block = heap.malloc(0);
+  for (const size of ALL_SIZES.slice(1)) {
+    block = heap.realloc(block, size);
+    bytes(heap, block, size)[size - 1] = size * 7;
+    // What moved with the block: a sample at each step, all of it where the size is round.
+    for (let at = size % 1000; at < size; at += size % 1000 === 0 ? 1 : 4099) {
+      if (bytes(heap, block, size)[at] !== (((at + 1) * 7) & 0xff))
+        assert.unreachable(`byte ${at} of ${size}`);
+    }
+  }
+  for (const size of ALL_SIZES.toReversed()) {
+    block = heap.realloc(block, size);
+    if (size > 0 && bytes(heap, block, size)[size - 1] !== ((size * 7) & 0xff))
+      assert.unreachable(`at ${size}`);
+  }
+  heap.free(block);
+  checkAgainst(heap, emptyModel(), base);
+});
+
+test("calloc is zero in fresh memory, and in memory that was used", async () => {
+  const { heap } = await newHeap();
+  const sizes = [...ALL_SIZES.slice(0, 2100), ...aroundPowers(11, 20), 70_000, 300_001];
+  for (const round of ["fresh", "used", "used in parts"]) {
+    const blocks = sizes.map((size) => {
+      const block = heap.calloc(1, size);
+      const usable = heap.malloc_usable_size(block);
+      if (bytes(heap, block, size).some(Boolean)) assert.unreachable(`calloc of ${size} in ${round} memory`);
+      bytes(heap, block, usable).fill(0xff);
+      return block;
+    });
+    // The third round finds large blocks cut and coalesced anew.
+    blocks.filter((_, index) => round === "fresh" || index % 3 > 0).forEach((block) => heap.free(block));
+  }
+  const product = heap.calloc(1000, 1000);
+  assert.ok(heap.malloc_usable_size(product) >= 1_000_000);
+});
+
+test("a size of 0 gives a block of its own", async () => {
+  const { heap, base } = await newHeap();
+  const blocks = [
+    heap.malloc(0),
+    heap.malloc(0),
+    heap.calloc(0, 8),
+    heap.calloc(8, 0),
+    heap.realloc(0, 0),
+    heap.reallocarray(0, 0, 8),
+    heap.aligned_alloc(64, 0),
+    heap.valloc(0),
+    heap.pvalloc(0),
+    heap.page_alloc(0, 1),
+    heap.realloc(heap.malloc(100), 0),
+    heap.realloc(heap.malloc(100_000), 0),
+    heap.page_realloc(heap.page_alloc(100_000, 1), 0),
+  ];
+  assert.is(new Set(blocks).size, blocks.length);
+  assert.ok(blocks.every((block) => block !== 0));
+  blocks.forEach((block) => heap.free(block));
+  checkAgainst(heap, emptyModel(), base);
+});
+
+test("NULL is let pass", async () => {
+  const { heap } = await newHeap();
+  heap.free(0);
+  heap.free_sized(0, 8);
+  heap.free_aligned_sized(0, 8, 8);
+  heap.page_free(0);
+  assert.is(heap.malloc_usable_size(0), 0);
+  assert.is(heap.errno, 0);
+});
+
+test("sizes above PTRDIFF_MAX and products that overflow: NULL, ENOMEM, and the block as it was", async () => {
+  for (const started of [false, true]) {
+    const { heap } = await newHeap();
+    const block = started ? heap.malloc(1000) : 0;
+    if (started) bytes(heap, block, 1000).set(pattern(1000, 1));
+    const calls: readonly (() => number)[] = [
+      ...[PTRDIFF_MAX + 1, 2 ** 32 - PAGE, 2 ** 32 - 16, 2 ** 32 - 1].flatMap((size) => [
+        () => heap.malloc(size),
+        () => heap.calloc(1, size),
+        () => heap.calloc(size, 1),
+        () => heap.realloc(block, size),
+        () => heap.reallocarray(block, size, 1),
+        () => heap.aligned_alloc(16, size),
+        () => heap.aligned_alloc(2 ** 20, size),
+        () => heap.memalign(32, size),
+        () => heap.valloc(size),
+        () => heap.pvalloc(size),
+        () => heap.page_alloc(size, 1),
+        () => heap.page_realloc(0, size),
+      ]),
+      () => heap.calloc(2 ** 16, 2 ** 16),
+      () => heap.calloc(2 ** 31, 2),
+      () => heap.calloc(2 ** 32 - 1, 2 ** 32 - 1),
+      () => heap.reallocarray(block, 2 ** 16, 2 ** 16),
+      () => heap.reallocarray(block, 3, 2 ** 31),
+    ];
+    for (const call of calls) {
+      heap.errno = 0;
+      assert.is(call(), 0, String(call));
+      assert.is(heap.errno, ENOMEM, String(call));
+    }
+    assert.is(heap.posix_memalign(block + 996, 16, PTRDIFF_MAX + 1), ENOMEM);
+    if (started) assert.equal(new Uint8Array(bytes(heap, block, 1000)), pattern(1000, 1));
+  }
+});
+
+test("an alignment that is no power of two: NULL and EINVAL", async () => {
+  const { heap } = await newHeap();
+  for (const alignment of [0, 3, 6, 12, 24, 100, 65_535, 2 ** 31 + 1, 2 ** 32 - 1]) {
+    for (const call of [heap.aligned_alloc, heap.memalign]) {
+      heap.errno = 0;
+      assert.is(call(alignment, 8), 0);
+      assert.is(heap.errno, EINVAL);
+    }
+    heap.errno = 0;
+    assert.is(heap.page_alloc(8, alignment), 0);
+    assert.is(heap.errno, EINVAL);
+  }
+});
+
+test("posix_memalign returns its errors, and leaves errno and the result alone", async () => {
+  const { heap } = await newHeap({ maximum: 4 });
+  const result = heap.malloc(4);
+  const read = () => new DataView(heap.memory.buffer).getUint32(result, true);
+  new DataView(heap.memory.buffer).setUint32(result, 1234, true);
+  heap.errno = 5;
+  for (const alignment of [0, 1, 2, 3, 6, 12, 1000])
+    assert.is(heap.posix_memalign(result, alignment, 8), EINVAL);
+  assert.is(heap.posix_memalign(result, 8, 2 ** 20), ENOMEM);
+  assert.is(heap.posix_memalign(result, 2 ** 20, 8), ENOMEM);
+  assert.is(read(), 1234);
+  assert.is(heap.posix_memalign(result, 4, 8), 0);
+  assert.is.not(read(), 1234);
+  assert.is(heap.errno, 5);
+});
+
+test("calls that succeed leave errno alone", async () => {
+  const { heap } = await newHeap();
+  heap.errno = 77;
+  const block = heap.realloc(heap.calloc(3, 5), 70_000);
+  heap.free(heap.aligned_alloc(256, 100));
+  heap.free_sized(block, 70_000);
+  heap.page_free(heap.page_realloc(heap.page_alloc(1, 1), 100_000));
+  heap.mallinfo();
+  assert.is(heap.errno, 77);
+});
+
+test("valloc and pvalloc: the page is the wasm page", async () => {
+  const { heap } = await newHeap();
+  for (const size of [1, PAGE, WASM_PAGE - 1, WASM_PAGE, WASM_PAGE + 1]) {
+    assert.is(heap.valloc(size) % WASM_PAGE, 0);
+    const block = heap.pvalloc(size);
+    assert.is(block % WASM_PAGE, 0);
+    assert.is(heap.malloc_usable_size(block), Math.ceil(size / WASM_PAGE) * WASM_PAGE);
+  }
+});
+
+test("page runs are whole pages, resized in place where they can", async () => {
+  const { heap } = await newHeap();
+  const run = heap.page_alloc(5 * PAGE - 1, 1);
+  assert.is(run % PAGE, 0);
+  assert.is(heap.malloc_usable_size(run), 5 * PAGE);
+  assert.is(heap.page_realloc(run, 2 * PAGE), run);
+  assert.is(heap.malloc_usable_size(run), 2 * PAGE);
+  assert.is(heap.page_realloc(run, 5 * PAGE), run);
+  const behind = heap.page_alloc(1, 1);
+  assert.is(behind, run + 5 * PAGE);
+  bytes(heap, run, 5 * PAGE).set(pattern(5 * PAGE, 3));
+  const moved = heap.page_realloc(run, 6 * PAGE);
+  assert.is.not(moved, run);
+  assert.equal(new Uint8Array(bytes(heap, moved, 5 * PAGE)), pattern(5 * PAGE, 3));
+});
+
+test("mallinfo adds up", async () => {
+  const { heap } = await newHeap();
+  const blocks = ODD_SIZES.map((size) => heap.malloc(size));
+  const room = blocks.reduce((sum, block) => sum + heap.malloc_usable_size(block), 0);
+  const info = heap.mallinfo();
+  assert.is(info.free + info.inUse, info.heap);
+  assert.ok(info.heap <= heap.memory.buffer.byteLength);
+  // What lies behind the last slot of a run counts as in use.
+  assert.ok(info.inUse >= room && info.inUse <= room * 1.1, `${info.inUse} in use, ${room} in blocks`);
+  assert.ok(info.peak >= info.inUse);
+  for (const { slotSize, pages, freeSlots } of info.bins) assert.ok(freeSlots * slotSize <= pages * PAGE);
+
+  blocks.forEach((block) => heap.free(block));
+  const after = heap.mallinfo();
+  assert.equal([after.inUse, after.heap, after.peak], [0, info.heap, info.peak]);
+  assert.ok(after.bins.every(({ pages, freeSlots }) => pages === 0 && freeSlots === 0));
+});
+
+test.run();
