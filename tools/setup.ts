@@ -30,6 +30,7 @@ const SCOPES: Readonly<Record<string, readonly Package[]>> = {
     { name: "llvm-22", purpose: "readers of object files" },
     { name: "lld-14", purpose: "an old linker" },
     EMSCRIPTEN,
+    { name: "cmake", purpose: "tests of the CMake package" },
     { name: "chromium", purpose: "tests in a browser" },
   ],
   bench: [

@@ -4,22 +4,19 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
-import { suite } from "uvu";
+import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ROOT } from "../tools/command.ts";
-import { emscriptenEnvironment, findEmscripten, runEmscripten } from "../tools/emscripten.ts";
+import { emscriptenEnvironment, runEmscripten } from "../tools/emscripten.ts";
+import { needs } from "./support.ts";
 
 const run = promisify(execFile);
 const CMAKE_PACKAGE = `-Drsbmalloc_DIR=${path.join(ROOT, "lib", "cmake", "rsbmalloc")}`;
-const test = suite<{ folder: string }>("packages");
-await findEmscripten();
+const withPython = needs("python3");
+const withCMake = needs("emcmake", "cmake");
 
-test.before(async (context) => {
-  context.folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-packages-"));
-  // Programs for Node, as CMake makes them.
-  await writeFile(path.join(context.folder, "package.json"), JSON.stringify({ type: "commonjs" }));
-});
-test.after(async ({ folder }) => rm(folder, { recursive: true }));
+const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-packages-"));
+test.after(() => rm(folder, { recursive: true }));
 
 /** Calls the port's functions as Emscripten does, with stand-ins for its own modules. */
 const PORT_DRIVER = `
@@ -48,7 +45,7 @@ async function port(options: Record<string, string>, threads = false): Promise<u
   return JSON.parse(stdout) as unknown[];
 }
 
-test("the port names the library and the headers, and turns Emscripten's malloc off", async () => {
+withPython("the port names the library and the headers, and turns Emscripten's malloc off", async () => {
   const [libraries, malloc, flags] = await port({});
   assert.equal(libraries, [path.join(ROOT, "lib", "wasm32-emscripten", "librsbmallocc.a")]);
   assert.is(malloc, "none");
@@ -56,19 +53,21 @@ test("the port names the library and the headers, and turns Emscripten's malloc 
   assert.is(path.resolve(include!), path.join(ROOT, "include"));
 });
 
-test("the port takes the library for threads where the program has them", async () => {
+withPython("the port takes the library for threads where the program has them", async () => {
   const [libraries] = await port({}, true);
   assert.equal(libraries, [path.join(ROOT, "lib", "wasm32-emscripten", "librsbmallocc-mt.a")]);
 });
 
-test("the port refuses a variant that there is not", async () => {
+withPython("the port refuses a variant that there is not", async () => {
   const message = await port({ variant: "none" }).then(String, (error: { stderr: string }) => error.stderr);
   assert.is(message, "variant must be one of standard, hardened, not none\n");
 });
 
-test("CMake finds the package and links its targets", async ({ folder }) => {
+withCMake("CMake finds the package and links its targets", async () => {
   const source = path.join(ROOT, "wasi-tests", "programs", "cmake");
   const options = { env: emscriptenEnvironment() };
+  // The programs are scripts, not ES modules.
+  await writeFile(path.join(folder, "package.json"), JSON.stringify({ type: "commonjs" }));
   await run("emcmake", ["cmake", "-S", source, "-B", folder, CMAKE_PACKAGE], options);
   await run("cmake", ["--build", folder], options);
   const standard = await runEmscripten(path.join(folder, "standard.js"));
@@ -77,7 +76,7 @@ test("CMake finds the package and links its targets", async ({ folder }) => {
   assert.is(beside.stdout, "0 bytes wrong\n");
 });
 
-test("CMake without a wasm compiler says what to do", async ({ folder }) => {
+withCMake("CMake without a wasm compiler says what to do", async () => {
   const source = path.join(ROOT, "wasi-tests", "programs", "cmake");
   const native = path.join(folder, "native");
   const message = await run("cmake", ["-S", source, "-B", native, CMAKE_PACKAGE]).then(

@@ -13,10 +13,14 @@ import {
   buildEmscripten,
   findEmscripten,
   runEmscripten,
+  type Emscripten,
   type EmscriptenProgram,
 } from "../tools/emscripten.ts";
+import { needs } from "./support.ts";
 
-const emscripten = await findEmscripten();
+const check = needs("emcc");
+/** Where it is missing, the tests are left out. */
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "", closure: false }));
 const program = (name: string): string => `wasi-tests/programs/emscripten-${name}`;
 const LOADER = path.join(ROOT, "wasi-tests", "programs", "load-emscripten.mjs");
 /** Clang takes calls of malloc away where it sees that nothing comes of them. */
@@ -52,7 +56,7 @@ function isLimited(row: { growth: string; aborting: string }): boolean {
 
 for (const row of covertable.make(SETTINGS)) {
   const flags = Object.values(row).flatMap((flag) => (flag === "" ? [] : flag.split(" ")));
-  test(`a program works with ${flags.join(" ")}`, async () => {
+  check(`a program works with ${flags.join(" ")}`, async () => {
     const build: EmscriptenProgram = {
       inputs: [program("heap.c")],
       flags: [...flags, ...RSBMALLOC, ...HEAP, ...(isLimited(row) ? ["-DLIMITED"] : [])],
@@ -70,15 +74,18 @@ for (const row of covertable.make(SETTINGS)) {
   });
 }
 
-test("where memory cannot grow and ABORTING_MALLOC is on, malloc aborts with Emscripten's message", async () => {
-  const flags = ["-O1", "-DLIMITED", ...RSBMALLOC, ...HEAP];
-  const { stderr, exitCode } = await buildAndRun([program("heap.c")], flags);
-  assert.is.not(exitCode, 0);
-  assert.match(stderr, /Aborted\((OOM|Cannot enlarge memory)/);
-});
+check(
+  "where memory cannot grow and ABORTING_MALLOC is on, malloc aborts with Emscripten's message",
+  async () => {
+    const flags = ["-O1", "-DLIMITED", ...RSBMALLOC, ...HEAP];
+    const { stderr, exitCode } = await buildAndRun([program("heap.c")], flags);
+    assert.is.not(exitCode, 0);
+    assert.match(stderr, /Aborted\((OOM|Cannot enlarge memory)/);
+  },
+);
 
 for (const malloc of ["dlmalloc", "emmalloc"]) {
-  test(`takes the place of ${malloc} without -sMALLOC=none too`, async () => {
+  check(`takes the place of ${malloc} without -sMALLOC=none too`, async () => {
     const flags = [`-sMALLOC=${malloc}`, "--profiling-funcs", "-O1", ...HEAP, RSBMALLOC[1]!];
     const script = await buildEmscripten(emscripten, { inputs: [program("heap.c")], flags });
     assert.match((await runEmscripten(script)).stdout, "heap ok");
@@ -88,7 +95,7 @@ for (const malloc of ["dlmalloc", "emmalloc"]) {
     assert.equal(theirs, []);
   });
 
-  test(`the prefixed names live beside ${malloc}`, async () => {
+  check(`the prefixed names live beside ${malloc}`, async () => {
     const library = "lib/wasm32-emscripten/librsbmallocc-prefixed.a";
     const flags = [`-sMALLOC=${malloc}`, "-Iinclude", "-O1", "-sALLOW_MEMORY_GROWTH", library];
     assert.is((await buildAndRun([program("beside.c")], flags)).stdout, "0 bytes wrong\n");
@@ -96,7 +103,7 @@ for (const malloc of ["dlmalloc", "emmalloc"]) {
 }
 
 for (const flags of [["-O0"], ["-O2", "-sASSERTIONS=2"], ["-O2", "-flto"]]) {
-  test(`a program's own malloc over emscripten_builtin_malloc works with ${flags.join(" ")}`, async () => {
+  check(`a program's own malloc over emscripten_builtin_malloc works with ${flags.join(" ")}`, async () => {
     const { stdout } = await buildAndRun([program("wrapper.c")], [...flags, ...RSBMALLOC]);
     assert.is(stdout, "3 alive, 0 in the end\n");
   });
@@ -106,14 +113,14 @@ for (const flags of [
   ["-O0", "-fexceptions"],
   ["-O2", "-fwasm-exceptions"],
 ]) {
-  test(`C++ with containers and ${flags.join(" ")}`, async () => {
+  check(`C++ with containers and ${flags.join(" ")}`, async () => {
     const all = ["-std=c++17", ...flags, "-sALLOW_MEMORY_GROWTH", ...RSBMALLOC];
     const { stdout } = await buildAndRun([program("cpp.cc")], all);
     assert.is(stdout, "700 keys, 8 at most, 100 caught, 1 1\n");
   });
 }
 
-test("embind", async () => {
+check("embind", async () => {
   const flags = ["-O1", "--bind", "-sMODULARIZE", "-sALLOW_MEMORY_GROWTH", "--no-entry"];
   const exported = ["-sEXPORTED_FUNCTIONS=_malloc,_free"];
   const script = await buildEmscripten(emscripten, {
@@ -132,7 +139,7 @@ const WITHOUT_COUNTERPART = [
   "emmalloc_validate_memory_regions",
 ];
 
-test("every name that Emscripten's mallocs define is there", async () => {
+check("every name that Emscripten's mallocs define is there", async () => {
   const sysroot = execFileSync("em-config", ["CACHE"], { encoding: "utf8" }).trim();
   const libraries = path.join(sysroot, "sysroot", "lib", "wasm32-emscripten");
   const nm = path.join(execFileSync("em-config", ["LLVM_ROOT"], { encoding: "utf8" }).trim(), "llvm-nm");
@@ -151,7 +158,7 @@ test("every name that Emscripten's mallocs define is there", async () => {
   }
 });
 
-test("what emcc says of a faulty program comes back as an error", async () => {
+check("what emcc says of a faulty program comes back as an error", async () => {
   const faulty = { inputs: [program("heap.c")], flags: ["-include", "no-such-header.h"] };
   try {
     await buildEmscripten(emscripten, faulty);
