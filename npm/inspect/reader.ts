@@ -153,7 +153,7 @@ function whatIsWrong(memory: ArrayBufferLike, state: number, layout: Layout): st
   const [kinds, infoEnd] = map;
   // Before memory could grow for the first time there is no map.
   if (kinds === 0 && end === 0) return undefined;
-  if (start === 0 || start > end) return `its first page is ${start} and its end is page ${end}`;
+  if (start > end) return `its first page is ${start} and its end is page ${end}`;
   if (end > memory.byteLength >>> layout.PAGE_BITS)
     return `its end is page ${end}, which is not in the memory`;
   if (capacity < end) return `its map is for ${capacity} pages, of ${end}`;
