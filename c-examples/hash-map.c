@@ -1,0 +1,84 @@
+/*
+ * A hash map from words to how often they occur: many small blocks of different sizes (the words), and one table that is
+ * replaced by a larger one again and again.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct entry {
+  char *word; /* NULL: the entry is empty */
+  int count;
+};
+
+struct map {
+  struct entry *entries;
+  size_t capacity; /* a power of two */
+  size_t count;
+};
+
+/* FNV-1a. */
+static uint32_t hash(const char *word) {
+  uint32_t value = 2166136261u;
+  for (; *word; word++) value = (value ^ (unsigned char)*word) * 16777619u;
+  return value;
+}
+
+/* The word's entry, or the empty one that it would go into. */
+static struct entry *find(const struct map *map, const char *word) {
+  for (size_t i = hash(word);; i++) {
+    struct entry *entry = &map->entries[i & (map->capacity - 1)];
+    if (!entry->word || strcmp(entry->word, word) == 0) return entry;
+  }
+}
+
+/* Doubles the table. calloc makes its entries empty. 0 on success, -1 if there is no memory. */
+static int grow(struct map *map) {
+  struct map larger = {.capacity = map->capacity ? map->capacity * 2 : 16, .count = map->count};
+  larger.entries = calloc(larger.capacity, sizeof *larger.entries);
+  if (!larger.entries) return -1;
+  for (size_t i = 0; i < map->capacity; i++) {
+    struct entry *entry = &map->entries[i];
+    if (entry->word) *find(&larger, entry->word) = *entry;
+  }
+  free(map->entries);
+  *map = larger;
+  return 0;
+}
+
+/* Counts a word. 0 on success, -1 if there is no memory. */
+static int add(struct map *map, const char *word) {
+  if (map->count * 4 >= map->capacity * 3 && grow(map) != 0) return -1;
+  struct entry *entry = find(map, word);
+  if (!entry->word) {
+    entry->word = strdup(word);
+    if (!entry->word) return -1;
+    map->count++;
+  }
+  entry->count++;
+  return 0;
+}
+
+static void destroy(struct map *map) {
+  for (size_t i = 0; i < map->capacity; i++) free(map->entries[i].word);
+  free(map->entries);
+}
+
+int main(void) {
+  struct map map = {0};
+  /* The Collatz sequences of the first numbers, each number of them written out as a word. */
+  for (unsigned start = 1; start <= 3000; start++) {
+    for (unsigned n = start; n != 1; n = n % 2 ? 3 * n + 1 : n / 2) {
+      char word[16];
+      snprintf(word, sizeof word, "%u", n);
+      if (add(&map, word) != 0) return EXIT_FAILURE;
+    }
+  }
+  printf("%zu different words\n", map.count);
+  for (const char **word = (const char *[]){"2", "10", "27", "9232", NULL}; *word; word++) {
+    printf("%s: %d times\n", *word, find(&map, *word)->count);
+  }
+  destroy(&map);
+  return EXIT_SUCCESS;
+}

@@ -1,0 +1,81 @@
+/** The programs in c-examples/: how each is built, and what it prints. The demo and the tests run them from here. */
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { ROOT } from "./command.ts";
+import { build, type Compiler, type Program } from "./compiler.ts";
+import { runProgram, type Result, type Runtime } from "./wasi.ts";
+
+export const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
+export const PREFIXED_LIBRARY = "lib/wasm32-wasi/librsbmallocc-prefixed.a";
+
+export interface Example {
+  readonly name: string;
+  readonly source: string;
+  /** One line for a reader. */
+  readonly about: string;
+  readonly library: string;
+  readonly flags?: readonly string[];
+  readonly linkFlags?: readonly string[];
+  /** Runs without WASI, on a host of its own. */
+  readonly freestanding?: boolean;
+}
+
+function example(source: string, about: string, rest: Partial<Example> = {}): Example {
+  const { name } = path.parse(source);
+  return { name, source: `c-examples/${source}`, about, library: LIBRARY, ...rest };
+}
+
+export const EXAMPLES: readonly Example[] = [
+  example("hello-malloc.c", "plain malloc, realloc, calloc"),
+  example("two-heaps.c", "rsbmalloc beside libc's malloc", { library: PREFIXED_LIBRARY }),
+  example("growing-vector.c", "a vector that uses all of its blocks"),
+  example("hash-map.c", "a hash map with words of its own"),
+  example("simd-buffers.c", "over-aligned buffers for vector code", { flags: ["-msimd128"] }),
+  example("page-allocator.c", "an arena on the page allocator"),
+  example("out-of-memory.c", "going on when memory runs out", {
+    flags: ["-fno-builtin"],
+    linkFlags: ["-Wl,--max-memory=4194304"],
+  }),
+  example("freestanding.c", "no libc and no WASI", { freestanding: true }),
+  example("containers.cc", "C++: new, containers, over-aligned types", { flags: ["-std=c++17"] }),
+];
+
+const WARNINGS = ["-Wall", "-Wextra", "-Werror"];
+
+/** Builds an example as its comment says. */
+export function buildExample(compiler: Compiler, example: Example): Promise<string> {
+  const { source, library, flags = [], linkFlags = [], freestanding } = example;
+  const program: Program = {
+    inputs: [source, library],
+    flags: ["-O2", ...WARNINGS, ...flags],
+    linkFlags,
+    includes: ["include"],
+    target: freestanding ? "none" : "wasi",
+  };
+  return build(compiler, program);
+}
+
+/** Runs an example to its end. A freestanding one runs in the engine alone, whatever the runtime. */
+export function runExample(example: Example, file: string, runtime: Runtime): Promise<Result> {
+  return example.freestanding ? runFreestanding(file) : runProgram(runtime, file);
+}
+
+/** What the example prints. */
+export function expectedOutput({ name }: Example): Promise<string> {
+  return readFile(path.join(ROOT, "c-examples", `${name}.expected`), "utf8");
+}
+
+/** The host that c-examples/freestanding.c asks for. */
+async function runFreestanding(file: string): Promise<Result> {
+  let stdout = "";
+  const print = (text: number, length: number) => {
+    stdout += new TextDecoder().decode(new Uint8Array(memory.buffer, text, length));
+  };
+  const { instance } = await WebAssembly.instantiate(await readFile(file), { host: { print } });
+  const { memory, run } = instance.exports as {
+    memory: WebAssembly.Memory;
+    run: (exponent: number) => number;
+  };
+  const exitCode = run(200);
+  return { stdout, stderr: "", exitCode, memory: memory.buffer.byteLength };
+}
