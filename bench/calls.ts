@@ -22,7 +22,7 @@ export async function countCalls(workload: Workload, peer: Peer): Promise<CallCo
   let worst = 0;
 
   const place = layout(workload.ops.length, workload.slots, 4);
-  const file = readFileSync(await linkDriver("count", peer, place));
+  const file = readFileSync(await linkDriver(["count"], peer, place));
   const module = new WebAssembly.Module(Uint8Array.from(countInstructions(file, ["replay"])));
   let counter: WebAssembly.Global<"i32">;
   let memory: WebAssembly.Memory;

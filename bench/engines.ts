@@ -4,6 +4,7 @@ import path from "node:path";
 import { promisify } from "node:util";
 import { ROOT, UserError } from "../tools/command.ts";
 import { messageOf } from "./output.ts";
+import { selfTimingDrivers, timeInWizer } from "./cranelift.ts";
 import { BENCH, BUILD } from "./toolchain.ts";
 import type { Job, Timing } from "./runner.ts";
 
@@ -13,6 +14,8 @@ export interface Engine {
   readonly name: string;
   /** For the report: the engine's own name and version. */
   readonly title: string;
+  /** The files of bench/c that make its driver. */
+  readonly drivers: readonly string[];
   time(job: Job): Promise<Timing[]>;
 }
 
@@ -28,6 +31,7 @@ interface Download {
 const downloads = {
   node26: { package: `node-${platform}`, version: "26.10.0", binary: "bin/node" },
   bun: { package: `@oven/bun-${platform.replace("arm64", "aarch64")}`, version: "1.4.5", binary: "bin/bun" },
+  cranelift: { package: `@bytecodealliance/wizer-${platform}`, version: "11.0.3", binary: "wizer" },
 } satisfies Record<string, Download>;
 
 const FOLDER = path.join(BUILD, "engines");
@@ -53,6 +57,7 @@ function javascript(name: string, title: string, binary: string, args: readonly 
   return {
     name,
     title,
+    drivers: ["replay"],
     async time(job) {
       const file = path.join(BUILD, `job-${name}-${process.pid}.json`);
       writeFileSync(file, JSON.stringify(job));
@@ -86,6 +91,15 @@ const engines: Readonly<Record<string, () => Promise<Engine>>> = {
   async bun() {
     const binary = await download(downloads.bun);
     return javascript("bun", `JavaScriptCore (Bun ${downloads.bun.version})`, binary, []);
+  },
+  async cranelift() {
+    const binary = await download(downloads.cranelift);
+    return {
+      name: "cranelift",
+      title: `Cranelift (Wizer ${downloads.cranelift.version})`,
+      drivers: selfTimingDrivers,
+      time: (job) => timeInWizer(binary, job),
+    };
   },
 };
 

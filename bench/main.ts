@@ -19,8 +19,8 @@ import {
   type Peer,
 } from "./peers/peers.ts";
 import { printTables } from "./report/tables.ts";
-import type { Results, WorkloadResult } from "./results.ts";
-import type { Job, TimedWorkload } from "./runner.ts";
+import type { Measured, Results, WorkloadResult } from "./results.ts";
+import type { TimedWorkload, Timing } from "./runner.ts";
 import { workloads } from "./workloads/catalog.ts";
 import type { Workload } from "./workloads/workload.ts";
 
@@ -115,36 +115,57 @@ async function measureTimes(
   engines: readonly Engine[],
   { quick = false, touch = false }: Options,
 ): Promise<void> {
-  const null_ = await nullAllocator();
-  const prepared: TimedWorkload[] = [];
   mkdirSync(path.join(BUILD, "ops"), { recursive: true });
-  for (const workload of chosen) {
-    const place = layout(workload.ops.length, workload.slots, 4);
-    const ops = path.join(BUILD, "ops", `${workload.name}.bin`);
-    writeFileSync(ops, workload.ops);
-    const peaks = results.workloads.find(({ name }) => name === workload.name)!.peaks;
-    const modules = [];
-    for (const p of [null_, ...peers])
-      if (typeof (peaks[p.name] ?? 0) === "number")
-        modules.push({ peer: p.name, file: await linkDriver("replay", p, place) });
-    prepared.push({ name: workload.name, ops, opsAt: place.ops, blocksAt: place.blocks, modules });
-  }
-  const job: Job = { workloads: prepared, samples: quick ? 12 : 40, sampleTime: 2, touch };
-  for (const e of engines) {
-    if (process.stderr.isTTY) note(`timing in ${e.title}`);
+  for (const workload of chosen) writeFileSync(opsFile(workload), workload.ops);
+  const modules = [await nullAllocator(), ...peers];
+  for (const { name, title, drivers, time } of engines) {
+    if (process.stderr.isTTY) note(`timing in ${title}`);
     try {
-      for (const { workload, peers: raw } of await e.time(job)) {
-        const loop = raw.null as number;
-        const net = Object.entries(raw)
-          .filter(([name]) => name !== "null")
-          .map(([name, ns]) => [name, typeof ns === "number" ? Math.max(0, ns - loop) : ns] as const);
-        results.workloads.find(({ name }) => name === workload)!.times[e.name] = Object.fromEntries(net);
+      const prepared: TimedWorkload[] = [];
+      for (const workload of chosen) {
+        const right = modules.filter((p) => typeof peaksOf(results, workload)[p.name] !== "string");
+        prepared.push(await prepare(workload, right, drivers));
       }
-      results.engines.push({ name: e.name, title: e.title });
+      const samples = quick ? 12 : 40;
+      for (const { workload, peers: raw } of await time({
+        workloads: prepared,
+        samples,
+        sampleTime: 2,
+        touch,
+      }))
+        results.workloads.find((row) => row.name === workload)!.times[name] = netOfLoop(raw);
+      results.engines.push({ name, title });
     } catch (error) {
-      note(`engine ${e.name} is left out: ${messageOf(error)}`);
+      note(`engine ${name} is left out: ${messageOf(error)}`);
     }
   }
+}
+
+const opsFile = ({ name }: Workload): string => path.join(BUILD, "ops", `${name}.bin`);
+
+function peaksOf(results: Results, { name }: Workload): WorkloadResult["peaks"] {
+  return results.workloads.find((row) => row.name === name)!.peaks;
+}
+
+async function prepare(
+  workload: Workload,
+  peers: readonly Peer[],
+  drivers: readonly string[],
+): Promise<TimedWorkload> {
+  const place = layout(workload.ops.length, workload.slots, 4);
+  const modules = [];
+  for (const p of peers) modules.push({ peer: p.name, file: await linkDriver(drivers, p, place) });
+  return { name: workload.name, ops: opsFile(workload), opsAt: place.ops, blocksAt: place.blocks, modules };
+}
+
+/** What the null allocator takes is the loop's time, not the allocators'. */
+function netOfLoop({ null: loop, ...peers }: Timing["peers"]): Record<string, Measured> {
+  return Object.fromEntries(
+    Object.entries(peers).map(([name, ns]) => [
+      name,
+      typeof ns === "number" && typeof loop === "number" ? Math.max(0, ns - loop) : (ns ?? "no time"),
+    ]),
+  );
 }
 
 /** Sizes are those of builds for size, where a peer comes as source. */

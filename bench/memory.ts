@@ -24,7 +24,7 @@ const BYTES_PER_SLOT = 12;
 export async function verify(workload: Workload, peer: Peer): Promise<number | string> {
   const place = layout(workload.ops.length, workload.slots, BYTES_PER_SLOT);
   const { ops, blocks, hole, data } = place;
-  const module = new WebAssembly.Module(readFileSync(await linkDriver("verify", peer, place)));
+  const module = new WebAssembly.Module(readFileSync(await linkDriver(["verify"], peer, place)));
   let memory: WebAssembly.Memory;
   const exports = new WebAssembly.Instance(
     module,

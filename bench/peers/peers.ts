@@ -116,10 +116,10 @@ export function layout(words: number, slots: number, bytesPerSlot: number): Layo
   return { ops: STACK, blocks: STACK + opsSize, hole, data: STACK + hole };
 }
 
-/** Links a driver of bench/c with a peer, in this layout. Returns the module's path. */
-export function linkDriver(driver: string, { objects }: Peer, { data }: Layout): Promise<string> {
+/** Links a driver of one or more files of bench/c with a peer, in this layout. Returns the module's path. */
+export function linkDriver(files: readonly string[], { objects }: Peer, { data }: Layout): Promise<string> {
   return link({
-    inputs: [path.join(BENCH, "c", `${driver}.c`), ...objects],
+    inputs: [...files.map((file) => path.join(BENCH, "c", `${file}.c`)), ...objects],
     flags: ["-O3", "-fno-builtin", "-mbulk-memory"],
     linkFlags: [`-Wl,--stack-first,-z,stack-size=${STACK},--global-base=${data},--strip-debug`],
     model: "reactor",

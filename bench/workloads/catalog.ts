@@ -5,31 +5,41 @@ import { messageOf, note } from "../output.ts";
 import { BENCH } from "../toolchain.ts";
 import { synthetic, syntheticNames } from "./synthetic.ts";
 import { decodeTrace } from "./trace-file.ts";
-import { groups, type Workload } from "./workload.ts";
+import { groups, type Group, type Workload } from "./workload.ts";
 
 const TRACES = path.join(BENCH, "traces");
 const ENDING = ".trace.br";
+
+interface Entry {
+  readonly name: string;
+  readonly group: Group;
+  load(): Workload;
+}
 
 /**
  * The workloads that `wanted` names: names of workloads or groups, all of them if there is none. A trace that cannot
  * be read is left out, with a line that says so.
  */
 export function workloads(wanted: readonly string[], folder = TRACES): Workload[] {
-  const files = existsSync(folder) ? readdirSync(folder).filter((f) => f.endsWith(ENDING)) : [];
-  const all: Workload[] = [];
-  for (const file of files) {
-    try {
-      all.push(decodeTrace(readFileSync(path.join(folder, file))));
-    } catch (error) {
-      note(`the trace ${file} is left out: ${messageOf(error)}; make traces records it again`);
-    }
-  }
-  for (const name of syntheticNames) all.push(synthetic(name));
+  const all: Entry[] = [...traces(folder)];
+  for (const name of syntheticNames) all.push({ name, group: "synthetic", load: () => synthetic(name) });
   const known = new Set([...Object.keys(groups), ...all.map(({ name }) => name)]);
   const unknown = wanted.find((name) => !known.has(name));
   if (unknown !== undefined)
     throw new UserError(`no workload or group is called ${unknown}: there are ${[...known].join(", ")}`);
-  return wanted.length === 0
-    ? all
-    : all.filter(({ name, group }) => wanted.includes(name) || wanted.includes(group));
+  return all
+    .filter(({ name, group }) => wanted.length === 0 || wanted.includes(name) || wanted.includes(group))
+    .map((entry) => entry.load());
+}
+
+function* traces(folder: string): Generator<Entry> {
+  const files = existsSync(folder) ? readdirSync(folder).filter((f) => f.endsWith(ENDING)) : [];
+  for (const file of files) {
+    try {
+      const { name, group, unpack } = decodeTrace(readFileSync(path.join(folder, file)));
+      yield { name, group, load: unpack };
+    } catch (error) {
+      note(`the trace ${file} is left out: ${messageOf(error)}; make traces records it again`);
+    }
+  }
 }

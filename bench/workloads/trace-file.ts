@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { brotliCompressSync, brotliDecompressSync, constants } from "node:zlib";
+import { flatten, reader, text, unsigned } from "../../cabi/wasm.ts";
 import { groups, Op, recorder, type Group, type Workload } from "./workload.ts";
 
 /*
@@ -36,18 +37,31 @@ export function encodeTrace(workload: Workload): Uint8Array {
     if (kind === Op.free || kind === Op.realloc) ages.push(made - madeAs[slot]!);
     else madeAs[slot] = made++;
   }
-  const header = Buffer.from(
-    JSON.stringify({ name: workload.name, group: workload.group, about: workload.about, calls }),
-  );
-  const body = Buffer.concat([varints([header.length]), header, kinds, varints(sizes), varints(ages)]);
+  const header: Header = { name: workload.name, group: workload.group, about: workload.about, calls };
+  const columns = [kinds, sizes.map(unsigned), ages.map(unsigned)];
+  const body = flatten([text(JSON.stringify(header)), ...columns]);
   const file = Buffer.concat([Buffer.from(MAGIC), digest(body), body]);
   return brotliCompressSync(file, {
     params: { [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: file.length },
   });
 }
 
+/** A trace whose calls are still packed. */
+export interface PackedTrace {
+  readonly name: string;
+  readonly group: Group;
+  unpack(): Workload;
+}
+
+interface Header {
+  readonly name: string;
+  readonly group: Group;
+  readonly about: string;
+  readonly calls: number;
+}
+
 /** Throws DamagedTrace, with what is wrong, for anything that encodeTrace did not write. */
-export function decodeTrace(bytes: Uint8Array): Workload {
+export function decodeTrace(bytes: Uint8Array): PackedTrace {
   let file: Buffer;
   try {
     file = brotliDecompressSync(bytes);
@@ -58,37 +72,30 @@ export function decodeTrace(bytes: Uint8Array): Workload {
   const body = file.subarray(MAGIC.length + DIGEST_BYTES);
   if (!digest(body).equals(file.subarray(MAGIC.length, MAGIC.length + DIGEST_BYTES)))
     throw new DamagedTrace("its checksum does not match");
-
-  let at = 0;
-  function varint(): number {
-    let value = 0;
-    for (let factor = 1; ; factor *= 128) {
-      const byte = body[at++];
-      if (byte === undefined) throw new DamagedTrace("ends too soon");
-      value += (byte & 127) * factor;
-      if (byte < 128) return value;
-    }
-  }
-  const headerLength = varint();
-  const header = JSON.parse(body.toString("utf8", at, (at += headerLength))) as {
-    name: string;
-    group: Group;
-    about: string;
-    calls: number;
-  };
+  const read = reader(body);
+  const header = JSON.parse(read.text()) as Header;
   if (!(header.group in groups)) throw new DamagedTrace(`unknown group ${header.group}`);
-  const kinds = body.subarray(at, (at += header.calls));
+  return {
+    name: header.name,
+    group: header.group,
+    unpack: () => unpack(header, body.subarray(read.position())),
+  };
+}
+
+function unpack({ name, group, about, calls }: Header, columns: Uint8Array): Workload {
+  const kinds = columns.subarray(0, calls);
+  const read = reader(columns, calls);
 
   const sizes: number[] = [];
   for (const kind of kinds) {
     if (kind === Op.free) continue;
-    if (kind === Op.aligned) sizes.push(varint());
-    sizes.push(varint());
+    if (kind === Op.aligned) sizes.push(read.u32());
+    sizes.push(read.u32());
   }
 
   const into = recorder();
   const slotOf: number[] = [];
-  const block = () => slotOf[slotOf.length - varint()]!;
+  const block = () => slotOf[slotOf.length - read.u32()]!;
   let size = 0;
   for (const kind of kinds) {
     if (kind === Op.malloc) slotOf.push(into.malloc(sizes[size++]!));
@@ -98,22 +105,9 @@ export function decodeTrace(bytes: Uint8Array): Workload {
     else if (kind === Op.free) into.free(block());
     else throw new DamagedTrace(`unknown kind of call ${kind}`);
   }
-  return into.finish(header.name, header.group, header.about);
+  return into.finish(name, group, about);
 }
 
 function digest(bytes: Uint8Array): Buffer {
   return createHash("sha256").update(bytes).digest().subarray(0, DIGEST_BYTES);
-}
-
-function varints(values: readonly number[]): Uint8Array {
-  const bytes = new Uint8Array(values.length * 5);
-  let at = 0;
-  for (let value of values) {
-    while (value >= 128) {
-      bytes[at++] = (value % 128) | 128;
-      value = Math.floor(value / 128);
-    }
-    bytes[at++] = value;
-  }
-  return bytes.subarray(0, at);
 }

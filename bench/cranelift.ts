@@ -1,0 +1,72 @@
+/** Times workloads in Cranelift: Wizer runs a function of a module, with Wasmtime inside, to take a snapshot of it. */
+import { execFile } from "node:child_process";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { promisify } from "node:util";
+import { HEADER, SECTION, flatten, reader, readSections, section, signed, unsigned } from "../cabi/wasm.ts";
+import { UserError } from "../tools/command.ts";
+import { messageOf } from "./output.ts";
+import type { Job, TimedWorkload, Timing } from "./runner.ts";
+import { BUILD } from "./toolchain.ts";
+
+const run = promisify(execFile);
+
+/** Of bench/c: the replaying driver, and the one that calls it without help from outside. */
+export const selfTimingDrivers = ["self", "replay"];
+
+const NS_PER_MS = 1e6;
+
+export async function timeInWizer(wizer: string, job: Job): Promise<Timing[]> {
+  if (job.touch) throw new UserError("its driver does not write to blocks, as --touch asks");
+  const timings: Timing[] = [];
+  for (const workload of job.workloads) {
+    const peers: Record<string, number | string> = {};
+    for (const { peer, file } of workload.modules)
+      peers[peer] = await timeModule(wizer, file, workload, job).catch(messageOf);
+    timings.push({ workload: workload.name, peers });
+  }
+  return timings;
+}
+
+/** Nanoseconds for one call. */
+async function timeModule(wizer: string, file: string, workload: TimedWorkload, job: Job): Promise<number> {
+  const ops = readFileSync(workload.ops);
+  const calls = ops.length / 8;
+  // Ten nanoseconds a call, to begin with: what the number of repeats is reckoned from.
+  const repeats = Math.ceil((job.sampleTime * NS_PER_MS) / (calls * 10));
+  const module = embed(readFileSync(file), workload.opsAt, jobBytes(ops, workload, job.samples, repeats));
+  const input = path.join(BUILD, `wizer-${process.pid}.wasm`);
+  const output = `${input}.out`;
+  writeFileSync(input, module);
+  try {
+    const args = [input, "--allow-wasi", "--init-func", "run", "-o", output];
+    const { stdout } = await run(wizer, args);
+    return Number(stdout) / repeats / calls;
+  } finally {
+    rmSync(input);
+    rmSync(output, { force: true });
+  }
+}
+
+/** `struct job` of bench/c/self.c, and the operations after it. */
+function jobBytes(ops: Uint8Array, workload: TimedWorkload, samples: number, repeats: number): Uint8Array {
+  const header = 16;
+  const words = [workload.opsAt + header + ops.length, workload.blocksAt + header, samples, repeats];
+  return Buffer.concat([new Uint8Array(Uint32Array.from(words).buffer), ops]);
+}
+
+/** The module with `bytes` at an address of its memory from the start. */
+function embed(module: Uint8Array, address: number, bytes: Uint8Array): Uint8Array {
+  const sections = readSections(module).filter(({ id }) => id !== SECTION.custom && id !== SECTION.dataCount);
+  const data = sections.find(({ id }) => id === SECTION.data)?.payload ?? unsigned(0);
+  const read = reader(data);
+  const count = read.u32();
+  const [ACTIVE, I32_CONST, END] = [0, 0x41, 0x0b];
+  const segment = [ACTIVE, I32_CONST, signed(address), END, unsigned(bytes.length), bytes];
+  const others = sections.filter(({ id }) => id !== SECTION.data);
+  return flatten([
+    HEADER,
+    others.map(({ id, payload }) => section(id, payload)),
+    section(SECTION.data, [unsigned(count + 1), data.subarray(read.position()), segment]),
+  ]);
+}
