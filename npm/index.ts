@@ -19,8 +19,8 @@ export interface Options {
   /** The memory that the heap lives in; by default one of its own. */
   readonly memory?: WebAssembly.Memory;
   /**
-   * The first byte of `memory` that is free, up to its end: a linked module's `__heap_base`. By default the memory grows,
-   * and nothing below its end of that moment is touched.
+   * The first byte of `memory` from which on it is free, and still all zero: a linked module's `__heap_base`. By default
+   * the memory grows, and nothing below its end of that moment is touched.
    */
   readonly heapBase?: number;
   /** Size and limit of the heap's own memory, in pages of 64 KiB; 1 and 65,536 by default. */
@@ -154,11 +154,13 @@ function typed(exports: RawExports): Functions {
 
 /** Calls an export with unsigned numbers, and has an unsigned one back. */
 function call(exports: RawExports, name: string, ...numbers: number[]): number {
-  for (const number of numbers) {
-    if (number !== number >>> 0)
-      throw new RangeError(`rsbmalloc: ${name}: ${number} is no integer from 0 to 4,294,967,295`);
-  }
+  for (const number of numbers) checkUnsigned(name, number);
   return exports[name]!(...numbers) >>> 0;
+}
+
+function checkUnsigned(what: string, number: number): void {
+  if (number === number >>> 0) return;
+  throw new RangeError(`rsbmalloc: ${what}: ${number} is no integer from 0 to 4,294,967,295`);
 }
 
 function readMallInfo(words: Uint32Array): MallInfo {
@@ -196,6 +198,7 @@ function firstFree(
   { heapBase, memory: given }: Options,
   alignment: number,
 ): number {
+  if (heapBase !== undefined) checkUnsigned("heapBase", heapBase);
   const free = heapBase ?? (given ? memory.buffer.byteLength : 0);
   return align(Math.max(free, alignment), alignment);
 }

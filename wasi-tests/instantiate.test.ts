@@ -1,0 +1,140 @@
+/** `instantiate`: the typed heap over the stand-alone module. What its functions do is tested with the heap. */
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { instantiate, type ModuleSource, type Options } from "../npm/index.ts";
+import { checkHeap } from "./heap-check.ts";
+
+const WASM_PAGE = 65536;
+const FILE = new URL("../lib/rsbmalloc.wasm", import.meta.url);
+
+/** The message with which `instantiate` refuses; one line. */
+async function refusal(options: object): Promise<string> {
+  const error = await instantiate(options as Options).then(
+    () => assert.unreachable("it does not refuse"),
+    (refused: unknown) => refused,
+  );
+  assert.instance(error, Error);
+  const { message } = error as Error;
+  assert.not.match(message, "\n");
+  assert.match(message, /^rsbmalloc: /);
+  return message;
+}
+
+test("the module may be given as a file, bytes, compiled or a response", async () => {
+  const bytes = await readFile(FILE);
+  const response = () => new Response(bytes, { headers: { "content-type": "application/wasm" } });
+  const sources: ModuleSource[] = [
+    FILE,
+    FILE.href,
+    bytes,
+    new Uint8Array(bytes).buffer,
+    new WebAssembly.Module(bytes),
+    response(),
+    Promise.resolve(response()),
+  ];
+  for (const module of sources) assert.ok((await instantiate({ module })).malloc(8) > 0);
+});
+
+test("a heap has a memory of its own, as large as asked for", async () => {
+  const { memory } = await instantiate();
+  assert.is(memory.buffer.byteLength, WASM_PAGE);
+  const small = await instantiate({ initial: 2, maximum: 3 });
+  assert.is(small.memory.buffer.byteLength, 2 * WASM_PAGE);
+  assert.is(small.malloc(3 * WASM_PAGE), 0);
+  assert.is(small.errno, 48);
+  assert.ok(small.malloc(WASM_PAGE) > 0);
+});
+
+test("of a memory handed in, nothing below its end is touched", async () => {
+  const memory = new WebAssembly.Memory({ initial: 3 });
+  new Uint8Array(memory.buffer).fill(0xab);
+  const heap = await instantiate({ memory });
+  assert.is(heap.memory, memory);
+  for (let size = 1; size < 300_000; size *= 2) {
+    const block = heap.malloc(size);
+    assert.ok(block > 3 * WASM_PAGE);
+    new Uint8Array(memory.buffer).fill(1, block, block + size);
+  }
+  assert.ok(new Uint8Array(memory.buffer, 0, 3 * WASM_PAGE).every((byte) => byte === 0xab));
+});
+
+test("of a memory handed in with a base, the heap takes what lies behind it", async () => {
+  const memory = new WebAssembly.Memory({ initial: 4 });
+  const base = 70_001;
+  new Uint8Array(memory.buffer, 0, base).fill(0xab);
+  const heap = await instantiate({ memory, heapBase: base });
+  const block = heap.malloc(100_000);
+  assert.ok(block > base && block + 100_000 <= 4 * WASM_PAGE);
+  assert.is(memory.buffer.byteLength, 4 * WASM_PAGE);
+  assert.ok(new Uint8Array(memory.buffer, 0, base).every((byte) => byte === 0xab));
+  checkHeap(memory.buffer, heap.state, { live: [block], foreign: [[0, heap.state + 1]] });
+});
+
+test("two heaps in one memory keep apart", async () => {
+  const memory = new WebAssembly.Memory({ initial: 0 });
+  const heaps = [await instantiate({ memory }), await instantiate({ memory })];
+  const blocks = new Map<number, number>();
+  for (let round = 0; round < 2000; ++round) {
+    const size = (round * 37) % 9000;
+    const block = heaps[round % 2]!.malloc(size);
+    new Uint8Array(memory.buffer, block, size).fill(round);
+    blocks.set(block, round);
+  }
+  for (const [block, round] of blocks) {
+    const size = (round * 37) % 9000;
+    assert.ok(new Uint8Array(memory.buffer, block, size).every((byte) => byte === (round & 0xff)));
+  }
+});
+
+test("several modules and JavaScript share one heap", async () => {
+  const heap = await instantiate();
+  const { malloc, free, rsbrealloc } = heap.exports;
+  const block = malloc!(100)!;
+  const moved = rsbrealloc!(block, 1000)!;
+  assert.ok(heap.malloc_usable_size(moved) >= 1000);
+  free!(moved);
+  assert.is(heap.malloc(1000), moved);
+});
+
+test("errno can be read and set", async () => {
+  const heap = await instantiate({ maximum: 2 });
+  assert.is(heap.errno, 0);
+  heap.malloc(WASM_PAGE * 2);
+  assert.is(heap.errno, 48);
+  heap.errno = 0;
+  assert.is(heap.errno, 0);
+});
+
+test("numbers that are no sizes are refused, not wrapped", async () => {
+  const heap = await instantiate();
+  for (const size of [-1, 1.5, NaN, 2 ** 32, Infinity]) {
+    assert.throws(
+      () => heap.malloc(size),
+      (error: unknown) => error instanceof RangeError && /^rsbmalloc: malloc: /.test(error.message),
+    );
+  }
+});
+
+test("what does not fit is refused with one line", async () => {
+  assert.match(
+    await refusal({ memory: new WebAssembly.Memory({ initial: 1, maximum: 1 }) }),
+    "greater maximum",
+  );
+  const shared = new WebAssembly.Memory({ initial: 1, maximum: 9, shared: true });
+  assert.match(await refusal({ memory: shared }), "shared");
+  assert.match(await refusal({ initial: 3, maximum: 2 }), "3 to 2 pages");
+  assert.match(
+    await refusal({ module: new URL("nothing.wasm", import.meta.url) }),
+    /cannot load .*nothing\.wasm/,
+  );
+  assert.match(await refusal({ module: fileURLToPath(import.meta.url) }), "cannot load");
+  assert.match(await refusal({ module: new Response("", { status: 404 }) }), "404");
+  assert.match(await refusal({ module: Uint8Array.of(1, 2, 3, 4) }), "cannot load");
+  const other = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+  assert.match(await refusal({ module: other }), "not rsbmalloc.wasm");
+  assert.match(await refusal({ memory: new WebAssembly.Memory({ initial: 1 }), heapBase: -5 }), "heapBase");
+});
+
+test.run();
