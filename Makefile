@@ -8,7 +8,7 @@ CC := npm
 endif
 export CC
 
-.PHONY: all demo test lint format bench dist package clean node
+.PHONY: all demo test lint format bench browser dist package clean node
 
 all: lib
 
@@ -24,7 +24,7 @@ node_modules: package.json package-lock.json | node
 .PHONY: lib
 lib: lib/rsbmalloc.wasm
 
-lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json cabi/include/*.h) | node_modules
+lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json cabi/include/*.h cabi/packages/*) | node_modules
 	$(TS) cabi/build.ts
 
 demo: lib
@@ -48,6 +48,11 @@ format: node_modules
 bench: lib
 	@$(TS) tools/setup.ts bench
 	$(TS) bench/main.ts $(BENCH)
+
+# A page with three mallocs side by side, served at http://127.0.0.1:8080/.
+browser: lib
+	@$(TS) tools/setup.ts browser
+	@$(TS) browser/main.ts
 
 # What the npm package has beside lib/ and include/.
 dist: lib

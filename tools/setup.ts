@@ -1,5 +1,5 @@
 /**
- * Installs what the tests and benchmarks use beyond npm: `node --import tsx tools/setup.ts [test|bench]`. On Debian, as
+ * Installs what the tests and benchmarks use beyond npm: `node --import tsx tools/setup.ts [test|browser|bench]`. On Debian, as
  * root, it installs the missing packages; elsewhere it says which are missing, and the tests that need them are skipped.
  */
 import { execFileSync, spawn } from "node:child_process";
@@ -33,6 +33,7 @@ const SCOPES: Readonly<Record<string, readonly Package[]>> = {
     { name: "cmake", purpose: "tests of the CMake package" },
     { name: "chromium", purpose: "tests in a browser" },
   ],
+  browser: [EMSCRIPTEN],
   bench: [
     ...NATIVE_COMPILER,
     EMSCRIPTEN,
