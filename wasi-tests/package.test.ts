@@ -1,0 +1,178 @@
+/** The package as a user has it: packed, installed in an empty folder, and used from there. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import loadWabt from "wabt";
+import { ROOT } from "../tools/command.ts";
+import { build } from "../tools/compiler.ts";
+import { runProgram } from "../tools/wasi.ts";
+import { withCompilers } from "./support.ts";
+
+const USER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc package "));
+const PACKAGE = path.join(USER, "node_modules", "rsbmalloc");
+
+function run(folder: string, command: string, ...args: readonly string[]): string {
+  return execFileSync(command, args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+}
+
+const inUser = (name: string, contents: string | Uint8Array) =>
+  writeFileSync(path.join(USER, name), contents);
+const flags = (...options: readonly string[]) => run(USER, "npx", "rsbmalloc", "flags", ...options).trim();
+
+/** What the command says when it refuses: one line. */
+function refusal(...options: readonly string[]): string {
+  try {
+    flags(...options);
+  } catch (error) {
+    const { status, stderr } = error as { status: number; stderr: string };
+    assert.is(status, 1);
+    const lines = stderr.split("\n").filter((line) => line && !line.startsWith("npm warn"));
+    assert.is(lines.length, 1, stderr);
+    return lines[0]!;
+  }
+  return assert.unreachable("it does not refuse") as never;
+}
+
+test.before(() => {
+  run(ROOT, "make", "dist");
+  run(ROOT, "npm", "pack", "--pack-destination", USER);
+  const [tarball] = readdirSync(USER).filter((name) => name.endsWith(".tgz"));
+  inUser("package.json", JSON.stringify({ name: "user", private: true, type: "module" }));
+  run(USER, "npm", "install", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", tarball!);
+});
+test.after(() => rmSync(USER, { recursive: true }));
+
+test("it holds what is used, and nothing else", () => {
+  const files = readdirSync(PACKAGE, { recursive: true, encoding: "utf8" });
+  for (const file of ["include/rsbmallocc.h", "lib/rsbmalloc.wasm", "lib/wasm32-wasi/librsbmallocc.a"]) {
+    assert.ok(files.includes(path.normalize(file)), file);
+  }
+  assert.equal(
+    files.filter((file) => /\.ts$/.test(file) && !/\.d\.ts$/.test(file)),
+    [],
+  );
+});
+
+test("flags for the compiler, for the linker, and for both", () => {
+  const [include, lib] = ["include", path.join("lib", "wasm32-wasi")].map((folder) =>
+    path.join("node_modules", "rsbmalloc", folder),
+  );
+  assert.is(flags(), `-I${include} -L${lib} -lrsbmallocc`);
+  assert.is(flags("--target", "wasm32-wasip1"), flags());
+  assert.is(flags("--cflags"), `-I${include}`);
+  assert.is(flags("--libs", "--prefixed"), `-L${lib} -lrsbmallocc-prefixed`);
+});
+
+test("flags that do not exist are refused with a line that says what there is", () => {
+  assert.match(refusal("--target", "wasm64"), /no library for target wasm64.*wasm32-wasi/);
+  assert.match(refusal("--variant", "turbo"), /no library with --variant turbo.*--prefixed/);
+  assert.match(refusal("--variant"), "needs a name");
+  assert.match(refusal("--turbo"), "no option --turbo");
+});
+
+const PROGRAM = `
+#include <rsbmallocc.h>
+#include <stdio.h>
+#include <stdlib.h>
+int main(void) {
+  char *block = malloc(20000);
+  printf("%d %zu\\n", block != NULL, rsbmalloc_usable_size(block));
+  rsbfree(block);
+}
+`;
+
+await withCompilers((compiler, add) => {
+  add("a C program compiles and links from there", async () => {
+    inUser("app.c", PROGRAM);
+    let program = path.join(USER, "app.wasm");
+    if (compiler.name === "npm") {
+      const words = flags().split(" ");
+      const named = (letter: string) => words.find((word) => word.startsWith(`-${letter}`))!.slice(2);
+      const library = path.join(USER, named("L"), `lib${named("l")}.a`);
+      const inputs = [path.join(USER, "app.c"), library];
+      program = await build(compiler, { inputs, includes: [path.join(USER, named("I"))] });
+    } else {
+      const line = `${compiler.name} ${compiler.wasi.join(" ")} app.c $(npx rsbmalloc flags) -o app.wasm`;
+      run(USER, "sh", "-ec", line);
+    }
+    const { stdout, exitCode } = await runProgram("node", program);
+    assert.is(exitCode, 0);
+    assert.is(stdout, "1 20480\n");
+  });
+});
+
+/** Two modules over one heap: one makes blocks, the other resizes and ends them. */
+const MAKER = `(module
+  (import "env" "memory" (memory 0))
+  (import "env" "malloc" (func $malloc (param i32) (result i32)))
+  (func (export "make") (param $size i32) (param $fill i32) (result i32)
+    (local $block i32)
+    (memory.fill (local.tee $block (call $malloc (local.get $size))) (local.get $fill) (local.get $size))
+    (local.get $block)))`;
+const ENDER = `(module
+  (import "env" "memory" (memory 0))
+  (import "env" "realloc" (func $realloc (param i32 i32) (result i32)))
+  (import "env" "rsbfree" (func $free (param i32)))
+  (export "resize" (func $realloc))
+  (export "end" (func $free)))`;
+
+const CONSUMER = `
+import { readFile } from "node:fs/promises";
+import { ENOMEM, instantiate, type Heap, type MallInfo } from "rsbmalloc";
+
+const heap: Heap = await instantiate({ memory: new WebAssembly.Memory({ initial: 1 }), maximum: 100 });
+const env = { memory: heap.memory, ...heap.exports };
+const load = async (file: string) => (await WebAssembly.instantiate(await readFile(file), { env })).instance.exports;
+const maker = await load("maker.wasm") as { make(size: number, fill: number): number };
+const ender = await load("ender.wasm") as { resize(block: number, size: number): number; end(block: number): void };
+
+const block = maker.make(1000, 7) >>> 0;
+const own = heap.calloc(10, 10);
+const moved = ender.resize(block, 50_000) >>> 0;
+const kept = new Uint8Array(heap.memory.buffer, moved, 1000).every((byte) => byte === 7);
+const between: MallInfo = heap.mallinfo();
+heap.free(moved);
+ender.end(own);
+heap.malloc(2 ** 31);
+const enomem: boolean = heap.errno === ENOMEM;
+// @ts-expect-error: sizes are numbers
+const wrong = () => heap.malloc("8");
+// @ts-expect-error: there is no such option
+const wrongOption = () => instantiate({ memry: undefined });
+console.log(kept, between.inUse > 50_000, heap.mallinfo().inUse, enomem, typeof wrong, typeof wrongOption);
+`;
+
+test("a TypeScript program type-checks, runs, and shares a heap with two modules", async () => {
+  const wabt = await loadWabt();
+  for (const [name, text] of Object.entries({ maker: MAKER, ender: ENDER })) {
+    const parsed = wabt.parseWat(name, text, { bulk_memory: true });
+    inUser(`${name}.wasm`, parsed.toBinary({}).buffer);
+    parsed.destroy();
+  }
+  inUser("consumer.ts", CONSUMER);
+  const compilerOptions = {
+    target: "ES2022",
+    module: "NodeNext",
+    strict: true,
+    typeRoots: [],
+    types: ["node"],
+  };
+  const typeRoots = [path.join(ROOT, "node_modules", "@types")];
+  inUser(
+    "tsconfig.json",
+    JSON.stringify({ compilerOptions: { ...compilerOptions, typeRoots }, files: ["consumer.ts"] }),
+  );
+  run(USER, process.execPath, path.join(ROOT, "node_modules", "typescript", "bin", "tsc"), "--project", ".");
+  assert.is(run(USER, process.execPath, "consumer.js"), "true true 0 true function function\n");
+});
+
+test("the module can be imported by its name in the package", () => {
+  const script = `console.log(import.meta.resolve("rsbmalloc/rsbmalloc.wasm"))`;
+  const url = new URL(run(USER, process.execPath, "--input-type=module", "--eval", script));
+  assert.equal(readFileSync(url), readFileSync(path.join(ROOT, "lib", "rsbmalloc.wasm")));
+});
+
+test.run();
