@@ -1,0 +1,239 @@
+/** Where memory ends: small maxima, heaps over 2 GiB, and the edge of 4 GiB. */
+import fc from "fast-check";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { ENOMEM, instantiate, type Heap } from "../npm/index.ts";
+import {
+  PAGE,
+  WASM_PAGE,
+  assertFilled,
+  assertKept,
+  calls,
+  checkAgainst,
+  emptyModel,
+  make,
+  newHeap,
+  release,
+} from "./support-heap.ts";
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+const END = 2 ** 32;
+
+test("memory that runs out at any point of a long sequence", async () => {
+  const sequence = fc.sample(calls(), { seed: 20_231, numRuns: 400 });
+  const needed = await newHeap();
+  const model = emptyModel();
+  for (const step of sequence) make(needed.heap, model, step);
+  const pages = needed.heap.memory.buffer.byteLength / WASM_PAGE;
+  assert.ok(pages > 20, "the sequence needs too little");
+
+  for (let maximum = 1; maximum < pages; ++maximum) {
+    const { heap, base } = await newHeap({ maximum });
+    const small = emptyModel();
+    for (const step of sequence) make(heap, small, step, true);
+    assertKept(heap, small);
+    checkAgainst(heap, small, base);
+    while (small.blocks.length > 0) release(heap, small, small.blocks.length - 1);
+    assert.is(heap.mallinfo().inUse, 0);
+    checkAgainst(heap, small, base);
+  }
+});
+
+/** Takes blocks of `size` until there are no more. */
+function fill(heap: Heap, size: number): number[] {
+  const blocks: number[] = [];
+  for (;;) {
+    heap.errno = 0;
+    const block = heap.malloc(size);
+    if (block === 0) break;
+    new Uint8Array(heap.memory.buffer, block, size).fill(blocks.length);
+    blocks.push(block);
+  }
+  assert.is(heap.errno, ENOMEM);
+  return blocks;
+}
+
+for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
+  test(`full of blocks of ${size} bytes: every function fails, and all serve on after something is freed`, async () => {
+    const { heap, base } = await newHeap({ maximum: 6 });
+    let most = 0;
+    for (let round = 0; round < 3; ++round) {
+      const blocks = fill(heap, size);
+      most = Math.max(most, blocks.length);
+      assert.is(blocks.length, most, "less room than the time before");
+      for (const call of [
+        () => heap.malloc(size),
+        () => heap.calloc(1, size),
+        () => heap.realloc(0, size),
+        () => heap.realloc(blocks[0]!, 6 * WASM_PAGE),
+        () => heap.reallocarray(blocks[0]!, 6, WASM_PAGE),
+        () => heap.aligned_alloc(16, Math.max(size, 9)),
+        () => heap.aligned_alloc(4 * WASM_PAGE, size),
+        () => heap.pvalloc(6 * WASM_PAGE),
+        () => heap.page_alloc(6 * WASM_PAGE, 1),
+      ]) {
+        heap.errno = 0;
+        const block = call();
+        // What a last page is too small for may still fit another bin.
+        if (block === 0) assert.is(heap.errno, ENOMEM);
+        else heap.free(block);
+      }
+      blocks.forEach((block, index) => assertFilled(heap.memory, block, size, index & 0xff));
+      const model = {
+        ...emptyModel(),
+        blocks: blocks.map((address) => ({ address, usable: size, tag: 0, fromPages: false })),
+      };
+      checkAgainst(heap, model, base);
+
+      heap.free(blocks[blocks.length >>> 1]!);
+      const again = heap.malloc(size);
+      assert.is.not(again, 0, "no room for what was freed");
+      blocks[blocks.length >>> 1] = again;
+      blocks.forEach((block) => heap.free(block));
+      assert.is(heap.mallinfo().inUse, 0);
+      checkAgainst(heap, emptyModel(), base);
+    }
+  });
+}
+
+test("what one size filled and freed serves any other", async () => {
+  const { heap } = await newHeap({ maximum: 32 });
+  const sizes = [16, 20_000, 100, 3000, 500_000, 8, 16_384, 1000];
+  for (const size of [...sizes, ...sizes.toReversed()]) {
+    const blocks = fill(heap, size);
+    const bytes = blocks.length * heap.malloc_usable_size(blocks[0]!);
+    // Three of four bytes of memory, even where two blocks of the size fill it no better.
+    assert.ok(bytes + size > 0.75 * 32 * WASM_PAGE, `${blocks.length} blocks of ${size} bytes`);
+    blocks.forEach((block) => heap.free(block));
+  }
+});
+
+test("a memory that cannot grow serves from its own end", async () => {
+  const memory = new WebAssembly.Memory({ initial: 8, maximum: 8 });
+  const heap = await instantiate({ memory, heapBase: 3 * WASM_PAGE + 100 });
+  const block = heap.malloc(4 * WASM_PAGE);
+  assert.ok(block > 3 * WASM_PAGE && block + 4 * WASM_PAGE <= 8 * WASM_PAGE);
+  assert.is(heap.malloc(WASM_PAGE), 0);
+  assert.is(heap.errno, ENOMEM);
+  heap.free(block);
+  assert.is.not(heap.malloc(WASM_PAGE), 0);
+});
+
+test("a heap over 2 GiB: blocks of every kind above that address", async () => {
+  const { heap, base } = await newHeap();
+  const huge = Array.from({ length: 9 }, () => heap.malloc(256 * MIB));
+  assert.ok(huge.every((block) => block > 0) && huge[8]! > 2 * GIB);
+
+  // What is left below is used up first.
+  for (const size of [16 * MIB, MIB, 16 * PAGE, PAGE]) {
+    for (let block = 0; block < 2 * GIB;) huge.push((block = heap.page_alloc(size, 1)));
+  }
+
+  const model = emptyModel();
+  const sequence = fc.sample(calls(), { seed: 4, numRuns: 150 });
+  for (const step of sequence) make(heap, model, step);
+  assertKept(heap, model);
+  const above = model.blocks.filter(({ address }) => address > 2 * GIB);
+  assert.ok(above.length > 100, `${above.length} blocks`);
+  const all = huge.map((address) => ({ address, usable: 0, tag: 0, fromPages: false }));
+  checkAgainst(heap, { ...model, blocks: [...model.blocks, ...all] }, base);
+
+  const view = () => new Uint8Array(heap.memory.buffer);
+  view()[huge[8]! + 256 * MIB - 1] = 77;
+  for (const block of huge) heap.free(block);
+  while (model.blocks.length > 0) release(heap, model, model.blocks.length - 1);
+  assert.is(heap.mallinfo().inUse, 0);
+  checkAgainst(heap, model, base);
+  // Coalesced again: the greatest size that C allows fits where the nine blocks were.
+  const greatest = heap.malloc(2 * GIB - PAGE);
+  assert.ok(greatest > 0 && greatest < 256 * MIB);
+});
+
+/** Takes the largest blocks that fit, half as large each time. Returns them with their sizes. */
+function fillWithHuge(heap: Heap): [number, number][] {
+  const blocks: [number, number][] = [];
+  for (let size = GIB; size >= PAGE;) {
+    const block = heap.page_alloc(size, 1);
+    if (block === 0) size /= 2;
+    else blocks.push([block, size]);
+  }
+  return blocks;
+}
+
+test("the edge of 4 GiB: used to the last page but one, and no block wraps", async () => {
+  const { heap, base } = await newHeap();
+  const blocks = fillWithHuge(heap);
+  assert.is(heap.errno, ENOMEM);
+  const bytes = blocks.reduce((sum, [, size]) => sum + size, 0);
+  assert.ok(bytes > END - 24 * MIB, `${END - bytes} bytes of 4 GiB are not in blocks`);
+  const last = Math.max(...blocks.map(([block, size]) => block + size));
+  assert.ok(
+    last <= END - PAGE && last > END - 3 * WASM_PAGE,
+    `the last block ends ${END - last} bytes below 4 GiB`,
+  );
+  const live = blocks.map(([address]) => ({ address, usable: 0, tag: 0, fromPages: true }));
+  checkAgainst(heap, { ...emptyModel(), blocks: live }, base);
+
+  const view = new Uint8Array(heap.memory.buffer);
+  for (const [block, size] of blocks) view[block + size - 1] = view[block] = 5;
+  const [end, size] = blocks.find(([block, length]) => block + length === last)!;
+  assert.is(heap.malloc(8), 0);
+  assert.is(heap.page_realloc(end, 2 * size), 0);
+  heap.page_free(end);
+  const small = heap.calloc(1, 100);
+  assert.ok(small > 0);
+  assertFilled(heap.memory, small, 100, 0);
+  heap.free(small);
+  for (const [block] of blocks) if (block !== end) heap.page_free(block);
+  assert.is(heap.mallinfo().inUse, 0);
+  checkAgainst(heap, emptyModel(), base);
+});
+
+test("a block at the edge of 4 GiB grows as far as memory goes", async () => {
+  const { heap } = await newHeap();
+  const before = [heap.malloc(GIB), heap.malloc(GIB), heap.malloc(GIB)];
+  let block = heap.malloc(MIB);
+  assert.ok(before.every(Boolean) && block > 3 * GIB);
+  new Uint8Array(heap.memory.buffer, block, MIB).fill(9);
+  for (const size of [300, 600]) {
+    block = heap.realloc(block, size * MIB);
+    assert.ok(block > 0, `no ${size} MiB`);
+    assertFilled(heap.memory, block, MIB, 9);
+  }
+  assert.is(heap.realloc(block, GIB), 0);
+  assertFilled(heap.memory, block, MIB, 9);
+  assert.is(heap.realloc(block, MIB), block);
+});
+
+test("free memory at the end of a heap and what is left below 4 GiB serve one block", async () => {
+  const { heap } = await newHeap();
+  const before = [heap.malloc(GIB), heap.malloc(GIB), heap.malloc(GIB)];
+  const block = heap.malloc(600 * MIB);
+  assert.ok(before.every(Boolean) && block > 3 * GIB);
+  heap.free(block);
+  assert.ok(heap.malloc(950 * MIB) > 0);
+});
+
+for (const distance of [1, 2, 5, 16, 100, 1000]) {
+  test(`a heap that starts ${distance} wasm pages below 4 GiB keeps to its place`, async () => {
+    const memory = new WebAssembly.Memory({ initial: 65_536 });
+    const heapBase = END - distance * WASM_PAGE;
+    const heap = await instantiate({ memory, heapBase });
+    for (const size of [8, 5000, 40_000, 200_000, 30 * MIB]) {
+      const block = heap.malloc(size);
+      if (block === 0) assert.is(heap.errno, ENOMEM);
+      else assert.ok(block > heapBase && block + size <= END - PAGE, `${size} bytes at ${block}`);
+    }
+  });
+}
+
+test("calloc leaves fresh memory untouched: it costs no physical memory", async () => {
+  const { heap } = await newHeap();
+  const before = process.memoryUsage.rss();
+  const block = heap.calloc(1, GIB);
+  assert.ok(process.memoryUsage.rss() - before < 100 * MIB);
+  assertFilled(heap.memory, block, 64, 0);
+});
+
+test.run();
