@@ -36,7 +36,7 @@ export async function countCalls(workload: Workload, peer: Peer): Promise<CallCo
   const { exports } = new WebAssembly.Instance(module, { ...wasiStub(module, () => memory), bench });
   counter = exports[COUNTER] as WebAssembly.Global<"i32">;
   memory = exports.memory as WebAssembly.Memory;
-  (exports._initialize as () => void)();
+  (exports._initialize as (() => void) | undefined)?.();
   new Uint32Array(memory.buffer, place.ops, workload.ops.length).set(workload.ops);
   (exports.replay as CallableFunction)(place.ops, place.ops + workload.ops.length * 4, place.blocks);
 

@@ -32,7 +32,7 @@ export async function verify(workload: Workload, peer: Peer): Promise<number | s
   ).exports as Record<string, CallableFunction> & { memory: WebAssembly.Memory };
   memory = exports.memory;
   try {
-    exports._initialize!();
+    exports._initialize?.();
     new Uint32Array(memory.buffer, ops, workload.ops.length).set(workload.ops);
     const fault = exports.verify!(ops, ops + workload.ops.length * 4, blocks, data) as number;
     if (fault === 0) return memory.buffer.byteLength - hole;

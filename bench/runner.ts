@@ -75,7 +75,7 @@ function sampler(peer: string, file: string, ops: Uint8Array, { opsAt, blocksAt 
   );
   const exports = instance.exports as Record<string, CallableFunction> & { memory: WebAssembly.Memory };
   memory = exports.memory;
-  exports._initialize!();
+  exports._initialize?.();
   new Uint8Array(memory.buffer, opsAt, ops.length).set(ops);
   const replay = exports[touch ? "replay_touch" : "replay"]!;
   return {

@@ -35,7 +35,6 @@ static void print(uint64_t number) {
 }
 
 void replay(const struct op *op, const struct op *end, void **blocks);
-void _initialize(void);
 
 // Prints the shortest sample's time in nanoseconds.
 void EXPORT(run)(void) {

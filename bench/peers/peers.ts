@@ -1,20 +1,24 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { ROOT, UserError } from "../../tools/command.ts";
+import type { Program } from "../../tools/compiler.ts";
 import { BENCH, link, object } from "../toolchain.ts";
 import { debianSource } from "./debian.ts";
+import { linkTlsf } from "./tlsf.ts";
 
-/** An allocator that can be linked to a driver: object files or archives, in the order of the command line. */
+/** An allocator that can be linked to a program. */
 export interface Peer {
   readonly name: string;
-  readonly objects: readonly string[];
+  /** Links the program with the allocator and returns the module's path. */
+  readonly link: (program: Program) => Promise<string>;
 }
 
 export type Optimization = "speed" | "size";
 
 interface PeerSource {
   readonly name: string;
-  objects(optimization: Optimization): Promise<string[]>;
+  /** Object files or archives, in the order of the command line; or, where that does not do, how it is linked. */
+  objects(optimization: Optimization): Promise<string[] | Peer["link"]>;
 }
 
 const LIBRARY = path.join(ROOT, "lib", "wasm32-wasi", "librsbmallocc.a");
@@ -58,6 +62,7 @@ const sources: readonly PeerSource[] = [
       return [await peerObject("mimalloc.c", [level], include)];
     },
   },
+  { name: "tlsf", objects: async () => linkTlsf },
 ];
 
 export const peerNames = sources.map(({ name }) => name);
@@ -66,18 +71,23 @@ export const peerNames = sources.map(({ name }) => name);
 export async function peer(name: string, optimization: Optimization = "speed"): Promise<Peer> {
   const source = sources.find((s) => s.name === name);
   if (!source) throw new UserError(`no such allocator (there are ${peerNames.join(", ")})`);
-  return { name, objects: await source.objects(optimization) };
+  const objects = await source.objects(optimization);
+  return typeof objects === "function" ? { name, link: objects } : linked(name, objects);
 }
 
 /** A further build of rsbmalloc, to be compared with the one in lib/. */
 export function otherLibrary(name: string, file: string): Peer {
   if (!existsSync(file)) throw new UserError(`${file} is missing`);
-  return { name, objects: [path.resolve(file)] };
+  return linked(name, [path.resolve(file)]);
 }
 
 /** Not an allocator: what is taken off every time, so that the replaying loop does not count. */
 export async function nullAllocator(): Promise<Peer> {
-  return { name: "null", objects: [await peerObject("null.c", ["-O2"])] };
+  return linked("null", [await peerObject("null.c", ["-O2"])]);
+}
+
+function linked(name: string, objects: readonly string[]): Peer {
+  return { name, link: (program) => link({ ...program, inputs: [...program.inputs, ...objects] }) };
 }
 
 function peerObject(
@@ -117,9 +127,9 @@ export function layout(words: number, slots: number, bytesPerSlot: number): Layo
 }
 
 /** Links a driver of one or more files of bench/c with a peer, in this layout. Returns the module's path. */
-export function linkDriver(files: readonly string[], { objects }: Peer, { data }: Layout): Promise<string> {
-  return link({
-    inputs: [...files.map((file) => path.join(BENCH, "c", `${file}.c`)), ...objects],
+export function linkDriver(files: readonly string[], peer: Peer, { data }: Layout): Promise<string> {
+  return peer.link({
+    inputs: [...files.map((file) => path.join(BENCH, "c", `${file}.c`))],
     flags: ["-O3", "-fno-builtin", "-mbulk-memory"],
     linkFlags: [`-Wl,--stack-first,-z,stack-size=${STACK},--global-base=${data},--strip-debug`],
     model: "reactor",
@@ -127,9 +137,9 @@ export function linkDriver(files: readonly string[], { objects }: Peer, { data }
 }
 
 /** Links a program of bench/c with a peer, as small as the linker makes it. Returns the module's path. */
-export function linkSmall(program: string, { objects }: Peer): Promise<string> {
-  return link({
-    inputs: [path.join(BENCH, "c", `${program}.c`), ...objects],
+export function linkSmall(program: string, peer: Peer): Promise<string> {
+  return peer.link({
+    inputs: [path.join(BENCH, "c", `${program}.c`)],
     flags: ["-Oz", "-fno-builtin", "-mbulk-memory"],
     // Without libc's start, which would bring in more than an allocator does.
     linkFlags: ["-nostartfiles", "-Wl,--no-entry,--strip-all,--gc-sections"],

@@ -1,0 +1,57 @@
+import { execFile } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { promisify } from "node:util";
+import asc from "assemblyscript/asc";
+import { SECTION, readExports, readGlobals, readSections } from "../../cabi/wasm.ts";
+import { ROOT, UserError } from "../../tools/command.ts";
+import type { Program } from "../../tools/compiler.ts";
+import { BENCH, BUILD, link } from "../toolchain.ts";
+
+const run = promisify(execFile);
+
+const SOURCE = path.join(BENCH, "peers", "tlsf", "index.ts");
+const FOLDER = path.join(BUILD, "tlsf");
+
+/**
+ * Links a program with AssemblyScript's TLSF. Its heap starts at a compile-time constant: so the program is linked
+ * first, with its malloc imported, TLSF is compiled for the place where the program's data ends, and the two are merged.
+ */
+export async function linkTlsf(program: Program): Promise<string> {
+  const unfinished = await link({
+    ...program,
+    // Without libc, whose malloc the linker would find.
+    target: "none",
+    model: "command",
+    linkFlags: [...(program.linkFlags ?? []), "-Wl,--allow-undefined,--export=__heap_base"],
+  });
+  const file = path.join(FOLDER, path.basename(unfinished));
+  if (existsSync(file)) return file;
+  mkdirSync(FOLDER, { recursive: true });
+  const tlsf = await compileTlsf(heapBase(readFileSync(unfinished)));
+  // Each imports from "env" what the other exports.
+  const merge = path.join(ROOT, "node_modules", "binaryen", "bin", "wasm-merge");
+  await run(process.execPath, [merge, unfinished, "env", tlsf, "env", "-o", file, "--all-features"]);
+  return file;
+}
+
+/** The address where a linked program's own data ends. */
+function heapBase(module: Uint8Array): number {
+  const sections = readSections(module);
+  const payload = (id: number) => sections.find((s) => s.id === id)!.payload;
+  const { index } = readExports(payload(SECTION.export)).find(({ name }) => name === "__heap_base")!;
+  const { value } = readGlobals(payload(SECTION.global))[index]!;
+  if (value === undefined) throw new Error("__heap_base is not a constant");
+  return value;
+}
+
+async function compileTlsf(base: number): Promise<string> {
+  const file = path.join(FOLDER, `${base}.wasm`);
+  const { error, stderr } = await asc.main([
+    SOURCE,
+    ...["--baseDir", "/", "--outFile", file, "--memoryBase", String(base)],
+    ...["--runtime", "minimal", "--importMemory", "--noExportMemory", "--use", "abort=", "-O3"],
+  ]);
+  if (error) throw new UserError(`AssemblyScript's compiler: ${stderr.toString().split("\n")[0]}`);
+  return file;
+}
