@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import sade from "sade";
-import { UserError, runCommand } from "../tools/command.ts";
+import { UserError, displayPath, runCommand } from "../tools/command.ts";
 import { countCalls } from "./calls.ts";
 import { engine, engineNames, type Engine } from "./engines.ts";
 import { codeSize } from "./code-size.ts";
@@ -18,11 +18,15 @@ import {
   peerNames,
   type Peer,
 } from "./peers/peers.ts";
-import { printTables } from "./report/tables.ts";
+import { htmlReport } from "./report/html.ts";
+import { tables } from "./report/tables.ts";
+import { terminalTable } from "./report/terminal.ts";
 import type { Measured, Results, WorkloadResult } from "./results.ts";
 import type { TimedWorkload, Timing } from "./runner.ts";
 import { workloads } from "./workloads/catalog.ts";
 import type { Workload } from "./workloads/workload.ts";
+
+const REPORT = path.join(BUILD, "report.html");
 
 const MEASURES = ["memory", "times", "calls", "sizes"] as const;
 type Measure = (typeof MEASURES)[number];
@@ -72,7 +76,10 @@ async function bench(options: Options): Promise<void> {
   if (engines.length > 0) await measureTimes(results, chosen, peers, engines, options);
   if (measures.has("sizes")) await measureSizes(results, peers);
   if (options.json) console.log(JSON.stringify(results, null, 2));
-  else printTables(results);
+  else for (const table of tables(results)) console.log(`\n${terminalTable(table)}`);
+  mkdirSync(BUILD, { recursive: true });
+  writeFileSync(REPORT, htmlReport(results));
+  note(`the report with plots is ${displayPath(REPORT)}`);
 }
 
 function measuresOf({ measure, quick, verify }: Options): Set<Measure> {

@@ -44,3 +44,14 @@ export function ratioPairs(
 ): (readonly [Measured | undefined, Measured | undefined])[] {
   return workloads.map((row) => [values(row)[subject], values(row)[peer]]);
 }
+
+/** What the subject has, as a multiple of the least that any of the others has. */
+export function againstBest(
+  values: Readonly<Record<string, Measured>>,
+  subject: string,
+  others: readonly string[],
+): number | undefined {
+  const own = values[subject];
+  const best = Math.min(...others.map((name) => values[name]).filter((value) => typeof value === "number"));
+  return typeof own === "number" && Number.isFinite(best) && best > 0 ? own / best : undefined;
+}

@@ -1,77 +1,138 @@
-import { geometricMean, ratioPairs, type Measured, type Results, type WorkloadResult } from "../results.ts";
+import {
+  againstBest,
+  geometricMean,
+  ratioPairs,
+  type Measured,
+  type Results,
+  type WorkloadResult,
+} from "../results.ts";
 import { groups } from "../workloads/workload.ts";
 
-/** Prints what was measured: for each measure a table with a row for each workload and one for each group. */
-export function printTables(results: Results): void {
-  for (const { name, title } of results.engines) {
-    const times = (row: WorkloadResult) => row.times[name] ?? {};
-    printMeasure(`ns per call, net of the loop: ${title}`, results, times, (ns) => ns.toFixed(2));
-  }
-  if (results.workloads.some(({ costs }) => Object.keys(costs).length > 0)) {
-    for (const [key, title] of [
+/** What one measure says: a row for each workload, then one for each group with the ratios to the peers. */
+export interface Table {
+  readonly title: string;
+  readonly header: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+  /** What went wrong where a row says that something fails. */
+  readonly faults: readonly string[];
+  readonly chart?: Chart;
+}
+
+/** Numbers for a plot: for each peer a value for each category. */
+export interface Chart {
+  readonly unit: string;
+  readonly categories: readonly string[];
+  readonly series: readonly {
+    readonly name: string;
+    readonly values: readonly (number | undefined)[];
+  }[];
+}
+
+interface Measure {
+  readonly title: string;
+  readonly unit: string;
+  readonly values: (row: WorkloadResult) => Readonly<Record<string, Measured>>;
+  readonly format: (value: number) => string;
+}
+
+export function tables(results: Results): Table[] {
+  const all = measures(results).map((measure) => workloadTable(measure, results));
+  if (Object.keys(results.sizes).length > 0) all.push(sizeTable(results));
+  return all;
+}
+
+function measures({ engines, workloads }: Results): Measure[] {
+  const times = engines.map(({ name, title }) => ({
+    title: `ns per call, net of the loop: ${title}`,
+    unit: "ns",
+    values: (row: WorkloadResult) => row.times[name] ?? {},
+    format: (ns: number) => ns.toFixed(2),
+  }));
+  const memory = {
+    title: "peak linear memory, KiB",
+    unit: "KiB",
+    values: (row: WorkloadResult) => mapNumbers(row.peaks, (bytes) => bytes / 1024),
+    format: String,
+  };
+  const counted = workloads.some(({ costs }) => Object.keys(costs).length > 0);
+  const costs = (
+    [
       ["mean", "instructions per call"],
       ["slowest", "instructions of the slowest 0.1 % of calls, at least"],
       ["worst", "instructions of the slowest malloc, aligned allocation or free"],
-    ] as const) {
-      const costs = (row: WorkloadResult) =>
-        Object.fromEntries(Object.entries(row.costs).map(([peer, cost]) => [peer, cost[key]]));
-      printMeasure(title, results, costs, (n) => n.toFixed(key === "mean" ? 1 : 0));
-    }
-  }
-  printMeasure(
-    "peak linear memory, KiB",
-    results,
-    (row) => row.peaks,
-    (bytes) => String(bytes / 1024),
-  );
-  if (Object.keys(results.sizes).length > 0) printSizes(results);
+    ] as const
+  ).map(([key, title]) => ({
+    title,
+    unit: "instructions",
+    values: (row: WorkloadResult) =>
+      Object.fromEntries(Object.entries(row.costs).map(([peer, cost]) => [peer, cost[key]])),
+    format: (n: number) => n.toFixed(key === "mean" ? 1 : 0),
+  }));
+  return [...times, memory, ...(counted ? costs : [])];
 }
 
-function printMeasure(
-  title: string,
-  { peers, workloads }: Results,
-  values: (row: WorkloadResult) => Readonly<Record<string, Measured>>,
-  format: (value: number) => string,
-): void {
+function mapNumbers(values: Readonly<Record<string, Measured>>, change: (value: number) => number) {
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [name, typeof value === "number" ? change(value) : value]),
+  );
+}
+
+function workloadTable({ title, unit, values, format }: Measure, { peers, workloads }: Results): Table {
+  const [subject = "", ...others] = peers;
+  const comparing = others.length > 0;
   const faults: string[] = [];
+  const cell = (row: WorkloadResult, peer: string): string => {
+    const value = values(row)[peer];
+    if (typeof value === "string") faults.push(`${peer} on ${row.name}: ${value}`);
+    return value === undefined ? "-" : typeof value === "number" ? format(value) : "fails";
+  };
   const rows = workloads.map((row) => [
     row.name,
-    ...peers.map((peer) => {
-      const value = values(row)[peer];
-      if (typeof value === "string") faults.push(`${peer} on ${row.name}: ${value}`);
-      return value === undefined ? "-" : typeof value === "number" ? format(value) : "fails";
-    }),
+    ...peers.map((peer) => cell(row, peer)),
+    ...(comparing ? [ratio(againstBest(values(row), subject, others))] : []),
   ]);
-  const subject = peers[0]!;
   for (const group of Object.keys(groups)) {
     const inGroup = workloads.filter((row) => row.group === group);
-    if (inGroup.length === 0) continue;
-    const ratios = peers.map((peer) => geometricMean(ratioPairs(inGroup, values, subject, peer)));
-    rows.push([`${subject} / peer, ${group}`, ...ratios.map((ratio) => ratio?.toFixed(2) ?? "-")]);
+    if (!comparing || inGroup.length === 0) continue;
+    const means = peers.map((peer) => ratio(geometricMean(ratioPairs(inGroup, values, subject, peer))));
+    rows.push([`${subject} / peer, ${group}`, ...means, ""]);
   }
-  printTable(title, [["", ...peers], ...rows]);
-  for (const fault of faults) console.log(`  ${fault}`);
+  const series = peers.map((name) => ({
+    name,
+    values: workloads.map((row) => {
+      const value = values(row)[name];
+      return typeof value === "number" ? value : undefined;
+    }),
+  }));
+  return {
+    title,
+    header: ["", ...peers, ...(comparing ? ["/ best"] : [])],
+    rows,
+    faults,
+    chart: { unit, categories: workloads.map(({ name }) => name), series },
+  };
 }
 
-function printSizes({ peers, sizes }: Results): void {
-  const rows = (
-    [
-      ["api", "whole interface"],
-      ["apiGzipped", "the same, gzipped"],
-      ["pair", "malloc and free alone"],
-      ["pairGzipped", "the same, gzipped"],
-    ] as const
-  ).map(([key, title]) => [title, ...peers.map((peer) => String(sizes[peer]?.[key] ?? "-"))]);
-  printTable("bytes of code and data that a program gains", [["", ...peers], ...rows]);
+function ratio(value: number | undefined): string {
+  return value?.toFixed(2) ?? "-";
 }
 
-function printTable(title: string, rows: readonly (readonly string[])[]): void {
-  console.log(`\n${title}`);
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  for (const row of rows) {
-    const [first, ...others] = row;
-    console.log(
-      first!.padEnd(widths[0]!) + others.map((cell, i) => cell.padStart(widths[i + 1]! + 2)).join(""),
-    );
-  }
+function sizeTable({ peers, sizes }: Results): Table {
+  const kinds = [
+    ["api", "whole interface"],
+    ["apiGzipped", "the same, gzipped"],
+    ["pair", "malloc and free alone"],
+    ["pairGzipped", "the same, gzipped"],
+  ] as const;
+  return {
+    title: "bytes of code and data that a program gains",
+    header: ["", ...peers],
+    rows: kinds.map(([key, title]) => [title, ...peers.map((peer) => String(sizes[peer]?.[key] ?? "-"))]),
+    faults: [],
+    chart: {
+      unit: "bytes",
+      categories: kinds.map(([, title]) => title),
+      series: peers.map((name) => ({ name, values: kinds.map(([key]) => sizes[name]?.[key]) })),
+    },
+  };
 }
