@@ -5,7 +5,16 @@ import { ROOT, runCommand } from "../tools/command.ts";
 import { writeArchive } from "./archive.ts";
 import { compileCore, type Core } from "./core.ts";
 import { describeLayout } from "./layout.ts";
-import { allNames, flatNames, moduleNames, prefixedNames, sbrkNames, threadNames } from "./names.ts";
+import {
+  FAULTS,
+  allNames,
+  flatNames,
+  hardened,
+  moduleNames,
+  prefixedNames,
+  sbrkNames,
+  threadNames,
+} from "./names.ts";
 import { writeObject, type Address, type PublicSymbol } from "./object.ts";
 import { writeStandalone } from "./standalone.ts";
 
@@ -23,13 +32,28 @@ interface Library {
 /** An object in a library. */
 interface Member {
   readonly name: string;
-  /** The file in src/ that is compiled. */
-  readonly entry: string;
+  /** The files in src/ that are compiled, whose exports are the object's. */
+  readonly entries: readonly string[];
   readonly functions: ReadonlyMap<string, readonly PublicSymbol[]>;
 }
 
 function core(functions: Member["functions"], entry = "src/index.ts"): Member {
-  return { name: "rsbmallocc.o", entry, functions };
+  return { name: "rsbmallocc.o", entries: [entry], functions };
+}
+
+/** A library that finds bugs of the program, made from the row of one that does not. */
+function hardenedLibrary(library: Library): Library {
+  return {
+    ...library,
+    file: library.file.replace(/\.a$/, "-hardened.a"),
+    constants: [...library.constants, "RSB_HARDENED"],
+    members: library.members.map((member) =>
+      member.name === "rsbmallocc.o"
+        ? { ...member, entries: [...member.entries, "src/faults.ts"], functions: hardened(member.functions) }
+        : member,
+    ),
+    weakFunctions: new Set([...(library.weakFunctions ?? []), ON_FAULT]),
+  };
 }
 
 /** The linker takes nothing without these two for a program with shared memory. */
@@ -44,7 +68,10 @@ const THREAD_VARIANTS = [
 /** What the libraries for threads use of wasi-libc. A program that makes its threads without it has none of them. */
 const WASI_THREAD_FUNCTIONS = ["__errno_location", "__wait", "pthread_key_create", "pthread_setspecific"];
 
-const LIBRARIES: readonly Library[] = [
+/** What a program may have to be told of a fault. */
+const ON_FAULT = "rsbmalloc_on_fault";
+
+const PLAIN_LIBRARIES: readonly Library[] = [
   {
     file: "lib/wasm32-wasi/librsbmallocc.a",
     constants: [],
@@ -62,7 +89,7 @@ const LIBRARIES: readonly Library[] = [
     constants: ["RSB_EMSCRIPTEN"],
     members: [
       core(allNames("wasm32-emscripten"), "src/emscripten.ts"),
-      { name: "sbrk.o", entry: "src/sbrk.ts", functions: sbrkNames() },
+      { name: "sbrk.o", entries: ["src/sbrk.ts"], functions: sbrkNames() },
     ],
     features: ["bulk-memory"],
   },
@@ -84,14 +111,22 @@ const LIBRARIES: readonly Library[] = [
     constants: ["RSB_EMSCRIPTEN", ...constants],
     members: [
       core(threadNames("wasm32-emscripten"), "src/emscripten-threads.ts"),
-      { name: "sbrk.o", entry: "src/sbrk.ts", functions: sbrkNames() },
+      { name: "sbrk.o", entries: ["src/sbrk.ts"], functions: sbrkNames() },
     ],
     features: THREAD_FEATURES,
   })),
 ];
 
+/** Finding bugs needs the lock alone: a hardened library for threads has no caches. */
+const LIBRARIES = PLAIN_LIBRARIES.flatMap((library) =>
+  library.constants.includes("RSB_LOCKED") ? [library] : [library, hardenedLibrary(library)],
+);
+
 const STANDALONE = { file: "lib/rsbmalloc.wasm", constants: [] };
-const LAYOUT = { file: "lib/layout.json", constants: [] };
+const LAYOUTS = [
+  { file: "lib/layout.json", constants: [] },
+  { file: "lib/layout-hardened.json", constants: ["RSB_HARDENED"] },
+];
 /** What is shipped as it lies here. */
 const COPIES = [
   { from: "cabi/include/rsbmallocc.h", file: "include/rsbmallocc.h" },
@@ -112,27 +147,28 @@ function addresses({ stateSize }: Core): Map<string, Address> {
     // Thread-local in libc, but a variable like any other where there is one thread. A program without libc has none.
     ["errno", { kind: "data", symbol: "errno", weak: true }],
     ["rsbmalloc_cores", { kind: "data", symbol: "rsbmalloc_cores", weak: true }],
-    ...[...WASI_THREAD_FUNCTIONS, "thread_destructor"].map((symbol): [string, Address] => [
+    ...Object.values(FAULTS).map((text): [string, Address] => [`text of ${text}`, { kind: "text", text }]),
+    ...[...WASI_THREAD_FUNCTIONS, "thread_destructor", ON_FAULT].map((symbol): [string, Address] => [
       `address of ${symbol}`,
       { kind: "function", symbol },
     ]),
   ]);
 }
 
-type Compile = (constants: readonly string[], entry?: string) => Promise<Core>;
+type Compile = (constants: readonly string[], entries?: readonly string[]) => Promise<Core>;
 
 async function library(
   { constants, members, features, weakFunctions }: Library,
   compile: Compile,
 ): Promise<Uint8Array> {
-  const objects = members.map(async ({ name, entry, functions }) => {
-    const compiled = await compile(constants, entry);
+  const objects = members.map(async ({ name, entries, functions }) => {
+    const compiled = await compile(constants, entries);
     const bytes = writeObject(compiled.relocatable, {
       functions,
       features,
       weakFunctions: weakFunctions ?? new Set(),
       addresses: addresses(compiled),
-      localName: (local) => local.replace(/^src\//, "rsbmalloc/"),
+      localName: (local) => local.replace(/^src\/faults\//, "").replace(/^src\//, "rsbmalloc/"),
     });
     return { name, bytes, defines: flatNames(functions) };
   });
@@ -151,9 +187,9 @@ async function publish(file: string, write: (to: string) => Promise<void>): Prom
 
 async function build(): Promise<void> {
   const cores = new Map<string, Core>();
-  const compile: Compile = async (constants, entry = "src/index.ts") => {
-    const key = [entry, ...constants].join();
-    const compiled = cores.get(key) ?? (await compileCore(constants, [], entry));
+  const compile: Compile = async (constants, entries = ["src/index.ts"]) => {
+    const key = [...entries, ...constants].join();
+    const compiled = cores.get(key) ?? (await compileCore(constants, [], entries));
     cores.set(key, compiled);
     return compiled;
   };
@@ -162,8 +198,10 @@ async function build(): Promise<void> {
     await publish(row.file, (to) => writeFile(to, bytes));
   }
   for (const { from, file } of COPIES) await publish(file, (to) => copyFile(path.join(ROOT, from), to));
-  const heapLayout = await describeLayout(LAYOUT.constants);
-  await publish(LAYOUT.file, (to) => writeFile(to, `${JSON.stringify(heapLayout, null, 2)}\n`));
+  for (const { file, constants } of LAYOUTS) {
+    const heapLayout = await describeLayout(constants);
+    await publish(file, (to) => writeFile(to, `${JSON.stringify(heapLayout, null, 2)}\n`));
+  }
   const { module, stateSize } = await compile(STANDALONE.constants);
   const layout = { stateSize, stateAlignment: STATE_ALIGNMENT };
   const bytes = writeStandalone(module, moduleNames(), layout);

@@ -15,28 +15,33 @@ export interface Core {
 }
 
 /**
- * Compiles an entry of src/ with each of `constants` defined as 1, and `options` added to those of asconfig.json.
+ * Compiles entries of src/ with each of `constants` defined as 1, and `options` added to those of asconfig.json.
  * Throws a UserError with the compiler's own messages.
  */
-export async function compile(entry: string, constants: readonly string[], options: readonly string[] = []) {
+export async function compile(
+  entries: readonly string[],
+  constants: readonly string[],
+  options: readonly string[] = [],
+) {
   const outputs = new Map<string, string | Uint8Array>();
-  const files = [entry, "--baseDir", ROOT, "--outFile", "core.wasm", "--textFile", "core.wat"];
+  const files = [...entries, "--baseDir", ROOT, "--outFile", "core.wasm", "--textFile", "core.wat"];
   const config = ["--config", path.join("cabi", "asconfig.json"), ...options];
   const defined = constants.flatMap((name) => ["--use", `${name}=1`]);
   const { error, stderr } = await asc.main([...files, ...config, ...defined], {
     writeFile: (name, contents) => void outputs.set(name, contents),
   });
-  if (error) throw new UserError(`${entry} does not compile: ${error.message}\n${stderr.toString()}`);
+  if (error)
+    throw new UserError(`${entries.join(", ")} does not compile: ${error.message}\n${stderr.toString()}`);
   return { module: outputs.get("core.wasm") as Uint8Array, text: outputs.get("core.wat") as string };
 }
 
-/** Compiles an entry whose export STATE_SIZE tells what memory it needs; see `compile`. */
+/** Compiles entries, an export STATE_SIZE of which tells what memory they need; see `compile`. */
 export async function compileCore(
   constants: readonly string[],
   options: readonly string[] = [],
-  entry = "src/index.ts",
+  entries: readonly string[] = ["src/index.ts"],
 ): Promise<Core> {
-  const { module, text } = await compile(entry, constants, options);
+  const { module, text } = await compile(entries, constants, options);
   const wabt = await loadWabt();
   const features = { bulk_memory: true, threads: true, sign_extension: true, tail_call: true };
   const parsed = wabt.parseWat("core.wat", text, features);

@@ -8,7 +8,7 @@ import { compile } from "./core.ts";
 export async function describeLayout(
   constants: readonly string[],
 ): Promise<Record<string, number | number[]>> {
-  const { module } = await compile("src/layout.ts", constants);
+  const { module } = await compile(["src/layout.ts"], constants);
   const { instance } = await WebAssembly.instantiate(Uint8Array.from(module));
   const numbers: Record<string, number> = {};
   const functions: Record<string, (argument: number) => number> = {};

@@ -26,7 +26,7 @@ const STANDARD = [
 ] as const;
 
 /** Those that no standard knows: they have a prefixed name alone. */
-const OWN = ["page_alloc", "page_realloc", "page_free", "mallinfo"] as const;
+const OWN = ["page_alloc", "page_realloc", "page_free", "mallinfo", "malloc_check"] as const;
 
 type Standard = (typeof STANDARD)[number];
 
@@ -109,6 +109,24 @@ export function threadNames(target: Target): Map<string, PublicSymbol[]> {
     ["thread_end", [{ name: "rsbmalloc_thread_end" }]],
     ["thread_destructor", []],
   ]);
+}
+
+/** What the text of a fault says, by the core's function that traps for it. */
+export const FAULTS: Readonly<Record<string, string>> = {
+  rsbmalloc_double_free: "double free",
+  rsbmalloc_invalid_free: "free of a pointer that is no block's",
+  rsbmalloc_overflow: "write past the end or before the start of a block",
+  rsbmalloc_use_after_free: "write to a block after free",
+  rsbmalloc_size_mismatch: "free with another size than the block's",
+  rsbmalloc_alignment_mismatch: "free with another alignment than the block's",
+  rsbmalloc_corruption: "heap corrupted",
+};
+
+/** `names` and the faults, whose functions are for the object's own use. */
+export function hardened(
+  names: ReadonlyMap<string, readonly PublicSymbol[]>,
+): Map<string, readonly PublicSymbol[]> {
+  return new Map([...names, ...Object.keys(FAULTS).map((fault) => [fault, []] as const)]);
 }
 
 /** The symbols of the object in Emscripten's library that stands in for its `sbrk`. */

@@ -43,6 +43,8 @@ export interface PublicSymbol {
 export type Address =
   /** Zeroed memory that this object brings along; `alignment` is a power of two. Sizes in bytes. */
   | { readonly kind: "bss"; readonly size: number; readonly alignment: number }
+  /** Zero-terminated UTF-8 that this object brings along. */
+  | { readonly kind: "text"; readonly text: string }
   /** Another object's variable, or the linker's (`__heap_base`). A weak one that nobody defines has address 0. */
   | { readonly kind: "data"; readonly symbol: string; readonly weak?: boolean }
   /** A function that the core imports or exports, by that name, as a table index. A weak one that nobody defines has index 0. */
@@ -70,7 +72,14 @@ const RELOCATION = {
 } as const;
 
 const SYMBOL_KIND = { function: 0, data: 1, global: 2, table: 5 } as const;
-const FLAG = { weak: 0x01, local: 0x02, hidden: 0x04, undefined: 0x10, noStrip: 0x80 } as const;
+const FLAG = {
+  weak: 0x01,
+  local: 0x02,
+  hidden: 0x04,
+  undefined: 0x10,
+  explicitName: 0x40,
+  noStrip: 0x80,
+} as const;
 const LINKING_VERSION = 2;
 /** A feature that the object's code needs. */
 const REQUIRED = "+".charCodeAt(0);
@@ -204,9 +213,13 @@ function addFunctions(module: Module, description: ObjectDescription, symbols: S
   }
   if (missing.size > 0) throw new UserError(`the core does not export ${[...missing].join(", ")}`);
 
-  const imported = module.importedFunctions.map(({ name }, index) => {
+  const imported = module.importedFunctions.map(({ module: from, name }, index) => {
     const weak = description.weakFunctions?.has(name) ? FLAG.weak : 0;
-    return symbols.add(SYMBOL_KIND.function, FLAG.undefined | weak, unsigned(index));
+    const flags = FLAG.undefined | weak;
+    if (from === "env") return symbols.add(SYMBOL_KIND.function, flags, unsigned(index));
+    // Not another object's, but the host's: the program imports it. The name is as wasi-libc has it.
+    const symbol = text(`__imported_${from}_${name}`);
+    return symbols.add(SYMBOL_KIND.function, flags | FLAG.explicitName, unsigned(index), symbol);
   });
   const defined = Array.from({ length: module.functionCount }, (_, position) => {
     const index = imported.length + position;
@@ -224,7 +237,7 @@ function addFunctions(module: Module, description: ObjectDescription, symbols: S
 
 interface Segment {
   readonly name: string;
-  readonly size: number;
+  readonly contents: Uint8Array;
   readonly alignment: number;
 }
 
@@ -246,10 +259,17 @@ function addAddresses(
       const weak = address.weak ? FLAG.weak : 0;
       return symbols.add(SYMBOL_KIND.data, FLAG.undefined | weak, text(address.symbol));
     }
-    const { size, alignment } = address;
-    const segment = segments.push({ name: `.bss.${name}`, size, alignment }) - 1;
+    const added: Segment =
+      address.kind === "bss"
+        ? { name: `.bss.${name}`, contents: new Uint8Array(address.size), alignment: address.alignment }
+        : {
+            name: `.rodata.${name}`,
+            contents: new TextEncoder().encode(`${address.text}\0`),
+            alignment: 1,
+          };
+    const segment = segments.push(added) - 1;
     const START = 0;
-    const place = [segment, START, size].map(unsigned);
+    const place = [segment, START, added.contents.length].map(unsigned);
     return symbols.add(SYMBOL_KIND.data, FLAG.local | FLAG.hidden, text(name), place);
   };
   const targets = module.importedGlobals.map(({ name }): Target => {
@@ -337,14 +357,14 @@ function segmentInfo({ name, alignment }: Segment): Bytes {
   return [text(name), unsigned(Math.log2(alignment)), unsigned(FLAGS)];
 }
 
-/** Segments of zeros, one after the other. */
+/** The segments' contents, one after the other. */
 function placeSegments(segments: readonly Segment[]): Bytes[] {
   const ACTIVE = 0;
   const END = 0x0b;
   let end = 0;
-  return segments.map(({ size, alignment }) => {
+  return segments.map(({ contents, alignment }) => {
     const start = Math.ceil(end / alignment) * alignment;
-    end = start + size;
-    return [ACTIVE, OPCODE.i32Const, signed(start), END, unsigned(size), new Uint8Array(size)];
+    end = start + contents.length;
+    return [ACTIVE, OPCODE.i32Const, signed(start), END, unsigned(contents.length), contents];
   });
 }

@@ -4,18 +4,23 @@
 export const PREFIXED: bool = isDefined(RSB_PREFIXED);
 /** Memory comes from Emscripten's `sbrk`, so that JavaScript's views of it stay valid. */
 export const EMSCRIPTEN: bool = isDefined(RSB_EMSCRIPTEN);
+/** Bugs in the program trap as soon as they can be seen: src/hardened.ts. */
+export const HARDENED: bool = isDefined(RSB_HARDENED);
 /** Threads have caches of free slots, and the heap behind them a lock. */
-export const CACHED: bool = isDefined(RSB_MT);
+export const CACHED: bool = isDefined(RSB_MT) && !HARDENED;
 /** Threads share the heap, so a lock guards it. */
-export const LOCKED: bool = CACHED || isDefined(RSB_LOCKED);
+export const LOCKED: bool = isDefined(RSB_MT) || isDefined(RSB_LOCKED);
 
 export const PAGE_BITS: u32 = 12;
 export const PAGE: u32 = 1 << PAGE_BITS;
 export const WASM_PAGE_BITS: u32 = 16;
 export const WASM_PAGE: usize = 1 << WASM_PAGE_BITS;
 
-/** Pages below 4 GiB. The last one stays unused, so that the end of a block never wraps to address 0. */
-export const LAST_PAGE: u32 = (1 << (32 - PAGE_BITS)) - 1;
+/**
+ * Pages below 4 GiB. The last one stays unused, so that the end of a block never wraps to address 0; in a hardened
+ * build the last wasm page, whose addresses stand for blocks of no bytes.
+ */
+export const LAST_PAGE: u32 = (1 << (32 - PAGE_BITS)) - (HARDENED ? 1 << (WASM_PAGE_BITS - PAGE_BITS) : 1);
 
 // What a page serves: one byte of the page map.
 /** Not ours, or not the first page of a run: no block starts here. */
@@ -37,8 +42,8 @@ export const BIN_MAX: usize = 16384;
 /** The largest request that `malloc` looks up in a table, in bytes. */
 export const SMALL_MAX: usize = 1024;
 
-/** "rsb1" */
-export const MAGIC: u32 = 0x31627372;
+/** "rsb1", or "rsbH" in a hardened build, whose slots hold other things. */
+export const MAGIC: u32 = HARDENED ? 0x48627372 : 0x31627372;
 
 /** Lists of free runs, by length. */
 export const RUN_LISTS: u32 = 64;
@@ -99,7 +104,42 @@ export const NO_CACHE: usize = CACHES + LINES;
 export const CACHE_BIN_BITS: u32 = 4;
 export const CACHE_SIZE: usize = (((<usize>END_BIN) << CACHE_BIN_BITS) + LINES - 1) & ~(LINES - 1);
 
-export const STATE_SIZE: usize = CACHED ? NO_CACHE + CACHE_SIZE : LOCKED ? CACHES : SHARED;
+const PLAIN_SIZE: usize = CACHED ? NO_CACHE + CACHE_SIZE : LOCKED ? CACHES : SHARED;
+
+/** What a hardened build has besides, followed by arrays: */
+@unmanaged
+export class Guards {
+  /** Taken from the host; slots are marked with it. 0 before the first slot. */
+  secret: u64;
+  /** State of the generator of random numbers. */
+  random: u64;
+  /** Of the fault that the program ended with: an address of text, the pointer, the size of the block if it is known. */
+  faultMessage: usize;
+  faultBlock: usize;
+  faultSize: usize;
+  /** Where in the quarantine of slots the next one goes. */
+  position: u32;
+  /** The oldest large block in quarantine, how many there are, and their pages. */
+  largeFirst: u32;
+  largeCount: u32;
+  largePages: u32;
+  /** The block of no bytes that is tried next, and the end of those that were ever handed out. */
+  zeroNext: u32;
+  zeroEver: u32;
+}
+
+export const GUARDS: usize = (PLAIN_SIZE + 15) & ~15;
+/** usize[]: slots that were freed, a ring. */
+export const QUARANTINE: usize = GUARDS + offsetof<Guards>();
+export const QUARANTINE_SLOTS: usize = 64;
+/** u32[]: pages of large blocks that were freed, a ring. */
+export const LARGE_QUARANTINE: usize = QUARANTINE + QUARANTINE_SLOTS * 4;
+export const LARGE_QUARANTINE_SLOTS: u32 = 16;
+/** A bit for each block of no bytes: whether it is in use. */
+export const ZERO_BLOCKS: usize = LARGE_QUARANTINE + LARGE_QUARANTINE_SLOTS * 4;
+export const ZERO_BLOCK_COUNT: u32 = 4096;
+
+export const STATE_SIZE: usize = HARDENED ? ZERO_BLOCKS + ZERO_BLOCK_COUNT / 8 : PLAIN_SIZE;
 
 /** Where the state lies: the linker or the host puts it there, zeroed. */
 @external("env", "__rsb_state")
@@ -109,4 +149,10 @@ export declare const STATE: usize;
 @inline
 export function state(): State {
   return changetype<State>(STATE);
+}
+
+
+@inline
+export function guards(): Guards {
+  return changetype<Guards>(STATE + GUARDS);
 }

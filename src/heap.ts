@@ -8,6 +8,7 @@ import {
   ENOMEM,
   FIRST_BIN,
   FREE,
+  HARDENED,
   LARGE,
   LOCKED,
   NONE,
@@ -19,6 +20,17 @@ import {
 import { getErrno, setErrno } from "./errno";
 import { collect, flush, listHead, obtainRun, refill, setListHead, smallBin } from "./bins";
 import { emptyCache, putCached, releaseSlow, takeCached, takeSlot } from "./caches";
+import {
+  allocateChecked,
+  allocatePagesChecked,
+  checkHeap,
+  emptyQuarantines,
+  expectBlock,
+  releaseChecked,
+  resizeChecked,
+  resizePagesChecked,
+  sizeChecked,
+} from "./hardened";
 import { lock, unlock } from "./lock";
 import { addressOf, extendRun, freeRun, infoOf, kindOf, pageOf, pagesFor, setKind, shrinkRun } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
@@ -57,8 +69,13 @@ function fail(error: i32): usize {
   return 0;
 }
 
+function orFail(block: usize): usize {
+  return block ? block : fail(ENOMEM);
+}
+
 /** A block of `size` bytes; 0 and ENOMEM when memory is out. Takes the first free slot of the bin, if there is one. */
 export function allocate(size: usize): usize {
+  if (HARDENED) return orFail(allocateChecked(size, 0));
   if (CACHED && size <= SMALL_MAX) {
     const slot = takeCached(smallBin(size));
     if (slot) return slot;
@@ -120,6 +137,10 @@ function takeLarge(size: usize, alignment: u32): usize {
 /** Ends a block. Large ones, and addresses that are no block's, wait on their lists for `flush`. */
 export function release(block: usize): void {
   if (!block) return;
+  if (HARDENED) {
+    releaseChecked(block);
+    return;
+  }
   const kind = kindOf(pageOf(block));
   if (CACHED) {
     if (!putCached(kind, block)) releaseSlow(kind, block);
@@ -131,9 +152,28 @@ export function release(block: usize): void {
   unlock();
 }
 
+/** `release`, for a caller who says how large the block is and, unless that is 0, at what alignment it was asked for. */
+export function releaseSized(block: usize, alignment: usize, size: usize): void {
+  if (HARDENED && block) expectBlock(block, size, alignment);
+  release(block);
+}
+
+/** Looks for damage, and traps if there is any: everywhere in a hardened build, in others in what waits to be free. */
+export function check(): void {
+  if (HARDENED) {
+    checkHeap();
+    return;
+  }
+  lock();
+  flush();
+  collect(u32.MAX_VALUE, u32.MAX_VALUE);
+  unlock();
+}
+
 /** The bytes that a block has room for. */
 export function usableSize(block: usize): usize {
   if (!block) return 0;
+  if (HARDENED) return sizeChecked(block);
   const page = pageOf(block);
   const kind = kindOf(page);
   if (kind < LARGE) unreachable();
@@ -164,6 +204,7 @@ function resizeRun(page: u32, to: u32): bool {
 /** Resizes a block, in place or by moving it; 0 and ENOMEM, with the block as it was, when memory is out. */
 export function resize(block: usize, size: usize): usize {
   if (!block) return allocate(size);
+  if (HARDENED) return orFail(resizeChecked(block, size));
   const old = usableSize(block);
   const page = pageOf(block);
   if (kindOf(page) == LARGE) {
@@ -198,6 +239,7 @@ export function allocateZeroed(count: usize, size: usize): usize {
   const product = <u64>count * <u64>size;
   if (product > <u64>isize.MAX_VALUE) return fail(ENOMEM);
   let bytes = <usize>product;
+  if (HARDENED) return allocate(bytes);
   let block: usize;
   if (bytes <= BIN_MAX) {
     block = allocate(bytes);
@@ -222,6 +264,7 @@ export function allocateZeroed(count: usize, size: usize): usize {
 export function allocateAligned(alignment: usize, size: usize): usize {
   if (!isPowerOfTwo(alignment)) return fail(EINVAL);
   if (<isize>size < 0) return fail(ENOMEM);
+  if (HARDENED) return orFail(allocateChecked(size, alignment));
   const slot = max(size, alignment);
   if (slot <= BIN_MAX && alignment < PAGE) {
     // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
@@ -253,13 +296,15 @@ export function reallocateArray(block: usize, count: usize, size: usize): usize 
 /** A run of whole pages at a multiple of `alignment`, any power of two; 0 with EINVAL or ENOMEM. */
 export function allocatePages(size: usize, alignment: usize): usize {
   if (!isPowerOfTwo(alignment)) return fail(EINVAL);
+  if (HARDENED) return orFail(allocatePagesChecked(size, alignment));
   return allocateLarge(size, pagesFor(alignment));
 }
 
 /** Resizes a run, in place or by moving it; 0 and ENOMEM, with the run as it was, when memory is out. */
 export function resizePages(run: usize, size: usize): usize {
-  if (!run) return allocateLarge(size, 1);
+  if (!run) return allocatePages(size, 1);
   if (<isize>size < 0) return fail(ENOMEM);
+  if (HARDENED) return orFail(resizePagesChecked(run, size));
   const old = usableSize(run);
   if (resizeInPlace(pageOf(run), size)) return run;
   const moved = allocateLarge(size, 1);
@@ -282,6 +327,7 @@ export function describe(out: usize): void {
 export function summarize(info: MallInfo, bins: usize): void {
   lock();
   if (CACHED) emptyCache();
+  if (HARDENED) emptyQuarantines();
   flush();
   collect(u32.MAX_VALUE, u32.MAX_VALUE);
   const s = state();

@@ -1,7 +1,7 @@
 // The functions of the C library, by their C names. cabi/names.ts lists the symbols that each one gets.
 
 import { STATE_SIZE as size, WASM_PAGE } from "./config";
-import { allocate, allocateAligned, allocatePages, release } from "./heap";
+import { allocateAligned, release, releaseSized } from "./heap";
 
 /** For whoever puts the state into memory. */
 export const STATE_SIZE: usize = size;
@@ -18,6 +18,7 @@ export {
   describe as mallinfo,
   allocatePages as page_alloc,
   resizePages as page_realloc,
+  check as malloc_check,
 } from "./heap";
 
 export function memalign(alignment: usize, size: usize): usize {
@@ -34,12 +35,10 @@ export function pvalloc(size: usize): usize {
 }
 
 export function free_sized(block: usize, size: usize): void {
-  release(block);
+  releaseSized(block, 0, size);
 }
 
-export function free_aligned_sized(block: usize, alignment: usize, size: usize): void {
-  release(block);
-}
+export { releaseSized as free_aligned_sized };
 
 export function page_free(run: usize): void {
   release(run);

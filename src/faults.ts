@@ -1,0 +1,88 @@
+// What the hardened build does when it finds a bug in the program: it traps in a function that is named for the bug,
+// which is what a stack trace shows. An entry of its own beside those of the C library, so that each of these functions
+// stays one.
+//
+// Before the trap, a function of the program is told, if it has one:
+//
+//     void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
+
+import { guards } from "./config";
+
+
+@external("env", "rsbmalloc_on_fault")
+declare function onFault(message: usize, pointer: usize, size: usize): void;
+
+/** A table index; 0 in a program without that function. */
+@external("env", "address of rsbmalloc_on_fault")
+declare const ON_FAULT: usize;
+
+// The messages, zero-terminated: the build puts the text behind "text of" into the object.
+
+@external("env", "text of double free")
+declare const DOUBLE_FREE: usize;
+
+
+@external("env", "text of free of a pointer that is no block's")
+declare const INVALID_FREE: usize;
+
+
+@external("env", "text of write past the end or before the start of a block")
+declare const OVERFLOW: usize;
+
+
+@external("env", "text of write to a block after free")
+declare const USE_AFTER_FREE: usize;
+
+
+@external("env", "text of free with another size than the block's")
+declare const SIZE_MISMATCH: usize;
+
+
+@external("env", "text of free with another alignment than the block's")
+declare const ALIGNMENT_MISMATCH: usize;
+
+
+@external("env", "text of heap corrupted")
+declare const CORRUPTION: usize;
+
+/** Leaves what is known where a host finds it, tells the program, and traps. */
+@inline
+function trap(message: usize, block: usize, size: usize): void {
+  const g = guards();
+  g.faultMessage = message;
+  g.faultBlock = block;
+  g.faultSize = size;
+  if (ON_FAULT) onFault(message, block, size);
+  unreachable();
+}
+
+// `block` is the pointer that the program gave, or the block that was found damaged; `size` the bytes that it was
+// allocated with, 0 if that is not known.
+
+export function rsbmalloc_double_free(block: usize, size: usize): void {
+  trap(DOUBLE_FREE, block, size);
+}
+
+export function rsbmalloc_invalid_free(block: usize, size: usize): void {
+  trap(INVALID_FREE, block, size);
+}
+
+export function rsbmalloc_overflow(block: usize, size: usize): void {
+  trap(OVERFLOW, block, size);
+}
+
+export function rsbmalloc_use_after_free(block: usize, size: usize): void {
+  trap(USE_AFTER_FREE, block, size);
+}
+
+export function rsbmalloc_size_mismatch(block: usize, size: usize): void {
+  trap(SIZE_MISMATCH, block, size);
+}
+
+export function rsbmalloc_alignment_mismatch(block: usize, size: usize): void {
+  trap(ALIGNMENT_MISMATCH, block, size);
+}
+
+export function rsbmalloc_corruption(block: usize, size: usize): void {
+  trap(CORRUPTION, block, size);
+}

@@ -1,0 +1,168 @@
+// The hardened build's slots: how it writes them, and how it knows one that was damaged.
+//
+// Memory that no block uses is zero, except for what is drawn here. So freed blocks hold nothing of the program's, new
+// ones nothing old, and a write to memory that is free shows.
+//
+//     block in use    | size bytes | GUARD | 0 ... 0 | trailer |      the trailer's first byte is a GUARD too, and
+//                     |<-------------- slot ---------------->|       may be the only one
+//     listed slot     | link, 8 bytes | 0 ... 0     | trailer |
+//     quarantined     | 0 ...                     0 | trailer |
+//
+//     trailer   31    26 25       22 21          8 7     0           link   63       32 31       0
+//              | zeros | alignment  |    size     | GUARD |                | not next   | next    |
+//
+// `size` is 0 in a slot that is free, and `alignment` then tells whether it ever held a block. In a block it is log2 of
+// the alignment that was asked for, 0 for a block of `malloc`. Both words are exclusive-ored with what depends on the
+// slot's address and on a secret, trailers but for the GUARD, so that neither can be forged or moved.
+
+import { EMSCRIPTEN, Guards, guards } from "./config";
+
+/** No letter, no digit, and nothing that programs like to fill memory with. */
+export const GUARD: u8 = 0xb7;
+export const TRAILER_SIZE: u32 = 4;
+
+const SIZE_BITS: u32 = 14;
+const ALIGNMENT_BITS: u32 = 4;
+const SIZE_MASK: u32 = (1 << SIZE_BITS) - 1;
+
+/** What every trailer has in the bits that are neither size nor alignment. */
+const TRAILER_MASK: u32 = ~(((1 << (SIZE_BITS + ALIGNMENT_BITS)) - 1) << 8);
+
+/** Contents of a free slot's trailer: size 0, and whether it ever was a block. */
+export const NEVER_USED: u32 = 0;
+export const FREED: u32 = 1 << SIZE_BITS;
+
+/** 2^32 and 2^64 divided by the golden ratio: they spread addresses over all bits. */
+const SPREAD: u32 = 0x9e3779b9;
+const SPREAD_64: u64 = 0x9e3779b97f4a7c15;
+
+/** Up to here a loop over words is faster than the engine's `memory.fill`, in bytes. */
+const WORDWISE_MAX: usize = 128;
+
+
+@inline
+function tag(slot: usize): u32 {
+  return (((<u32>slot) ^ (<u32>guards().secret)) * SPREAD) & ~0xff;
+}
+
+
+@inline
+export function blockContents(size: usize, alignment: u32): u32 {
+  return (<u32>size) | (alignment << SIZE_BITS);
+}
+
+
+@inline
+export function sizeIn(contents: u32): usize {
+  return contents & SIZE_MASK;
+}
+
+
+@inline
+export function alignmentIn(contents: u32): u32 {
+  return contents >>> SIZE_BITS;
+}
+
+/** Writes the trailer at the end of a slot of `bytes`. */
+@inline
+export function setTrailer(slot: usize, bytes: u32, contents: u32): void {
+  store<u32>(slot + bytes - TRAILER_SIZE, ((contents << 8) | GUARD) ^ tag(slot));
+}
+
+/** What a slot's trailer says; BROKEN if it is not what `setTrailer` writes. */
+@inline
+export function trailerOf(slot: usize, bytes: u32): u32 {
+  const trailer = load<u32>(slot + bytes - TRAILER_SIZE) ^ tag(slot);
+  return (trailer & TRAILER_MASK) == GUARD ? trailer >>> 8 : BROKEN;
+}
+
+export const BROKEN: u32 = ~0;
+
+/** Whether a block of `size` bytes in a slot of `bytes` ends with its guard and zeros. */
+@inline
+export function isGuarded(block: usize, size: usize, bytes: u32): bool {
+  let at = block + (size & ~3);
+  const trailer = block + bytes - TRAILER_SIZE;
+  // Then the guard is the trailer's, which `trailerOf` has seen.
+  if (at == trailer) return true;
+  let bits = (load<u32>(at) >>> (((<u32>size) & 3) << 3)) ^ GUARD;
+  while ((at += 4) < trailer) bits |= load<u32>(at);
+  return !bits;
+}
+
+/** Whether a free slot of `bytes` is zero behind its link. */
+@inline
+export function isZeroSlot(slot: usize, bytes: u32): bool {
+  const end = slot + bytes - 8;
+  let bits = <u64>load<u32>(end);
+  for (let at = slot + 8; at < end; at += 8) bits |= load<u64>(at);
+  return !bits;
+}
+
+/** Whether memory from `start` to `end` is zero; `end` is at a double word. */
+export function isZero(start: usize, end: usize): bool {
+  for (; start < end && start & 7; ++start) if (load<u8>(start)) return false;
+  let bits: u64 = 0;
+  for (; start + 32 <= end && !bits; start += 32) {
+    bits = load<u64>(start) | load<u64>(start, 8) | load<u64>(start, 16) | load<u64>(start, 24);
+  }
+  for (; start < end; start += 8) bits |= load<u64>(start);
+  return !bits;
+}
+
+/** Zeroes whole double words: `bytes` from the start of a slot, rounded up. */
+@inline
+export function wipe(slot: usize, bytes: usize): void {
+  if (bytes > WORDWISE_MAX) memory.fill(slot, 0, bytes);
+  else for (let i: usize = 0; i < bytes; i += 8) store<u64>(slot + i, 0);
+}
+
+// Links of free slots.
+
+@inline
+function linkTag(slot: usize): u64 {
+  return guards().secret ^ (<u64>slot * SPREAD_64);
+}
+
+
+@inline
+export function setLink(slot: usize, next: usize): void {
+  store<u64>(slot, ((<u64>next) | ((<u64>~next) << 32)) ^ linkTag(slot));
+}
+
+/** The slot after this one, 0 at the list's end; BROKEN_LINK if `setLink` did not write it. */
+@inline
+export function linkOf(slot: usize): usize {
+  const link = load<u64>(slot) ^ linkTag(slot);
+  return <u32>link == ~(<u32>(link >>> 32)) ? <usize>link : BROKEN_LINK;
+}
+
+/** No slot is there. */
+export const BROKEN_LINK: usize = 1;
+
+// Random numbers: what slots are handed out in which order depends on.
+
+@external("wasi_snapshot_preview1", "random_get")
+declare function wasiRandom(buffer: usize, bytes: usize): i32;
+
+/** Of Emscripten's libc. */
+@external("env", "getentropy")
+declare function getEntropy(buffer: usize, bytes: usize): i32;
+
+/** Takes a secret and the first random number from the host. */
+export function seed(): void {
+  const g = guards();
+  const secret = changetype<usize>(g) + offsetof<Guards>("secret");
+  if (EMSCRIPTEN) getEntropy(secret, 16);
+  else wasiRandom(secret, 16);
+  // An odd one, so that it is never 0, which would mean that there is none yet.
+  g.secret |= 1;
+}
+
+/** A number from 0 to `below` - 1. Knuth's generator of MMIX; its high bits are good. */
+@inline
+export function random(below: u32): u32 {
+  const g = guards();
+  g.random = g.random * 6364136223846793005 + 1442695040888963407;
+  return <u32>(((g.random >>> 32) * <u64>below) >>> 32);
+}
