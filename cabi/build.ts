@@ -13,6 +13,7 @@ import {
   moduleNames,
   prefixedNames,
   sbrkNames,
+  swapNames,
   threadNames,
 } from "./names.ts";
 import { writeObject, type Address, type PublicSymbol } from "./object.ts";
@@ -122,7 +123,21 @@ const LIBRARIES = PLAIN_LIBRARIES.flatMap((library) =>
   library.constants.includes("RSB_LOCKED") ? [library] : [library, hardenedLibrary(library)],
 );
 
-const STANDALONE = { file: "lib/rsbmalloc.wasm", constants: [] };
+/** Modules that hold the core, with the names that they export each function by. */
+const MODULES = [
+  // What `rsbmalloc swap` puts into finished modules: the core over either source of memory, and a source.
+  ...[
+    { file: "lib/swap/core-grow.wasm", constants: [] },
+    { file: "lib/swap/core-sbrk.wasm", constants: ["RSB_EMSCRIPTEN"] },
+  ].map((row) => ({ ...row, entries: ["src/emscripten.ts"], names: swapNames() })),
+  {
+    file: "lib/swap/sbrk.wasm",
+    constants: ["RSB_EMSCRIPTEN"],
+    entries: ["src/sbrk.ts"],
+    names: new Map([...sbrkNames().keys()].map((name) => [name, [name]])),
+  },
+  { file: "lib/rsbmalloc.wasm", constants: [], entries: ["src/index.ts"], names: moduleNames() },
+];
 const LAYOUTS = [
   { file: "lib/layout.json", constants: [] },
   { file: "lib/layout-hardened.json", constants: ["RSB_HARDENED"] },
@@ -141,6 +156,7 @@ const STATE_ALIGNMENT = 16;
 function addresses({ stateSize }: Core): Map<string, Address> {
   return new Map([
     ["__rsb_state", { kind: "bss", size: stateSize, alignment: STATE_ALIGNMENT }],
+    ["__rsb_break", { kind: "bss", size: stateSize, alignment: STATE_ALIGNMENT }],
     ["__heap_base", { kind: "data", symbol: "__heap_base" }],
     // wasm-ld before LLVM 16 does not define it.
     ["__heap_end", { kind: "data", symbol: "__heap_end", weak: true }],
@@ -202,10 +218,11 @@ async function build(): Promise<void> {
     const heapLayout = await describeLayout(constants);
     await publish(file, (to) => writeFile(to, `${JSON.stringify(heapLayout, null, 2)}\n`));
   }
-  const { module, stateSize } = await compile(STANDALONE.constants);
-  const layout = { stateSize, stateAlignment: STATE_ALIGNMENT };
-  const bytes = writeStandalone(module, moduleNames(), layout);
-  await publish(STANDALONE.file, (to) => writeFile(to, bytes));
+  for (const { file, constants, entries, names } of MODULES) {
+    const { module, stateSize } = await compile(constants, entries);
+    const bytes = writeStandalone(module, names, { stateSize, stateAlignment: STATE_ALIGNMENT });
+    await publish(file, (to) => writeFile(to, bytes));
+  }
 }
 
 await runCommand(build);

@@ -134,6 +134,31 @@ export function sbrkNames(): Map<string, PublicSymbol[]> {
   return new Map(["sbrk", "brk", "emscripten_get_sbrk_ptr"].map((name) => [name, [weak(name)]]));
 }
 
+/** Names of dlmalloc's functions inside, with those that stand in for them; and one that is compiled into others. */
+const DLMALLOC_PREFIX = "dl";
+const DLMALLOC_INTERNAL: Readonly<Record<string, readonly string[]>> = { memalign: ["internal_memalign"] };
+
+/** Those of the standard functions that libc makes from the others: they are no part of a malloc. */
+const OVER_MALLOC: readonly string[] = ["reallocarray", "free_sized", "free_aligned_sized"];
+
+/** The names that a function of the core takes the place of in a finished module, by the core's export. */
+export function swapNames(): Map<string, string[]> {
+  const names = new Map<string, string[]>([...STANDARD, ...OWN].map((name) => [name, []]));
+  for (const name of STANDARD) {
+    if (OVER_MALLOC.includes(name)) continue;
+    const inLibc = Object.values(LIBC_MALLOC_OBJECT).flatMap((object) => object[name] ?? []);
+    names.set(name, [name, ...inLibc, ...(DLMALLOC_INTERNAL[name] ?? [])]);
+  }
+  for (const [name, symbols] of Object.entries(EMSCRIPTEN)) names.set(name, [...symbols]);
+  for (const [name, symbols] of names) {
+    const inside = symbols
+      .filter((symbol) => !/^em|_libc_/.test(symbol))
+      .map((symbol) => DLMALLOC_PREFIX + symbol);
+    names.set(name, [...new Set([...symbols, ...inside])]);
+  }
+  return names;
+}
+
 function weak(name: string): PublicSymbol {
   return { name, weak: true };
 }

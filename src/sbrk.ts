@@ -4,7 +4,7 @@
 // The break is where the memory that someone has taken ends. Between it and the end of linear memory lies what
 // Emscripten has grown in advance.
 
-import { ENOMEM, LOCKED } from "./config";
+import { ENOMEM, LOCKED, WASM_PAGE_BITS } from "./config";
 import { setErrno } from "./errno";
 
 
@@ -12,14 +12,10 @@ import { setErrno } from "./errno";
 declare const HEAP_BASE: usize;
 
 /** The state of this object: the break. */
-@external("env", "__rsb_state")
+@external("env", "__rsb_break")
 declare const BREAK: usize;
 
 export const STATE_SIZE: usize = sizeof<usize>();
-
-/** Bytes of linear memory. */
-@external("env", "emscripten_get_heap_size")
-declare function heapSize(): usize;
 
 /** Grows linear memory to `bytes` at least and renews JavaScript's views of it. Returns whether it could. */
 @external("env", "emscripten_resize_heap")
@@ -42,6 +38,12 @@ function replaceBreak(old: usize, to: usize): bool {
   return true;
 }
 
+/** Whether linear memory reaches up to `end`. Its size is in pages, as 4 GiB would be 0. */
+@inline
+function isInMemory(end: usize): bool {
+  return (end - 1) >>> WASM_PAGE_BITS < <usize>memory.size();
+}
+
 /** Moves the break up by `increment` bytes, rounded up. Returns the old one; -1 and ENOMEM when memory is out. */
 export function sbrk(increment: isize): usize {
   const bytes = (increment + (ALIGNMENT - 1)) & ~(ALIGNMENT - 1);
@@ -49,7 +51,7 @@ export function sbrk(increment: isize): usize {
     const old = load<usize>(emscripten_get_sbrk_ptr());
     if (!bytes) return old;
     const to = old + bytes;
-    if (to <= old || (to > heapSize() && !resizeHeap(to))) break;
+    if (to <= old || (!isInMemory(to) && !resizeHeap(to))) break;
     if (replaceBreak(old, to)) return old;
   }
   setErrno(ENOMEM);
