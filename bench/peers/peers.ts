@@ -86,8 +86,9 @@ export async function nullAllocator(): Promise<Peer> {
   return linked("null", [await peerObject("null.c", ["-O2"])]);
 }
 
-function linked(name: string, objects: readonly string[]): Peer {
-  return { name, link: (program) => link({ ...program, inputs: [...program.inputs, ...objects] }) };
+/** An allocator that object files, archives or sources define. */
+export function linked(name: string, inputs: readonly string[]): Peer {
+  return { name, link: (program) => link({ ...program, inputs: [...program.inputs, ...inputs] }) };
 }
 
 function peerObject(

@@ -50,13 +50,16 @@ const HEIGHT = 420;
 
 /** A group of bars for each category, on a logarithmic scale: ratios look the same everywhere. */
 function plot({ unit, categories, series }: Chart): string {
+  const numbers = series.flatMap(({ values }) => values.filter((value): value is number => (value ?? 0) > 0));
+  if (numbers.length === 0) return "";
   const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width: WIDTH, height: HEIGHT });
   chart.setOption({
     animation: false,
-    legend: { top: 0 },
-    grid: { left: 60, right: 10, top: 40, bottom: 90 },
+    // Nothing here measures text: without room of its own, a name runs into the next one's mark.
+    legend: { top: 0, itemGap: 30 },
+    grid: { left: 80, right: 10, top: 40, bottom: 90 },
     xAxis: { type: "category", data: [...categories], axisLabel: { rotate: 40, interval: 0 } },
-    yAxis: { type: "log", name: unit },
+    yAxis: { type: "log", name: unit, min: 10 ** Math.floor(Math.log10(Math.min(...numbers))) },
     series: series.map(({ name, values }) => ({
       name,
       type: "bar",

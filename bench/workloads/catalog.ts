@@ -18,10 +18,10 @@ interface Entry {
 
 /**
  * The workloads that `wanted` names: names of workloads or groups, all of them if there is none. A trace that cannot
- * be read is left out, with a line that says so.
+ * be read is left out, and `report` gets a line that says so.
  */
-export function workloads(wanted: readonly string[], folder = TRACES): Workload[] {
-  const all: Entry[] = [...traces(folder)];
+export function workloads(wanted: readonly string[], folder = TRACES, report = note): Workload[] {
+  const all: Entry[] = [...traces(folder, report)];
   for (const name of syntheticNames) all.push({ name, group: "synthetic", load: () => synthetic(name) });
   const known = new Set([...Object.keys(groups), ...all.map(({ name }) => name)]);
   const unknown = wanted.find((name) => !known.has(name));
@@ -32,14 +32,14 @@ export function workloads(wanted: readonly string[], folder = TRACES): Workload[
     .map((entry) => entry.load());
 }
 
-function* traces(folder: string): Generator<Entry> {
+function* traces(folder: string, report: (line: string) => void): Generator<Entry> {
   const files = existsSync(folder) ? readdirSync(folder).filter((f) => f.endsWith(ENDING)) : [];
   for (const file of files) {
     try {
       const { name, group, unpack } = decodeTrace(readFileSync(path.join(folder, file)));
       yield { name, group, load: unpack };
     } catch (error) {
-      note(`the trace ${file} is left out: ${messageOf(error)}; make traces records it again`);
+      report(`the trace ${file} is left out: ${messageOf(error)}; make traces records it again`);
     }
   }
 }

@@ -124,6 +124,14 @@ const rules: readonly Rule[] = [
     },
   ],
   [
+    "phase-first",
+    "the first half of phase-change: its peak shows what the second half adds",
+    (to, rng) => {
+      const first = Array.from({ length: 100_000 }, () => to.malloc(40));
+      while (first.length > 0) to.free(takeRandom(first, rng));
+    },
+  ],
+  [
     "vectors",
     "64 vectors grow by realloc, by half each time, to as much as 256 KiB",
     (to, rng) => {

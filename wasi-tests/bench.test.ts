@@ -1,0 +1,283 @@
+/** The benchmark: its trace files, its check of every answer, its instruction counts, and how it takes what is missing. */
+import { execFile } from "node:child_process";
+import { copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import * as fc from "fast-check";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import loadWabt from "wabt";
+import { countCalls } from "../bench/calls.ts";
+import { COUNTER, countInstructions } from "../bench/instructions.ts";
+import { verify } from "../bench/memory.ts";
+import { linked, peer, type Peer } from "../bench/peers/peers.ts";
+import { htmlReport } from "../bench/report/html.ts";
+import { tables } from "../bench/report/tables.ts";
+import type { Results } from "../bench/results.ts";
+import { workloads } from "../bench/workloads/catalog.ts";
+import { synthetic, syntheticNames } from "../bench/workloads/synthetic.ts";
+import { DamagedTrace, decodeTrace, encodeTrace } from "../bench/workloads/trace-file.ts";
+import { Op, recorder, type Workload } from "../bench/workloads/workload.ts";
+import { ROOT } from "../tools/command.ts";
+
+const run = promisify(execFile);
+const TRACES = path.join(ROOT, "bench", "traces");
+
+/** Every call, on blocks of a few sizes. */
+function everyCall(): Workload {
+  const to = recorder();
+  const blocks = Array.from({ length: 100 }, (_, i) => to.malloc(i * 3));
+  for (let i = 0; i < 30; i++) to.realloc(blocks[i]!, 100 + i);
+  for (const block of blocks.slice(0, 40)) to.free(block);
+  for (let i = 1; i < 20; i++) to.calloc(i * 10);
+  for (let i = 0; i < 9; i++) to.aligned(2 ** i, 100);
+  return to.finish("every-call", "synthetic", "every call");
+}
+
+/** What happens to a workload on its way through a file. */
+const throughFile = (workload: Workload): Workload => decodeTrace(encodeTrace(workload)).unpack();
+
+test("a trace comes out of its file as it went in", () => {
+  const call = fc.oneof(
+    fc.record({ kind: fc.constantFrom("malloc", "calloc"), size: fc.nat({ max: 0xffff_ffff }) }),
+    fc.record({ kind: fc.constant("aligned"), size: fc.nat({ max: 0x7ff_ffff }), log2: fc.nat({ max: 31 }) }),
+    fc.record({ kind: fc.constantFrom("free", "realloc"), size: fc.nat(), which: fc.nat() }),
+  );
+  fc.assert(
+    fc.property(fc.array(call, { maxLength: 60 }), (calls) => {
+      const to = recorder();
+      const alive: number[] = [];
+      for (const { kind, size, ...more } of calls) {
+        const at = "which" in more && alive.length > 0 ? more.which % alive.length : undefined;
+        if (kind === "malloc") alive.push(to.malloc(size));
+        else if (kind === "calloc") alive.push(to.calloc(size));
+        else if ("log2" in more) alive.push(to.aligned(2 ** more.log2, size));
+        else if (at !== undefined && kind === "realloc") to.realloc(alive[at]!, size);
+        else if (at !== undefined) to.free(alive.splice(at, 1)[0]!);
+      }
+      const workload = to.finish("random", "small", "random calls");
+      assert.equal(throughFile(workload), workload);
+    }),
+  );
+});
+
+test("a workload frees all that it allocates", () => {
+  for (const { ops } of [everyCall(), ...syntheticNames.map(synthetic)]) {
+    let alive = 0;
+    for (let i = 0; i < ops.length; i += 2) {
+      const kind = ops[i]! & 7;
+      if (kind === Op.free) alive--;
+      else if (kind !== Op.realloc) alive++;
+    }
+    assert.is(alive, 0);
+  }
+});
+
+test("a synthetic workload is the same each time", () => {
+  assert.equal(synthetic("skewed-8k"), synthetic("skewed-8k"));
+});
+
+test("a damaged trace is recognized, wherever the damage is", () => {
+  const bytes = encodeTrace(everyCall());
+  for (let at = 0; at < bytes.length; at += 7) {
+    const damaged = Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ 0x10 : byte));
+    assert.throws(
+      () => decodeTrace(damaged),
+      (error: unknown) => error instanceof DamagedTrace,
+    );
+  }
+  assert.throws(
+    () => decodeTrace(bytes.subarray(0, bytes.length - 1)),
+    (error: unknown) => error instanceof DamagedTrace,
+  );
+});
+
+test("a damaged trace is left out with one line, and the others stay", () => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-traces-"));
+  const lines: string[] = [];
+  try {
+    copyFileSync(path.join(TRACES, "cmark.trace.br"), path.join(folder, "cmark.trace.br"));
+    writeFileSync(path.join(folder, "bad.trace.br"), "no trace at all");
+    const names = workloads(["small"], folder, (line) => lines.push(line)).map(({ name }) => name);
+    assert.equal(names, ["cmark"]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  assert.is(lines.length, 1);
+  assert.match(lines[0]!, /bad\.trace\.br is left out: not brotli data, or cut short; make traces/);
+});
+
+test("every recorded trace can be read, and is named as its file", () => {
+  for (const file of readdirSync(TRACES)) {
+    const trace = decodeTrace(readFileSync(path.join(TRACES, file)));
+    assert.is(`${trace.name}.trace.br`, file);
+    assert.ok(trace.unpack().ops.length > 2000);
+  }
+});
+
+const broken = (number: number): Peer => {
+  const { link } = linked("broken", [path.join(ROOT, "wasi-tests", "programs", "broken-malloc.c")]);
+  return {
+    name: "broken",
+    link: (program) => link({ ...program, flags: [...(program.flags ?? []), `-DBROKEN=${number}`] }),
+  };
+};
+
+test("a sound allocator passes the check", async () => {
+  assert.type(await verify(everyCall(), broken(0)), "number");
+  const dlmalloc = await peer("dlmalloc");
+  for (const workload of workloads(["cmark", "calloc-aligned", "vectors"]))
+    assert.type(await verify(workload, dlmalloc), "number");
+});
+
+for (const [number, fault] of [
+  [1, /overlap/],
+  [2, /NULL \(call 49, malloc\)/],
+  [3, /misaligned.*call 49/],
+  [4, /outside.*call 49/],
+  [5, /not zero.*calloc/],
+  [6, /lost the block's contents.*realloc/],
+] as const) {
+  test(`the check catches an allocator that is broken: ${fault.source}`, async () => {
+    assert.match(String(await verify(everyCall(), broken(number))), fault);
+  });
+}
+
+async function counted(wat: string, without: readonly string[] = []) {
+  const wabt = await loadWabt();
+  const parsed = wabt.parseWat("test.wat", wat, { bulk_memory: true });
+  const { buffer } = parsed.toBinary({});
+  parsed.destroy();
+  const module = await WebAssembly.compile(Uint8Array.from(countInstructions(buffer, without)));
+  const { exports } = await WebAssembly.instantiate(module);
+  const counter = exports[COUNTER] as WebAssembly.Global<"i32">;
+  return {
+    count(name: string, ...args: number[]) {
+      const before = counter.value;
+      (exports[name] as CallableFunction)(...args);
+      return counter.value - before;
+    },
+  };
+}
+
+test("instructions are counted as they execute: loops, branches, calls", async () => {
+  const { count } = await counted(`(module
+    (func $two (result i32) i32.const 1 i32.const 2 i32.add)
+    (func (export "straight") (result i32) call $two)
+    (func (export "loop") (param i32)
+      (loop
+        local.get 0 i32.const 1 i32.sub local.tee 0
+        br_if 0))
+    (func (export "choose") (param i32) (result i32)
+      local.get 0
+      (if (result i32) (then i32.const 1) (else i32.const 1 i32.const 2 i32.add)))
+    (func (export "table") (param i32) (result i32)
+      (block (block local.get 0 br_table 0 1) i32.const 10 return)
+      i32.const 20 i64.const 7 drop))`);
+  assert.is(count("straight"), 4);
+  assert.is(count("loop", 1), 5);
+  assert.is(count("loop", 100), 500);
+  assert.is(count("choose", 1), 3);
+  assert.is(count("choose", 0), 5);
+  assert.is(count("table", 0), 4);
+  assert.is(count("table", 1), 5);
+});
+
+test("what memory.fill and memory.copy move is counted, and exempt functions are not", async () => {
+  const { count } = await counted(
+    `(module (memory 1)
+      (func (export "fill") (param i32) i32.const 0 i32.const 0 local.get 0 memory.fill)
+      (func (export "copy") (param i32) i32.const 8 i32.const 0 local.get 0 memory.copy)
+      (func (export "exempt") i32.const 0 drop))`,
+    ["exempt"],
+  );
+  assert.is(count("fill", 0), 4);
+  assert.is(count("fill", 1600), 104);
+  assert.is(count("copy", 32), 6);
+  assert.is(count("exempt"), 0);
+});
+
+test("the counts of a workload do not change from run to run", async () => {
+  const dlmalloc = await peer("dlmalloc");
+  const first = await countCalls(everyCall(), dlmalloc);
+  assert.equal(await countCalls(everyCall(), dlmalloc), first);
+  assert.ok(first.mean > 0 && first.slowest >= first.mean && first.worst > 0);
+});
+
+const RESULTS: Results = {
+  peers: ["rsbmalloc", "dlmalloc", "mimalloc"],
+  engines: [{ name: "node", title: "V8" }],
+  sizes: {},
+  workloads: [
+    {
+      name: "one",
+      about: "a <first> workload",
+      group: "small",
+      calls: 10,
+      peaks: { rsbmalloc: 65536, dlmalloc: 131072, mimalloc: "gave NULL (call 3, malloc)" },
+      costs: {},
+      times: { node: { rsbmalloc: 2, dlmalloc: 8 } },
+    },
+    {
+      name: "two",
+      about: "a second one",
+      group: "small",
+      calls: 10,
+      peaks: { rsbmalloc: 65536, dlmalloc: 65536, mimalloc: 65536 },
+      costs: {},
+      times: { node: { rsbmalloc: 3, dlmalloc: 3, mimalloc: 1.5 } },
+    },
+  ],
+};
+
+test("the tables give ratios to the best and geometric means, and name what failed", () => {
+  const [times, memory] = tables(RESULTS);
+  assert.equal(times!.rows, [
+    ["one", "2.00", "8.00", "-", "0.25"],
+    ["two", "3.00", "3.00", "1.50", "2.00"],
+    ["rsbmalloc / peer, small", "1.00", "0.50", "2.00", ""],
+  ]);
+  assert.equal(memory!.rows[0], ["one", "64", "128", "fails", "0.50"]);
+  assert.equal(memory!.faults, ["mimalloc on one: gave NULL (call 3, malloc)"]);
+});
+
+test("the report needs no other file, and shows plots and what failed", () => {
+  const html = htmlReport(RESULTS);
+  assert.is(html.match(/<svg/g)?.length, 2);
+  assert.not.match(html, /<script|<link|\ssrc=|&lt;first&gt;|<first>/);
+  assert.match(html, /mimalloc on one: gave NULL/);
+});
+
+async function bench(...args: string[]) {
+  const command = ["--import", "tsx", "bench/main.ts", ...args];
+  return run(process.execPath, command, { cwd: ROOT }).then(
+    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+    (error: { code: number; stdout: string; stderr: string }) => error,
+  );
+}
+
+test("the command leaves out what it has not got, with a line for each, and goes on", async () => {
+  const { code, stdout, stderr } = await bench(
+    ...["--only", "tiny", "--peers", "nosuch,dlmalloc", "--engines", "nosuch", "--quick", "--json"],
+  );
+  assert.is(code, 0);
+  assert.equal(Object.keys((JSON.parse(stdout) as Results).workloads[0]!.peaks), ["dlmalloc"]);
+  assert.match(stderr, /^bench: allocator nosuch is left out: no such allocator/m);
+  assert.match(stderr, /^bench: engine nosuch is left out: no such engine/m);
+});
+
+test("the command refuses what it does not know with one line", async () => {
+  for (const args of [
+    ["--only", "nosuch"],
+    ["--measure", "nosuch"],
+    ["--library", "nosuch"],
+  ]) {
+    const { code, stdout, stderr } = await bench(...args, "--peers", "dlmalloc");
+    assert.is(code, 1);
+    assert.is(stdout, "");
+    assert.match(stderr, /^.*nosuch.*\n$/);
+  }
+});
+
+test.run();
