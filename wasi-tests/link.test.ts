@@ -27,7 +27,7 @@ const MODULE = "lib/rsbmalloc.wasm";
 const LIKE_LIBC = "malloc free calloc realloc aligned_alloc posix_memalign malloc_usable_size".split(" ");
 const FURTHER = ["memalign", "valloc", "pvalloc", "reallocarray", "free_sized", "free_aligned_sized"];
 const INTERNAL_TO_LIBC = ["__libc_malloc", "__libc_free", "__libc_calloc"];
-const OWN = ["rsbpage_alloc", "rsbpage_realloc", "rsbpage_free", "rsbmallinfo"];
+const OWN = ["rsbpage_alloc", "rsbpage_realloc", "rsbpage_free", "rsbmallinfo", "rsbmalloc_check"];
 const PREFIXED = [...[...LIKE_LIBC, ...FURTHER].map((name) => `rsb${name}`), ...OWN];
 
 const product = async (file: string) => new Uint8Array(await readFile(path.join(ROOT, file)));

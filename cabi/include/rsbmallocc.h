@@ -139,6 +139,23 @@ struct rsbmallinfo {
 /* Walks the whole heap: for reports, not for every allocation. */
 struct rsbmallinfo rsbmallinfo(void);
 
+/*
+ * Bugs of the program. A hardened library traps when it finds one, in a function that is named for it
+ * (rsbmalloc_double_free and the like); docs/hardened.md lists them.
+ */
+
+/*
+ * Walks the whole heap and traps if a block was written past its end or before its start, or written to after free. In
+ * libraries that are not hardened it only finds some pointers that were freed and should not have been.
+ */
+void rsbmalloc_check(void);
+
+/*
+ * A program may define this function: a hardened library calls it before it traps, with what it found, the pointer, and
+ * the size that the block was allocated with, or 0. It must not allocate.
+ */
+void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
+
 #ifdef __cplusplus
 }
 #endif
