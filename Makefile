@@ -8,7 +8,7 @@ CC := npm
 endif
 export CC
 
-.PHONY: all demo test lint format bench browser dist package clean node
+.PHONY: all demo test lint format bench traces browser dist package clean node
 
 all: lib
 
@@ -48,6 +48,11 @@ format: node_modules
 bench: lib
 	@$(TS) tools/setup.ts bench
 	$(TS) bench/main.ts $(BENCH)
+
+# Records bench/traces anew, from the programs of bench/programs.
+traces: node_modules
+	@$(TS) tools/setup.ts bench
+	$(NODE) --no-warnings --import tsx bench/record.ts $(TRACES)
 
 # A page with three mallocs side by side, served at http://127.0.0.1:8080/.
 browser: lib

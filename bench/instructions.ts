@@ -50,9 +50,20 @@ const MARKS: ReadonlySet<number> = new Set([OP.block, OP.loop, OP.else, OP.end, 
 
 /** What comes after one of these may be reached from elsewhere, or not at all. A call may trap, but then nothing counts. */
 const ENDS_STRETCH: ReadonlySet<number> = new Set([
-  ...[OP.block, OP.loop, OP.if, OP.else, OP.end],
-  ...[0x00 /* unreachable */, 0x0c /* br */, 0x0d /* br_if */, OP.brTable, 0x0f /* return */],
-  ...[0x10 /* call */, 0x11 /* call_indirect */, 0x12 /* return_call */, OP.returnCallIndirect],
+  OP.block,
+  OP.loop,
+  OP.if,
+  OP.else,
+  OP.end,
+  0x00 /* unreachable */,
+  0x0c /* br */,
+  0x0d /* br_if */,
+  OP.brTable,
+  0x0f /* return */,
+  0x10 /* call */,
+  0x11 /* call_indirect */,
+  0x12 /* return_call */,
+  OP.returnCallIndirect,
 ]);
 
 /** How many LEB128 numbers follow the opcode, for those that have nothing but numbers. Up to 0xfc others have none. */

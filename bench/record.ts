@@ -183,7 +183,10 @@ async function build({ main, sources, include, args = [] }: Program): Promise<st
   return link({
     inputs: [main, "recorder.c"].map((f) => path.join(PROGRAMS, f)).concat((await sources?.()) ?? []),
     flags: [
-      ...["-O1", "-w", "-fno-builtin-malloc", "-fno-exceptions"],
+      "-O1",
+      "-w",
+      "-fno-builtin-malloc",
+      "-fno-exceptions",
       ...EMULATED.map((feature) => `-D_WASI_EMULATED_${feature.toUpperCase().replaceAll("-", "_")}`),
       ...args,
     ],

@@ -259,7 +259,14 @@ async function bench(...args: string[]) {
 
 test("the command leaves out what it has not got, with a line for each, and goes on", async () => {
   const { code, stdout, stderr } = await bench(
-    ...["--only", "tiny", "--peers", "nosuch,dlmalloc", "--engines", "nosuch", "--quick", "--json"],
+    "--only",
+    "tiny",
+    "--peers",
+    "nosuch,dlmalloc",
+    "--engines",
+    "nosuch",
+    "--quick",
+    "--json",
   );
   assert.is(code, 0);
   assert.equal(Object.keys((JSON.parse(stdout) as Results).workloads[0]!.peaks), ["dlmalloc"]);

@@ -130,7 +130,7 @@ export function layout(words: number, slots: number, bytesPerSlot: number): Layo
 /** Links a driver of one or more files of bench/c with a peer, in this layout. Returns the module's path. */
 export function linkDriver(files: readonly string[], peer: Peer, { data }: Layout): Promise<string> {
   return peer.link({
-    inputs: [...files.map((file) => path.join(BENCH, "c", `${file}.c`))],
+    inputs: files.map((file) => path.join(BENCH, "c", `${file}.c`)),
     flags: ["-O3", "-fno-builtin", "-mbulk-memory"],
     linkFlags: [`-Wl,--stack-first,-z,stack-size=${STACK},--global-base=${data},--strip-debug`],
     model: "reactor",

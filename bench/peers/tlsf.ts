@@ -11,6 +11,7 @@ import { BENCH, BUILD, link } from "../toolchain.ts";
 const run = promisify(execFile);
 
 const SOURCE = path.join(BENCH, "peers", "tlsf", "index.ts");
+const OPTIONS = ["--runtime", "minimal", "--importMemory", "--noExportMemory", "--use", "abort=", "-O3"];
 const FOLDER = path.join(BUILD, "tlsf");
 
 /**
@@ -49,8 +50,13 @@ async function compileTlsf(base: number): Promise<string> {
   const file = path.join(FOLDER, `${base}.wasm`);
   const { error, stderr } = await asc.main([
     SOURCE,
-    ...["--baseDir", "/", "--outFile", file, "--memoryBase", String(base)],
-    ...["--runtime", "minimal", "--importMemory", "--noExportMemory", "--use", "abort=", "-O3"],
+    "--baseDir",
+    "/",
+    "--outFile",
+    file,
+    "--memoryBase",
+    String(base),
+    ...OPTIONS,
   ]);
   if (error) throw new UserError(`AssemblyScript's compiler: ${stderr.toString().split("\n")[0]}`);
   return file;

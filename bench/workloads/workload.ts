@@ -86,7 +86,7 @@ export function recorder(): Recorder {
       return used / 2;
     },
     finish(name, group, about) {
-      for (const slot of [...alive]) release(slot);
+      for (const slot of alive) release(slot);
       return { name, group, about, ops: words.slice(0, used), slots };
     },
   };
