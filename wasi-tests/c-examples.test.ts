@@ -1,11 +1,12 @@
-/** Every example prints what its .expected file says, with both compilers, under both runtimes. */
+/** The examples with both compilers, under both runtimes: each prints what its .expected file says. */
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ROOT } from "../tools/command.ts";
 import { EXAMPLES, buildExample, expectedOutput, runExample } from "../tools/examples.ts";
-import { RUNTIMES } from "../tools/wasi.ts";
+import { ALLOCATORS, buildSqlite, citiesInput } from "../tools/sqlite.ts";
+import { RUNTIMES, runProgram } from "../tools/wasi.ts";
 import { withCompilers } from "./support.ts";
 
 await withCompilers((compiler, check) => {
@@ -21,6 +22,21 @@ await withCompilers((compiler, check) => {
       }
     });
   }
+
+  check("SQLite gives the same results on dlmalloc and on rsbmalloc", async () => {
+    const stdin = await citiesInput(20);
+    const outputs = [];
+    for (const allocator of ALLOCATORS) {
+      const file = await buildSqlite(compiler, allocator);
+      for (const runtime of RUNTIMES) {
+        const { stdout, exitCode } = await runProgram(runtime, file, { stdin });
+        assert.is(exitCode, 0, `${allocator}, ${runtime}`);
+        outputs.push(stdout);
+      }
+    }
+    assert.match(outputs[0]!, /update: [1-9]\d* rows/);
+    for (const output of outputs) assert.is(output, outputs[0]);
+  });
 });
 
 test("no example is forgotten", async () => {
