@@ -1,0 +1,149 @@
+/** The tools: what a runtime tells of a program's end, and the one line that answers what is missing. */
+import { spawnSync } from "node:child_process";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { ROOT, UserError } from "../tools/command.ts";
+import { CompileError, build, findCompiler } from "../tools/compiler.ts";
+import { RUNTIMES, runProgram, startReactor } from "../tools/wasi.ts";
+import { withCompilers } from "./support.ts";
+
+const PROGRAM = "wasi-tests/programs/ends.c";
+const FOLDER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-tools-"));
+test.after(() => rmSync(FOLDER, { recursive: true }));
+
+async function rejection(promise: Promise<unknown>): Promise<Error> {
+  try {
+    await promise;
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+await withCompilers((compiler, check) => {
+  for (const runtime of RUNTIMES) {
+    check(`output, exit codes, traps and memory of a program under ${runtime}`, async () => {
+      const file = await build(compiler, { inputs: [PROGRAM] });
+      const run = (way: string) =>
+        runProgram(runtime, file, { args: [way], env: { PLACE: "here" }, stdin: "input" });
+
+      const { memory, ...returned } = await run("return");
+      assert.equal(returned, { stdout: "read input, here\n", stderr: "about to return\n", exitCode: 0 });
+      assert.is((await run("exit")).exitCode, 3);
+      assert.is((await run("grow")).memory, memory + 100 * 65536);
+      const aborted = await run("abort");
+      assert.is(aborted.exitCode, undefined);
+      assert.is(aborted.trap?.message, "unreachable");
+      assert.match(aborted.trap!.stack, /abort/);
+      assert.is(aborted.stderr, "about to abort\n");
+    });
+
+    check(`a reactor's exports under ${runtime}`, async () => {
+      const file = await build(compiler, { inputs: [PROGRAM], model: "reactor" });
+      const { exports } = await startReactor(runtime, file);
+      assert.is((exports.twice as (number: number) => number)(21), 42);
+    });
+  }
+
+  check("what does not compile is an error with the compiler's words", async () => {
+    const source = path.join(FOLDER, "broken.c");
+    writeFileSync(source, "int main(void) { return nothing; }\n");
+    const error = await build(compiler, { inputs: [source] }).then(
+      assert.unreachable,
+      (error: Error) => error,
+    );
+    assert.instance(error, CompileError);
+    assert.match(error.message, /broken\.c:1:25: error: .*'nothing'/);
+  });
+});
+
+test("a program runs hundreds of times in one process", async () => {
+  const compiler = await findCompiler("npm");
+  const module = await WebAssembly.compile(readFileSync(await build(compiler, { inputs: [PROGRAM] })));
+  for (let run = 0; run < 300; run++) {
+    const { exitCode } = await runProgram("node", module, { args: ["grow"] });
+    assert.is(exitCode, 0);
+  }
+});
+
+/** A compiler that fails with a message, whatever it is asked, but for its version. */
+function fakeCompiler(message: string): string {
+  const file = path.join(FOLDER, `cc-${message.length}`);
+  writeFileSync(file, `#!/bin/sh\n[ "$1" = --version ] && exit\ncat >&2 <<'END'\n${message}\nEND\nexit 1\n`);
+  chmodSync(file, 0o755);
+  return file;
+}
+
+const COMPILERS: readonly (readonly [string, string, RegExp])[] = [
+  ["a missing compiler", "no-such-compiler", /there is no compiler no-such-compiler: install it/],
+  [
+    "a compiler without a wasm target",
+    fakeCompiler("error: unable to create target: 'No available targets'"),
+    /cannot compile for wasm32: use a clang that can/,
+  ],
+  [
+    "a missing linker",
+    fakeCompiler(`error: unable to execute command: program not executable: "wasm-ld"`),
+    /finds no wasm-ld: install lld/,
+  ],
+  [
+    "a missing sysroot",
+    fakeCompiler("probe.c:1:10: fatal error: 'stdlib.h' file not found"),
+    /finds no WASI sysroot: install one/,
+  ],
+  [
+    "anything else",
+    fakeCompiler("error: it is raining"),
+    /cannot build a WASI program \(error: it is raining\)/,
+  ],
+];
+
+for (const [what, cc, message] of COMPILERS) {
+  test(`one line answers ${what}`, async () => {
+    const error = await rejection(findCompiler(cc));
+    assert.instance(error, UserError);
+    assert.match(error.message, message);
+    assert.not.match(error.message, /\n/);
+  });
+}
+
+/** A command's exit code and its lines of output, of which it may have one. */
+function command(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, {
+    cwd: ROOT,
+    env: { ...process.env, ...env },
+    encoding: "utf8",
+  });
+  return { status, lines: (stdout + stderr).trim().split("\n") };
+}
+
+const COMMANDS: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv, RegExp])[] = [
+  ["demo with a missing compiler", ["tools/demo.ts"], { CC: "no-such-compiler" }, /CC=npm/],
+  ["test with a pattern that fits nothing", ["tools/test.ts", "nothing"], {}, /there is no test file/],
+  ["setup for what there is not", ["tools/setup.ts", "nothing"], {}, /use test/],
+];
+
+for (const [name, args, env, message] of COMMANDS) {
+  test(`one line answers ${name}`, () => {
+    const { status, lines } = command(["--import", "tsx", ...args], env);
+    assert.is(status, 1);
+    assert.is(lines.length, 1, lines.join("\n"));
+    assert.match(lines[0]!, message);
+  });
+}
+
+test("one line answers an old Node", () => {
+  const script = readFileSync(path.join(ROOT, "tools", "check-node.cjs"), "utf8");
+  const future = path.join(FOLDER, "check-node.cjs");
+  writeFileSync(future, script.replace(/OLDEST = \d+/, "OLDEST = 1000"));
+  const { status, lines } = command([future]);
+  assert.is(status, 1);
+  assert.equal(lines.length, 1);
+  assert.match(lines[0]!, /needs Node\.js 1000 or later and found .*: install/);
+  assert.is(command(["tools/check-node.cjs"]).status, 0);
+});
+
+test.run();
