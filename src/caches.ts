@@ -3,7 +3,7 @@
 // Each wasm thread is an instance of its own, so a mutable wasm global is thread-local: `cache` tells where the thread's
 // cache lies, as the distance from NO_CACHE, an empty one that stands for none and needs no test on the fast path.
 //
-//     cache:  | NONE | FREE | LARGE | bin 3 | bin 4 | ...      16 bytes each: head, credit, limit, -
+//     cache:  | NONE | FREE | LARGE | first bin | second bin | ...      16 bytes each: head, credit, limit, -
 //
 // `malloc` takes the head of a list. `free` puts a slot there, whichever thread got it, and pays with one of the bin's
 // credits; it never looks at how long the list is. When the credits are spent, the list is measured, and what is more
@@ -33,7 +33,7 @@ import {
 import { listHead, obtainRun, refill, setListHead } from "./bins";
 import { lock, unlock } from "./lock";
 import { addressOf, pagesFor } from "./pages";
-import { atThreadEnd, cores, createKey } from "./pthread";
+import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 import { slotSize } from "./size-classes";
 
 /** Caches to a core: threads that wait for something else keep theirs. */
@@ -46,16 +46,13 @@ const LIST_SLOTS: u32 = 256;
 /** The least that a list may hold, and what it holds at first: the limit doubles each time that the heap is asked. */
 const FIRST_SLOTS: u32 = 4;
 
-/** A bin in a cache. */
-@unmanaged
-class Bin {
-  /** First free slot. */
-  head: usize;
-  /** How many slots may yet be freed before the list is measured. */
-  credit: i32;
-  /** How many slots the list may have. */
-  limit: u32;
-}
+// A bin in a cache: offsets from what `binOf` returns.
+/** First free slot. */
+const HEAD: usize = NO_CACHE;
+/** How many slots may yet be freed before the list is measured. */
+const CREDIT: usize = NO_CACHE + 4;
+/** How many slots the list may have. */
+const LIMIT: usize = NO_CACHE + 8;
 
 /** What the caches have in common, at CACHES; the lock guards it. */
 @unmanaged
@@ -84,28 +81,28 @@ function common(): Common {
 
 
 @inline
-function binAt(distance: usize, kind: u32): Bin {
-  return changetype<Bin>(STATE + NO_CACHE + distance + ((<usize>kind) << CACHE_BIN_BITS));
+function binOf(kind: u32): usize {
+  return STATE + cache + ((<usize>kind) << CACHE_BIN_BITS);
 }
 
 /** Takes a slot of a bin from the thread's cache; 0 if it has none. */
 @inline
 export function takeCached(bin: u32): usize {
-  const list = binAt(cache, bin);
-  const slot = list.head;
-  if (slot) list.head = load<usize>(slot);
+  const list = binOf(bin);
+  const slot = load<usize>(list, HEAD);
+  if (slot) store<usize>(list, load<usize>(slot), HEAD);
   return slot;
 }
 
 /** Puts a slot into the thread's cache. Returns false where that takes `releaseSlow`. */
 @inline
 export function putCached(kind: u32, slot: usize): bool {
-  const list = binAt(cache, kind);
-  const credit = list.credit - 1;
+  const list = binOf(kind);
+  const credit = load<i32>(list, CREDIT) - 1;
   if (credit < 0) return false;
-  list.credit = credit;
-  store<usize>(slot, list.head);
-  list.head = slot;
+  store<i32>(list, credit, CREDIT);
+  store<usize>(slot, load<usize>(list, HEAD));
+  store<usize>(list, slot, HEAD);
   return true;
 }
 
@@ -122,16 +119,17 @@ export function takeSlot(bin: u32): usize {
     // The slots from `slot` to `last` go.
     let last = slot;
     if (cache) {
-      const list = binAt(cache, bin);
-      raiseLimit(list, bin);
-      list.credit = list.limit;
-      for (let more = list.limit >>> 1; more && load<usize>(last); --more) {
+      const list = binOf(bin);
+      const limit = raiseLimit(list, bin);
+      let brought: u32 = 0;
+      while (brought < limit >>> 1 && load<usize>(last)) {
         last = load<usize>(last);
-        --list.credit;
+        ++brought;
       }
       setListHead(bin, load<usize>(last));
       store<usize>(last, 0);
-      list.head = load<usize>(slot);
+      store<usize>(list, load<usize>(slot), HEAD);
+      store<i32>(list, limit - brought, CREDIT);
     } else {
       setListHead(bin, load<usize>(slot));
     }
@@ -140,9 +138,11 @@ export function takeSlot(bin: u32): usize {
   return slot;
 }
 
-function raiseLimit(list: Bin, bin: u32): void {
+function raiseLimit(list: usize, bin: u32): u32 {
   const most = max<u32>(min<u32>(LIST_BYTES / slotSize(bin), LIST_SLOTS), FIRST_SLOTS);
-  list.limit = min<u32>(max<u32>(list.limit << 1, FIRST_SLOTS), most);
+  const limit = min<u32>(max<u32>(load<u32>(list, LIMIT) << 1, FIRST_SLOTS), most);
+  store<u32>(list, limit, LIMIT);
+  return limit;
 }
 
 /** Frees what `putCached` has no place for. */
@@ -151,18 +151,17 @@ export function releaseSlow(kind: u32, block: usize): void {
   let last = block;
   let rest: usize = 0;
   if (cache && kind >= FIRST_BIN) {
-    const list = binAt(cache, kind);
-    raiseLimit(list, kind);
-    store<usize>(block, list.head);
-    list.head = block;
+    const list = binOf(kind);
+    const limit = raiseLimit(list, kind);
+    store<usize>(block, load<usize>(list, HEAD));
+    store<usize>(list, block, HEAD);
     // Keep half of the limit at most: after the first half, the rest goes.
-    const keep = list.limit >>> 1;
     let length: u32 = 1;
-    while (length < keep && load<usize>(last)) {
+    while (length < limit >>> 1 && load<usize>(last)) {
       last = load<usize>(last);
       ++length;
     }
-    list.credit = list.limit - length;
+    store<i32>(list, limit - length, CREDIT);
     rest = load<usize>(last);
     if (!rest) return;
     store<usize>(last, 0);
@@ -190,11 +189,11 @@ export function emptyCache(): bool {
   let any = false;
   if (!cache) return any;
   for (let bin = FIRST_BIN; bin < END_BIN; ++bin) {
-    const list = binAt(cache, bin);
-    const slot = list.head;
-    list.head = 0;
-    list.credit = 0;
-    list.limit = 0;
+    const list = binOf(bin);
+    const slot = load<usize>(list, HEAD);
+    store<usize>(list, 0, HEAD);
+    store<i32>(list, 0, CREDIT);
+    store<u32>(list, 0, LIMIT);
     if (!slot) continue;
     giveBack(bin, slot, lastOf(slot));
     any = true;
@@ -211,14 +210,15 @@ function claim(): void {
   c.spare = load<usize>(spare);
   store<usize>(spare, 0);
   cache = spare - (STATE + NO_CACHE);
+  if (!endIsKnown()) return;
+  if (!c.hasKey) c.hasKey = createKey(STATE + CACHES + offsetof<Common>("key"), DESTRUCTOR);
   if (c.hasKey) atThreadEnd(c.key);
 }
 
-/** Before the first allocation. */
+/** At the first allocation. */
 function makeCaches(): void {
   const c = common();
   c.made = true;
-  c.hasKey = createKey(STATE + CACHES + offsetof<Common>("key"), DESTRUCTOR);
   const count = <usize>min<u32>(max<u32>(cores(), 1), MAX_CORES) * CACHES_PER_CORE;
   const pages = pagesFor(count * CACHE_SIZE);
   const page = obtainRun(pages);

@@ -19,6 +19,10 @@ declare function setSpecific(key: u32, value: usize): i32;
 @external("env", "address of pthread_setspecific")
 declare const SET_SPECIFIC: usize;
 
+
+@external("env", "emscripten_is_main_runtime_thread")
+declare function mainRuntimeThread(): i32;
+
 /** Of wasi-libc: waits while the word at `address` is `value`. Every program that links its pthread_create has it. */
 @external("env", "__wait")
 declare function libcWait(address: usize, waiters: usize, value: i32, isPrivate: i32): void;
@@ -62,9 +66,17 @@ export function cores(): i32 {
   return CORES ? load<i32>(CORES) : DEFAULT_CORES;
 }
 
+/**
+ * Whether the calling thread's end can be learnt of. Under Emscripten the main thread never ends, and it allocates before
+ * the thread library is ready for it.
+ */
+export function endIsKnown(): bool {
+  return EMSCRIPTEN ? !mainRuntimeThread() : KEY_CREATE != 0 && SET_SPECIFIC != 0;
+}
+
 /** Stores a key at `key` for values whose threads end with a call of `destructor`. Returns whether it could. */
 export function createKey(key: usize, destructor: usize): bool {
-  return (EMSCRIPTEN || (KEY_CREATE && SET_SPECIFIC)) && !keyCreate(key, destructor);
+  return !keyCreate(key, destructor);
 }
 
 /** Gives the calling thread a value that is not 0, so that it ends with a call of the key's destructor. */
