@@ -1,0 +1,135 @@
+/** Memory over time: what one phase of a program frees, the next one uses. */
+import { uniformInt } from "pure-rand/distribution/uniformInt";
+import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { Heap } from "../npm/index.ts";
+import { WASM_PAGE, checkAgainst, emptyModel, newHeap } from "./support-heap.ts";
+
+const MIB = 2 ** 20;
+
+interface Phase {
+  readonly from: number;
+  readonly to: number;
+  /** Bytes asked for that are in use at its peak. */
+  readonly bytes: number;
+}
+
+const PHASES: readonly Phase[] = [
+  { from: 1, to: 64, bytes: MIB },
+  { from: 16, to: 16, bytes: 2 * MIB },
+  { from: 100, to: 1000, bytes: 8 * MIB },
+  { from: 48, to: 48, bytes: 3 * MIB },
+  { from: 1000, to: 16_384, bytes: 8 * MIB },
+  { from: 16_385, to: 100_000, bytes: 8 * MIB },
+  { from: 1, to: 100_000, bytes: 8 * MIB },
+  { from: 3000, to: 3000, bytes: 6 * MIB },
+  { from: 1_000_000, to: 3_000_000, bytes: 9 * MIB },
+];
+
+/** Allocates up to the phase's peak, keeps exchanging blocks there, and frees all. */
+function live(heap: Heap, { from, to, bytes }: Phase, random: RandomGenerator, exchanges = 500): void {
+  const blocks: [number, number][] = [];
+  let inUse = 0;
+  const add = () => {
+    const size = uniformInt(random, from, to);
+    const block = heap.malloc(size);
+    assert.is.not(block, 0);
+    blocks.push([block, size]);
+    inUse += size;
+  };
+  const drop = () => {
+    const at = uniformInt(random, 0, blocks.length - 1);
+    const [block, size] = blocks[at]!;
+    blocks[at] = blocks.at(-1)!;
+    blocks.pop();
+    heap.free(block);
+    inUse -= size;
+  };
+  while (inUse + to <= bytes) add();
+  for (let exchange = 0; exchange < exchanges; ++exchange) {
+    drop();
+    while (inUse + to <= bytes) add();
+  }
+  while (blocks.length > 0) drop();
+}
+
+const memoryOf = (heap: Heap) => heap.memory.buffer.byteLength;
+
+const ROUNDS = 10;
+
+/** Bytes of memory after the phase was gone through `rounds` times, in a heap that does nothing else. */
+async function aloneIn(phase: Phase, rounds = 1): Promise<number> {
+  const { heap } = await newHeap();
+  const random = xoroshiro128plus(1);
+  for (let round = 0; round < rounds; ++round) live(heap, phase, random);
+  return memoryOf(heap);
+}
+
+test("a long run of phases needs no more memory than its largest phase, within a quarter", async () => {
+  const alone: number[] = [];
+  for (const phase of PHASES) alone.push(await aloneIn(phase, ROUNDS));
+  const largest = Math.max(...alone);
+  const { heap, base } = await newHeap();
+  const random = xoroshiro128plus(2);
+  for (let round = 0; round < ROUNDS; ++round) {
+    for (const phase of PHASES) live(heap, phase, random);
+  }
+  const used = memoryOf(heap);
+  assert.ok(used <= 1.25 * largest, `${used} bytes, ${largest} for the largest phase alone`);
+  assert.is(heap.mallinfo().inUse, 0);
+  checkAgainst(heap, emptyModel(), base);
+});
+
+for (const [first, second] of [
+  [16, 48],
+  [48, 16],
+  [32, 5000],
+  [5000, 32],
+  [1000, 200_000],
+  [200_000, 1000],
+  [16_384, 4],
+]) {
+  test(`memory that blocks of ${first} bytes leave serves blocks of ${second}, but for a tenth at most`, async () => {
+    const [one, other] = [first!, second!].map((size) => ({ from: size, to: size, bytes: 8 * MIB })) as [
+      Phase,
+      Phase,
+    ];
+    const alone = await Promise.all([aloneIn(one), aloneIn(other)]);
+    const { heap } = await newHeap();
+    const random = xoroshiro128plus(3);
+    live(heap, one, random);
+    live(heap, other, random);
+    const used = memoryOf(heap);
+    const needed = Math.max(...alone);
+    assert.ok(used <= 1.1 * needed + WASM_PAGE, `${used} bytes, ${needed} for the larger phase alone`);
+  });
+}
+
+test("blocks exchanged for a long time at a constant load need no more memory than at first", async () => {
+  const { heap } = await newHeap();
+  const random = xoroshiro128plus(4);
+  const sizes = { from: 1, to: 4000, bytes: 4 * MIB };
+  live(heap, sizes, random, 10_000);
+  const first = memoryOf(heap);
+  for (let round = 0; round < 10; ++round) live(heap, sizes, random, 10_000);
+  assert.ok(memoryOf(heap) <= 1.1 * first, `${memoryOf(heap)} bytes, ${first} at first`);
+});
+
+test("a block that grows by realloc leaves memory that others use", async () => {
+  const { heap } = await newHeap();
+  for (let round = 0; round < 50; ++round) {
+    let block = heap.malloc(16);
+    for (let size = 16; size < 4 * MIB; size = Math.ceil(size * 1.5)) {
+      block = heap.realloc(block, size);
+      assert.is.not(block, 0);
+      heap.free(heap.malloc(size >>> 1));
+    }
+    heap.free(block);
+  }
+  // Where it cannot grow in place, the old block, the new one and the other are there at once.
+  assert.ok(memoryOf(heap) < 4 * (1 + 1 / 1.5 + 1 / 2) * MIB * 1.1, `${memoryOf(heap)} bytes`);
+});
+
+test.run();
