@@ -13,6 +13,7 @@ import {
   linkDriver,
   layout,
   nullAllocator,
+  optimized,
   otherLibrary,
   peer,
   peerNames,
@@ -40,6 +41,7 @@ interface Options {
   readonly quick?: boolean;
   readonly touch?: boolean;
   readonly verify?: boolean;
+  readonly "wasm-opt"?: boolean;
   readonly json?: boolean;
 }
 
@@ -52,6 +54,7 @@ sade("bench", true)
   .option("--library", "A further build of rsbmalloc to compare, NAME=FILE.a; may be repeated")
   .option("--quick", "Memory and times alone, with fewer and shorter samples: for a first look")
   .option("--touch", "Write the first byte of each block")
+  .option("--wasm-opt", "Run wasm-opt -O3 over each linked program")
   .option("--verify", "Only check every answer and measure memory")
   .option("--json", "Print the results as JSON")
   .action((options: Options) => runCommand(() => bench(options)))
@@ -73,7 +76,10 @@ async function bench(options: Options): Promise<void> {
 
   const results: Results = { peers: peers.map(({ name }) => name), engines: [], workloads: [], sizes: {} };
   for (const workload of chosen) results.workloads.push(await replay(workload, peers, measures));
-  if (engines.length > 0) await measureTimes(results, chosen, peers, engines, options);
+  if (engines.length > 0) {
+    const timed = [await nullAllocator(), ...peers].map((p) => (options["wasm-opt"] ? optimized(p) : p));
+    await measureTimes(results, chosen, timed, engines, options);
+  }
   if (measures.has("sizes")) await measureSizes(results, peers);
   if (options.json) console.log(JSON.stringify(results, null, 2));
   else for (const table of tables(results)) console.log(`\n${terminalTable(table)}`);
@@ -124,13 +130,12 @@ async function measureTimes(
 ): Promise<void> {
   mkdirSync(path.join(BUILD, "ops"), { recursive: true });
   for (const workload of chosen) writeFileSync(opsFile(workload), workload.ops);
-  const modules = [await nullAllocator(), ...peers];
   for (const { name, title, drivers, time } of engines) {
     if (process.stderr.isTTY) note(`timing in ${title}`);
     try {
       const prepared: TimedWorkload[] = [];
       for (const workload of chosen) {
-        const right = modules.filter((p) => typeof peaksOf(results, workload)[p.name] !== "string");
+        const right = peers.filter((p) => typeof peaksOf(results, workload)[p.name] !== "string");
         prepared.push(await prepare(workload, right, drivers));
       }
       const samples = quick ? 12 : 40;

@@ -1,10 +1,15 @@
-import { existsSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { promisify } from "node:util";
 import { ROOT, UserError } from "../../tools/command.ts";
 import type { Program } from "../../tools/compiler.ts";
-import { BENCH, link, object } from "../toolchain.ts";
+import { BENCH, BUILD, link, object } from "../toolchain.ts";
 import { debianSource } from "./debian.ts";
 import { linkTlsf } from "./tlsf.ts";
+
+const run = promisify(execFile);
 
 /** An allocator that can be linked to a program. */
 export interface Peer {
@@ -30,7 +35,7 @@ const sources: readonly PeerSource[] = [
     async objects() {
       if (!existsSync(LIBRARY))
         throw new UserError("lib/wasm32-wasi/librsbmallocc.a is missing: run make lib");
-      return [LIBRARY];
+      return [snapshot(LIBRARY)];
     },
   },
   // What a WASI program gets when it does nothing: the linker finds it in libc.a by itself.
@@ -78,7 +83,7 @@ export async function peer(name: string, optimization: Optimization = "speed"): 
 /** A further build of rsbmalloc, to be compared with the one in lib/. */
 export function otherLibrary(name: string, file: string): Peer {
   if (!existsSync(file)) throw new UserError(`${file} is missing`);
-  return linked(name, [path.resolve(file)]);
+  return linked(name, [snapshot(path.resolve(file))]);
 }
 
 /** Not an allocator: what is taken off every time, so that the replaying loop does not count. */
@@ -91,6 +96,15 @@ export function linked(name: string, inputs: readonly string[]): Peer {
   return { name, link: (program) => link({ ...program, inputs: [...program.inputs, ...inputs] }) };
 }
 
+/** A copy of a library that stays as it is while a run lasts, whatever is built meanwhile. */
+function snapshot(library: string): string {
+  const hash = createHash("sha256").update(readFileSync(library)).digest("hex").slice(0, 16);
+  const copy = path.join(BUILD, "libraries", `${hash}.a`);
+  mkdirSync(path.dirname(copy), { recursive: true });
+  if (!existsSync(copy)) copyFileSync(library, copy);
+  return copy;
+}
+
 function peerObject(
   file: string,
   flags: readonly string[],
@@ -100,6 +114,21 @@ function peerObject(
     flags: ["-DNDEBUG", "-fno-builtin", "-mbulk-memory", "-w", ...flags],
     includes,
   });
+}
+
+/** The same allocator in programs over which wasm-opt runs after linking, as it does for Emscripten's. */
+export function optimized({ name, link: linkPlain }: Peer): Peer {
+  return {
+    name,
+    async link(program) {
+      const plain = await linkPlain(program);
+      const file = plain.replace(/\.wasm$/, ".opt.wasm");
+      if (existsSync(file)) return file;
+      const wasmOpt = path.join(ROOT, "node_modules", "binaryen", "bin", "wasm-opt");
+      await run(process.execPath, [wasmOpt, plain, "-O3", "--all-features", "-o", file]);
+      return file;
+    },
+  };
 }
 
 /*
@@ -127,12 +156,18 @@ export function layout(words: number, slots: number, bytesPerSlot: number): Layo
   return { ops: STACK, blocks: STACK + opsSize, hole, data: STACK + hole };
 }
 
+/**
+ * clang runs wasm-opt over a program that it links with optimization, if there is one in PATH: that would inline some
+ * functions into the loop that measures them, and on this machine alone.
+ */
+const NO_WASM_OPT = "-O0";
+
 /** Links a driver of one or more files of bench/c with a peer, in this layout. Returns the module's path. */
 export function linkDriver(files: readonly string[], peer: Peer, { data }: Layout): Promise<string> {
   return peer.link({
     inputs: files.map((file) => path.join(BENCH, "c", `${file}.c`)),
     flags: ["-O3", "-fno-builtin", "-mbulk-memory"],
-    linkFlags: [`-Wl,--stack-first,-z,stack-size=${STACK},--global-base=${data},--strip-debug`],
+    linkFlags: [NO_WASM_OPT, `-Wl,--stack-first,-z,stack-size=${STACK},--global-base=${data},--strip-debug`],
     model: "reactor",
   });
 }
@@ -143,6 +178,6 @@ export function linkSmall(program: string, peer: Peer): Promise<string> {
     inputs: [path.join(BENCH, "c", `${program}.c`)],
     flags: ["-Oz", "-fno-builtin", "-mbulk-memory"],
     // Without libc's start, which would bring in more than an allocator does.
-    linkFlags: ["-nostartfiles", "-Wl,--no-entry,--strip-all,--gc-sections"],
+    linkFlags: [NO_WASM_OPT, "-nostartfiles", "-Wl,--no-entry,--strip-all,--gc-sections"],
   });
 }
