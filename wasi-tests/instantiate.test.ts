@@ -1,10 +1,19 @@
 /** `instantiate`: the typed heap over the stand-alone module. What its functions do is tested with the heap. */
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { chromium } from "playwright-core";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { serve } from "../browser/site.ts";
 import { instantiate, type ModuleSource, type Options } from "../npm/index.ts";
+import { ROOT } from "../tools/command.ts";
 import { checkHeap } from "./heap-check.ts";
+import { needs } from "./support.ts";
 
 const WASM_PAGE = 65536;
 const FILE = new URL("../lib/rsbmalloc.wasm", import.meta.url);
@@ -135,6 +144,36 @@ test("what does not fit is refused with one line", async () => {
   const other = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
   assert.match(await refusal({ module: other }), "not rsbmalloc.wasm");
   assert.match(await refusal({ memory: new WebAssembly.Memory({ initial: 1 }), heapBase: -5 }), "heapBase");
+});
+
+needs("chromium")("it works in a browser, bundled, with the module beside the bundle", async () => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-instantiate-"));
+  const outfile = path.join(folder, "npm", "index.js");
+  await build({ entryPoints: [path.join(ROOT, "npm", "index.ts")], bundle: true, format: "esm", outfile });
+  mkdirSync(path.join(folder, "lib"));
+  copyFileSync(FILE, path.join(folder, "lib", "rsbmalloc.wasm"));
+  writeFileSync(path.join(folder, "index.html"), "<!doctype html><title>instantiate</title>");
+  const { url, server } = await serve(folder, 0);
+  const executablePath = execFileSync("which", ["chromium"], { encoding: "utf8" }).trim();
+  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+  try {
+    const page = await browser.newPage();
+    await page.goto(url);
+    const script = `(async () => {
+      const { instantiate } = await import("./npm/index.js");
+      const heap = await instantiate();
+      const fetched = await instantiate({ module: fetch("lib/rsbmalloc.wasm") });
+      const missing = await instantiate({ module: "nothing.wasm" }).catch((error) => error.message);
+      return [heap.malloc_usable_size(heap.malloc(1000)), fetched.malloc(1) > 0, missing];
+    })()`;
+    const [usable, works, missing] = (await page.evaluate(script)) as [number, boolean, string];
+    assert.ok(usable >= 1000 && works);
+    assert.match(missing, /^rsbmalloc: cannot load the module from nothing\.wasm: /);
+  } finally {
+    await browser.close();
+    server.close();
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test.run();
