@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
 import { ROOT, UserError } from "../tools/command.ts";
@@ -34,6 +34,7 @@ const downloads = {
   cranelift: { package: `@bytecodealliance/wizer-${platform}`, version: "11.0.3", binary: "wizer" },
 } satisfies Record<string, Download>;
 
+const RUNNER = path.join(BENCH, "runner.ts");
 const FOLDER = path.join(BUILD, "engines");
 
 /** The path of an engine's binary, installed into build/ on first use. */
@@ -61,14 +62,15 @@ function javascript(name: string, title: string, binary: string, args: readonly 
     async time(job) {
       const file = path.join(BUILD, `job-${name}-${process.pid}.json`);
       writeFileSync(file, JSON.stringify(job));
-      const { stdout } = await run(binary, [...args, path.join(BENCH, "runner.ts"), file], {
-        cwd: ROOT,
-        maxBuffer: 1e8,
-      });
-      return stdout
-        .split("\n")
-        .filter((line) => line.startsWith("{"))
-        .map((line) => JSON.parse(line) as Timing);
+      try {
+        const { stdout } = await run(binary, [...args, RUNNER, file], { cwd: ROOT, maxBuffer: 1e8 });
+        return stdout
+          .split("\n")
+          .filter((line) => line.startsWith("{"))
+          .map((line) => JSON.parse(line) as Timing);
+      } finally {
+        rmSync(file);
+      }
     },
   };
 }

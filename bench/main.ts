@@ -7,7 +7,7 @@ import { countCalls } from "./calls.ts";
 import { engine, engineNames, type Engine } from "./engines.ts";
 import { codeSize } from "./code-size.ts";
 import { verify } from "./memory.ts";
-import { messageOf, note } from "./output.ts";
+import { messageOf, note, progress } from "./output.ts";
 import { BUILD } from "./toolchain.ts";
 import {
   linkDriver,
@@ -57,7 +57,7 @@ sade("bench", true)
   .option("--wasm-opt", "Run wasm-opt -O3 over each linked program")
   .option("--verify", "Only check every answer and measure memory")
   .option("--json", "Print the results as JSON")
-  .action((options: Options) => runCommand(() => bench(options)))
+  .action((options: Options) => runCommand(() => bench(options).finally(() => progress())))
   .parse(process.argv);
 
 async function bench(options: Options): Promise<void> {
@@ -75,12 +75,16 @@ async function bench(options: Options): Promise<void> {
     : [];
 
   const results: Results = { peers: peers.map(({ name }) => name), engines: [], workloads: [], sizes: {} };
-  for (const workload of chosen) results.workloads.push(await replay(workload, peers, measures));
+  for (const workload of chosen) {
+    progress(`checking ${workload.name}`);
+    results.workloads.push(await replay(workload, peers, measures));
+  }
   if (engines.length > 0) {
     const timed = [await nullAllocator(), ...peers].map((p) => (options["wasm-opt"] ? optimized(p) : p));
     await measureTimes(results, chosen, timed, engines, options);
   }
   if (measures.has("sizes")) await measureSizes(results, peers);
+  progress();
   if (options.json) console.log(JSON.stringify(results, null, 2));
   else for (const table of tables(results)) console.log(`\n${terminalTable(table)}`);
   mkdirSync(BUILD, { recursive: true });
@@ -131,7 +135,7 @@ async function measureTimes(
   mkdirSync(path.join(BUILD, "ops"), { recursive: true });
   for (const workload of chosen) writeFileSync(opsFile(workload), workload.ops);
   for (const { name, title, drivers, time } of engines) {
-    if (process.stderr.isTTY) note(`timing in ${title}`);
+    progress(`timing in ${title}`);
     try {
       const prepared: TimedWorkload[] = [];
       for (const workload of chosen) {
