@@ -10,7 +10,7 @@
 // same goes for addresses where no block starts: whatever is on the lists of NONE and FREE was a wrong pointer.
 
 import {
-  BINS,
+  END_BIN,
   BIN_OF,
   FIRST_BIN,
   FREE,
@@ -19,27 +19,33 @@ import {
   NONE,
   PAGE_BITS,
   PARTIAL,
+  SMALL_BINS,
   SMALL_MAX,
   STATE,
   state,
 } from "./config";
 import {
   addressOf,
+  findRun,
   freeRun,
   grow,
   infoOf,
   kindOf,
+  packInfos,
   pageOf,
   push,
   remove,
   setKind,
   startPages,
-  takeRun,
+  take,
 } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
 
 /** Bytes of free slots that one call collects before it lets the heap grow instead. */
 const COLLECT_BYTES: u32 = 1 << 20;
+
+/** Closer fits are looked for once in so many pages handed out: the heap's, shifted by this. */
+const FIT_SHARE_BITS: u32 = 5;
 
 /** First element of the list of a bin, or of freed large blocks. */
 @inline
@@ -89,56 +95,67 @@ export function flush(): void {
   }
 }
 
-/**
- * Moves free slots to their runs, bin after bin from where the last call stopped, until `bytes` of them are moved or
- * a free run of `pages` results.
- */
-export function collect(pages: u32, bytes: u32): void {
-  const s = state();
-  for (let i: u32 = 0; i < BINS; ++i) {
-    const bin = s.cursor + FIRST_BIN;
+/** Moves free slots of the bins from `first` on to their runs, largest slots first, until `bytes` of them are moved. */
+export function collect(first: u32, bytes: u32): void {
+  for (let bin = END_BIN - 1; bin >= first; --bin) {
+    let slot = listHead(bin);
+    if (!slot) continue;
     const size = slotSize(bin);
     const length = runPages(size);
     const slots = (length << PAGE_BITS) / size;
-    let slot = listHead(bin);
-    while (slot && bytes >= size) {
+    do {
+      if (bytes < size) break;
+      bytes -= size;
       const next = load<usize>(slot);
       let page = pageOf(slot);
-      page += min<i32>(infoOf(page).free, 0);
-      const info = infoOf(page);
+      let info = infoOf(page);
+      if (info.free < 0) {
+        page += info.free;
+        info = infoOf(page);
+      }
       store<usize>(slot, info.pages);
       info.pages = slot;
       if (!info.free++) push(partialList(bin), page);
       if (info.free == slots) {
         remove(partialList(bin), page);
-        memory.fill(s.kinds + page, <u8>NONE, length);
-        if (freeRun(page, length) >= pages) bytes = 0;
+        memory.fill(state().kinds + page, <u8>NONE, length);
+        freeRun(page, length);
       }
-      bytes -= min(bytes, size);
       slot = next;
-    }
+    } while (slot);
     setListHead(bin, slot);
-    if (bytes < size) return;
-    s.cursor = bin - FIRST_BIN + 1 < BINS ? bin - FIRST_BIN + 1 : 0;
   }
 }
 
 /** A run of `pages`, or 0 when memory is out. */
 export function obtainRun(pages: u32): u32 {
-  if (!state().magic) start();
+  const s = state();
+  if (!s.magic) start();
   flush();
-  let page = takeRun(pages);
-  if (page) return page;
-  collect(pages, COLLECT_BYTES);
-  page = takeRun(pages);
-  if (page) return page;
-  // Another thread's own growth of linear memory may leave what is free in two pieces.
-  while (grow(pages)) {
-    page = takeRun(pages);
-    if (page) return page;
+  let page = findRun(pages);
+  s.sinceFit += pages;
+  if (page && <u32>infoOf(page).pages > 2 * pages && s.sinceFit > (s.end - s.start) >>> FIT_SHARE_BITS) {
+    // Rather than break up a long run, look for a closer fit: there are few free slots of medium size.
+    s.sinceFit = 0;
+    collect(FIRST_BIN + SMALL_BINS, u32.MAX_VALUE);
+    page = findRun(pages);
   }
-  collect(pages, u32.MAX_VALUE);
-  return takeRun(pages);
+  if (!page) {
+    collect(FIRST_BIN, COLLECT_BYTES);
+    page = findRun(pages);
+  }
+  if (!page && s.end - s.start - s.used >= pages) {
+    packInfos();
+    page = findRun(pages);
+  }
+  // Another thread's own growth of linear memory may leave what is free in two pieces.
+  while (!page && grow(pages)) page = findRun(pages);
+  if (!page) {
+    collect(FIRST_BIN, u32.MAX_VALUE);
+    page = findRun(pages);
+  }
+  if (page) take(page, pages);
+  return page;
 }
 
 function start(): void {

@@ -32,10 +32,12 @@ export const LARGE: u32 = 2;
 /** Every page of a run that the first bin fills; the others follow. */
 export const FIRST_BIN: u32 = 3;
 
-/** log2 of the bins to a doubling of the size. */
-export const STEP_BITS: u32 = 2;
-/** Bins of 4 and 8 B, 1 << STEP_BITS multiples of 16, then 1 << STEP_BITS to each doubling up to 16 KiB. */
-export const BINS: u32 = 2 + (11 - STEP_BITS) * (1 << STEP_BITS);
+/** log2 of the bins to a doubling of the size, up to SMALL_MAX and above. */
+export const SMALL_STEPS: u32 = 2;
+export const MEDIUM_STEPS: u32 = 3;
+/** Bins up to SMALL_MAX: 4 and 8 B, 1 << SMALL_STEPS multiples of 16, then 1 << SMALL_STEPS to each doubling. */
+export const SMALL_BINS: u32 = 2 + (7 - SMALL_STEPS) * (1 << SMALL_STEPS);
+export const BINS: u32 = SMALL_BINS + 4 * (1 << MEDIUM_STEPS);
 export const END_BIN: u32 = FIRST_BIN + BINS;
 /** The largest request that a bin serves, in bytes. */
 export const BIN_MAX: usize = 16384;
@@ -69,8 +71,6 @@ export class State {
   magic: u32;
   /** The page map: address of the kind of page 0. */
   kinds: usize;
-  /** Address of the PageInfo of page 0, which is not there: the first is that of page `start`. */
-  infos: usize;
   /** First page of the heap. */
   start: u32;
   /** The page after the heap's last. */
@@ -79,8 +79,8 @@ export class State {
   capacity: u32;
   /** No page from here on was ever handed out: fresh linear memory, all zero. */
   fresh: u32;
-  /** The bin whose list is collected next. */
-  cursor: u32;
+  /** Pages handed out since `obtainRun` last looked for a closer fit. */
+  sinceFit: u32;
   /** Pages in bins and large blocks, and the most there ever were. */
   used: u32;
   peak: u32;

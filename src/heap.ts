@@ -123,6 +123,12 @@ function takeLarge(size: usize, alignment: u32): usize {
   if (<isize>size < 0) return 0;
   const pages = max<u32>(pagesFor(size), 1);
   const spare = alignment - 1;
+  // The block freed last may be just as long, and has not been given back yet.
+  const last = listHead(LARGE);
+  if (last && !spare && infoOf(pageOf(last)).pages == pages) {
+    setListHead(LARGE, load<usize>(last));
+    return last;
+  }
   let run = obtainRun(pages + spare);
   if (CACHED && !run && emptyCache()) run = obtainRun(pages + spare);
   if (!run) return 0;
@@ -166,7 +172,7 @@ export function check(): void {
   }
   lock();
   flush();
-  collect(u32.MAX_VALUE, u32.MAX_VALUE);
+  collect(FIRST_BIN, u32.MAX_VALUE);
   unlock();
 }
 
@@ -329,7 +335,7 @@ export function summarize(info: MallInfo, bins: usize): void {
   if (CACHED) emptyCache();
   if (HARDENED) emptyQuarantines();
   flush();
-  collect(u32.MAX_VALUE, u32.MAX_VALUE);
+  collect(FIRST_BIN, u32.MAX_VALUE);
   const s = state();
   let freePages: u32 = 0;
   let freeSlots: usize = 0;

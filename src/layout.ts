@@ -27,12 +27,10 @@ export {
 export const STATE_RUN_BITS: usize = offsetof<State>("runBits");
 export const STATE_MAGIC: usize = offsetof<State>("magic");
 export const STATE_KINDS: usize = offsetof<State>("kinds");
-export const STATE_INFOS: usize = offsetof<State>("infos");
 export const STATE_START: usize = offsetof<State>("start");
 export const STATE_END: usize = offsetof<State>("end");
 export const STATE_CAPACITY: usize = offsetof<State>("capacity");
 export const STATE_FRESH: usize = offsetof<State>("fresh");
-export const STATE_CURSOR: usize = offsetof<State>("cursor");
 export const STATE_USED: usize = offsetof<State>("used");
 export const STATE_PEAK: usize = offsetof<State>("peak");
 
@@ -43,5 +41,5 @@ export const INFO_PREV: usize = offsetof<Info>("prev");
 export const INFO_FREE: usize = offsetof<Info>("free");
 
 export { slotSize } from "./size-classes";
-export { runClass } from "./pages";
+export { REGION_BITS, runClass } from "./pages";
 export { runPages } from "./bins";

@@ -46,6 +46,8 @@ export function growMemory(pages: u32): u32 {
     const old = memory.grow(<i32>(grownPages(pages) >>> UNIT_BITS));
     return old == -1 ? 0 : (<u32>old) << UNIT_BITS;
   }
+  // A number of bytes that sbrk would take for a negative one.
+  if (pages >>> (31 - PAGE_BITS)) return 0;
   let start: usize = 0;
   do {
     // Whoever called sbrk before may have left the break in mid-page.

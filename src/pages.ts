@@ -1,13 +1,14 @@
 // The page map and the page allocator: runs of pages that split, coalesce and grow in place.
 //
-// The map has a byte for each page from address 0 (its kind), so that one load tells what a pointer is, and 16
-// bytes for each page of the heap (its Info):
+// The map has a byte for each page from address 0 (its kind), so that one load tells what a pointer is. Before it, and
+// growing downwards, lies a directory: an address for each region of 256 pages, where the 16 bytes for each of its
+// pages (its Info) are. A region that the heap does not reach has none.
 //
-//     kinds                                     infos + 16 * start
-//     | kind of page 0 | kind of page 1 | ... | | info of page start | info of page start + 1 | ...
+//     | ... | infos of region 1 | infos of region 0 | kind of page 0 | kind of page 1 | ...
+//                                                   ^ kinds
 //
-// The map begins in the odd space after the program's data and moves to fresh memory, twice as large, when the heap
-// outgrows it.
+// A region's infos move only to let the free memory around them coalesce. The map begins in the odd space after the program's data and moves to a larger place when the
+// heap outgrows it; at a byte to a page that is seldom.
 //
 // A free run carries its length at both ends, and kind FREE there: a run that is freed finds its neighbours'
 // lengths one page away. Free runs hang in lists by length class, and a bit set tells which lists have members.
@@ -22,6 +23,8 @@
 
 import {
   FREE,
+  LARGE,
+  HARDENED,
   LAST_PAGE,
   LOCKED,
   MAGIC,
@@ -53,6 +56,13 @@ const KINDS: usize = offsetof<State>("kinds");
 
 /** log2 of the size of Info. */
 const INFO_BITS: u32 = 4;
+
+/** log2 of the pages of a region, and how many pages its infos take. */
+export const REGION_BITS: u32 = 8;
+const INFO_PAGES: u32 = 1 << (REGION_BITS + INFO_BITS - PAGE_BITS);
+
+/** A region's share of the map: its kinds and its entry in the directory, in bytes. */
+const REGION_SIZE: usize = (1 << REGION_BITS) + sizeof<usize>();
 
 /** How many runs of a class are looked at for the best fit. */
 const FIT_LIMIT: u32 = 32;
@@ -88,10 +98,15 @@ export function setKind(page: u32, kind: u32): void {
   store<u8>(state().kinds + page, kind);
 }
 
-
+/** Where the address of a region's infos stands. */
 @inline
+function directoryEntry(region: u32): usize {
+  return state().kinds - sizeof<usize>() - ((<usize>region) << 2);
+}
+
 export function infoOf(page: u32): Info {
-  return changetype<Info>(state().infos + ((<usize>page) << INFO_BITS));
+  const infos = load<usize>(directoryEntry(page >>> REGION_BITS));
+  return changetype<Info>(infos + ((<usize>(page & ((1 << REGION_BITS) - 1))) << INFO_BITS));
 }
 
 // Lists of pages: doubly linked through their Info, the first page in a cell of the state.
@@ -136,8 +151,8 @@ function unlink(page: u32, pages: u32): void {
   setKind(page + pages - 1, NONE);
 }
 
-/** Adds a run to the free ones and coalesces it with its neighbours. Returns the length of the result. */
-function insert(page: u32, pages: u32): u32 {
+/** Adds a run to the free ones and coalesces it with its neighbours. */
+function insert(page: u32, pages: u32): void {
   const next = page + pages;
   if (kindOf(next) == FREE) {
     const more = <u32>infoOf(next).pages;
@@ -161,17 +176,19 @@ function insert(page: u32, pages: u32): u32 {
   return pages;
 }
 
-/** Cuts `pages` off the front of a free run and hands them out. */
-function take(page: u32, pages: u32): void {
+/** Cuts `pages` off the front of a free run. */
+function cut(page: u32, pages: u32): void {
+  const s = state();
   const length = <u32>infoOf(page).pages;
   unlink(page, length);
+  s.fresh = max<u32>(s.fresh, page + pages);
   if (length > pages) insert(page + pages, length - pages);
-  handOut(page, pages);
 }
 
-function handOut(page: u32, pages: u32): void {
+/** Cuts `pages` off the front of a free run and hands them out. */
+export function take(page: u32, pages: u32): void {
   const s = state();
-  s.fresh = max<u32>(s.fresh, page + pages);
+  cut(page, pages);
   s.used += pages;
   s.peak = max<u32>(s.peak, s.used);
 }
@@ -200,17 +217,10 @@ export function findRun(pages: u32): u32 {
   return 0;
 }
 
-/** Hands out a run of `pages`; 0 if no free one is long enough. */
-export function takeRun(pages: u32): u32 {
-  const page = findRun(pages);
-  if (page) take(page, pages);
-  return page;
-}
-
-/** Gives a run back. Its pages' kinds must be NONE. Returns the length of the free run that it is part of now. */
-export function freeRun(page: u32, pages: u32): u32 {
+/** Gives a run back. Its pages' kinds must be NONE. */
+export function freeRun(page: u32, pages: u32): void {
   state().used -= pages;
-  return insert(page, pages);
+  insert(page, pages);
 }
 
 /** Frees the pages of a run of `from` after its first `to`. */
@@ -238,15 +248,36 @@ function roomAt(page: u32): u32 {
 
 // Growing.
 
-/** Linear memory grows by wasm pages. */
-const PAGES_PER_WASM_PAGE: u32 = 1 << (WASM_PAGE_BITS - PAGE_BITS);
+/** What growing may add to what was asked for, in pages: a wasm page begun, and room for the map and infos. */
+const SLACK: u32 = 4 << (WASM_PAGE_BITS - PAGE_BITS);
 
-/** A map has room for so many pages more than its heap has, at least. */
-const MAP_SLACK: u32 = 4 * PAGES_PER_WASM_PAGE;
-
-/** Bytes of a map for pages below `capacity`. */
+/** Bytes of a map for pages up to `capacity` and a few more. */
 function mapSize(capacity: u32): usize {
-  return ((capacity + 15) & ~15) + ((capacity - state().start) << INFO_BITS);
+  return (<usize>(capacity >>> REGION_BITS) + 1) * REGION_SIZE;
+}
+
+/** Makes the map of `size` bytes at `address`, and frees the old one. */
+function moveMap(address: usize, size: usize): void {
+  const s = state();
+  const oldKinds = s.kinds;
+  const oldRegions = (<usize>s.capacity) >>> REGION_BITS;
+  const regions = size / REGION_SIZE;
+  const kinds = address + regions * sizeof<usize>();
+  memory.fill(address, 0, size);
+  const start = oldKinds - oldRegions * sizeof<usize>();
+  memory.copy(kinds - (oldKinds - start), start, oldRegions * REGION_SIZE);
+  s.capacity = (<u32>regions) << REGION_BITS;
+  if (LOCKED) {
+    atomic.store<usize>(STATE, kinds, KINDS);
+    return;
+  }
+  s.kinds = kinds;
+  // The first map may share a page with the program's data. All maps take whole pages at the end.
+  const end = pagesFor(oldKinds + (oldRegions << REGION_BITS));
+  s.fresh = max<u32>(s.fresh, end);
+  const page = pagesFor(start);
+  if (HARDENED && page < end) memory.fill(addressOf(page), 0, addressOf(end - page));
+  addPages(page, end);
 }
 
 /** Adds the pages from `page` to `end` to the free ones. */
@@ -254,39 +285,30 @@ function addPages(page: u32, end: u32): void {
   if (page < end) insert(page, end - page);
 }
 
-/** Makes the map of `size` bytes in fresh memory at `address`, and frees the old one. */
-function moveMap(address: usize, size: usize): void {
-  const s = state();
-  const oldKinds = s.kinds;
-  const oldInfos = s.infos;
-  const oldCapacity = s.capacity;
-  const first = (<usize>s.start) << INFO_BITS;
-  s.capacity = <u32>((size - 16 + first) / (1 + offsetof<Info>()));
-  s.infos = address + ((s.capacity + 15) & ~15) - first;
-  memory.copy(address, oldKinds, oldCapacity);
-  if (LOCKED) atomic.store<usize>(STATE, address, KINDS);
-  else s.kinds = address;
-  if (!oldKinds) return;
-  const oldEnd = oldInfos + ((<usize>oldCapacity) << INFO_BITS);
-  memory.copy(s.infos + first, oldInfos + first, oldEnd - (oldInfos + first));
-  // The first map may share its first page with the program's data. A map's last page is its own to the end.
-  const end = pagesFor(oldEnd);
-  s.fresh = max<u32>(s.fresh, end);
-  addPages(pagesFor(LOCKED ? oldKinds + oldCapacity : oldKinds), end);
+/** Pages for the heap's own use: from a free run, or else the last before `end`. */
+function ownPages(pages: u32, end: u32): u32 {
+  const page = findRun(pages);
+  if (!page) return end - pages;
+  cut(page, pages);
+  return page;
 }
 
-/** Begins the heap in the space after the program's own data, where that is ours and has room for the map. */
+/** Begins the heap in the space after the program's own data, where that is ours and has room for the map and infos. */
 export function startPages(): void {
   const s = state();
   const base = heapBase();
   const end = heapEndPage();
   s.magic = MAGIC;
   s.start = end ? pageOf(base) : memoryEndPage();
-  const mapBytes = mapSize(end + MAP_SLACK);
-  if (end <= s.start || mapBytes > addressOf(end) - base) return;
-  const page = pagesFor(base + mapBytes);
-  moveMap(base, addressOf(page) - base);
+  // In pages, which do not wrap at 4 GiB.
+  const infos = pageOf(base) + pagesFor((base & (PAGE - 1)) + mapSize(end + SLACK));
+  let region = infos >>> REGION_BITS;
+  let page = infos + ((end >>> REGION_BITS) - region + 1) * INFO_PAGES;
+  if (<i32>(end - page) < 0) return;
+  moveMap(base, addressOf(infos) - base);
   s.end = end;
+  s.fresh = page;
+  for (let at = infos; at < page; at += INFO_PAGES) store<usize>(directoryEntry(region++), addressOf(at));
   addPages(page, end);
 }
 
@@ -297,26 +319,65 @@ export function startPages(): void {
 export function grow(pages: u32): bool {
   const s = state();
   const memoryEnd = memoryEndPage();
-  if (pages > LAST_PAGE - memoryEnd) return false;
   let more = pages;
   if (s.end == memoryEnd && kindOf(memoryEnd - 1) == FREE) {
     const room = <u32>infoOf(memoryEnd - 1).pages;
     more = room < pages ? pages - room : 1;
   }
+  const last = min<u32>(memoryEnd + more + SLACK, LAST_PAGE);
   let mapPages: u32 = 0;
-  if (memoryEnd + more + PAGES_PER_WASM_PAGE >= s.capacity) {
-    const capacity = memoryEnd + pages;
-    mapPages = pagesFor(mapSize(min<u32>(capacity + (capacity >>> 1) + MAP_SLACK, LAST_PAGE + 1)));
+  if (last >= s.capacity) {
+    // Four times as large: old maps of threaded builds stay, and a map is small.
+    mapPages = pagesFor(mapSize(min<u32>(last << 2, LAST_PAGE)));
     more += mapPages;
   }
+  for (let region = memoryEnd >>> REGION_BITS; region <= last >>> REGION_BITS; ++region) {
+    if (!hasInfos(region)) more += INFO_PAGES;
+  }
+  if (more > LAST_PAGE - memoryEnd) return false;
   const page = growMemory(more);
   if (!page) return false;
-  const end = min<u32>(page + grownPages(more), LAST_PAGE);
+  let end = min<u32>(page + grownPages(more), LAST_PAGE);
   // Another thread's own growth came between: without room in the map this memory is lost.
   if (LOCKED && page > memoryEnd && (mapPages || end >= s.capacity)) return grow(pages);
   s.end = end;
-  // At the end of the new memory the map leaves the last run before it room to grow.
-  if (mapPages) moveMap(addressOf(end - mapPages), (<usize>mapPages) << PAGE_BITS);
-  addPages(page, end - mapPages);
+  // What the heap needs for itself comes from its free pages, or from the end, where it leaves the last run room.
+  if (mapPages) {
+    const at = ownPages(mapPages, end);
+    end -= at + mapPages == end ? mapPages : 0;
+    moveMap(addressOf(at), (<usize>mapPages) << PAGE_BITS);
+  }
+  for (let region = page >>> REGION_BITS; region <= (end - 1) >>> REGION_BITS; ++region) {
+    if (hasInfos(region)) continue;
+    const at = ownPages(INFO_PAGES, end);
+    end -= at + INFO_PAGES == end ? INFO_PAGES : 0;
+    store<usize>(directoryEntry(region), addressOf(at));
+  }
+  addPages(page, end);
   return true;
+}
+
+/** Moves infos that lie between free pages to the first free ones, so that the memory around them coalesces. */
+export function packInfos(): void {
+  const s = state();
+  let hole = s.start;
+  for (let region = hole >>> REGION_BITS; hasInfos(region); ++region) {
+    const entry = directoryEntry(region);
+    const at = pageOf(load<usize>(entry));
+    // The first free run that is long enough; FREE and LARGE run on, and what else there is goes page by page.
+    while (hole < at && (kindOf(hole) != FREE || <u32>infoOf(hole).pages < INFO_PAGES)) {
+      hole += kindOf(hole) == FREE || kindOf(hole) == LARGE ? <u32>infoOf(hole).pages : 1;
+    }
+    if (hole >= at) continue;
+    cut(hole, INFO_PAGES);
+    memory.copy(addressOf(hole), addressOf(at), INFO_PAGES << PAGE_BITS);
+    store<usize>(entry, addressOf(hole));
+    if (HARDENED) memory.fill(addressOf(at), 0, INFO_PAGES << PAGE_BITS);
+    insert(at, INFO_PAGES);
+    hole += INFO_PAGES;
+  }
+}
+
+function hasInfos(region: u32): bool {
+  return region < state().capacity >>> REGION_BITS && load<usize>(directoryEntry(region)) != 0;
 }

@@ -14,7 +14,6 @@ interface Layout extends InspectorLayout {
   readonly RUNS: number;
   readonly STATE_RUN_BITS: number;
   readonly STATE_FRESH: number;
-  readonly STATE_CURSOR: number;
   readonly INFO_NEXT: number;
   readonly INFO_PREV: number;
   /** By list of free runs: pages of the shortest run in it. */
@@ -31,6 +30,7 @@ export interface Expected {
 }
 
 const PAGE = 2 ** LAYOUT.PAGE_BITS;
+const REGION = 2 ** LAYOUT.REGION_BITS;
 const { NONE, FREE, LARGE, FIRST_BIN } = LAYOUT;
 const BINS = LAYOUT.SLOT_SIZES.length;
 const ZEROS = new Uint8Array(PAGE);
@@ -63,7 +63,6 @@ export function checkHeap(memory: ArrayBuffer, state: number, expected: Expected
     return;
   }
   check(field(LAYOUT.STATE_MAGIC) === LAYOUT.MAGIC, "the state has another magic number");
-  check(field(LAYOUT.STATE_CURSOR) < BINS, "the cursor is no bin");
   if (field(LAYOUT.STATE_KINDS) === 0) return;
 
   checkMap(heap, memory.byteLength);
@@ -87,18 +86,36 @@ function open(memory: ArrayBuffer, state: number): Raw {
   };
   const field = (offset: number): number => word(state + offset);
   const kinds = field(LAYOUT.STATE_KINDS);
-  const infos = field(LAYOUT.STATE_INFOS);
   const info = (page: number, offset: number): number => {
     check(
       page >= field(LAYOUT.STATE_START) && page < field(LAYOUT.STATE_END),
       `page ${page} is not in the heap`,
     );
-    return word((infos + page * LAYOUT.INFO_SIZE + offset) >>> 0);
+    const infos = infosOf(word, kinds, Math.floor(page / REGION));
+    check(infos > 0, `page ${page} is in a region without infos`);
+    return word(infos + (page % REGION) * LAYOUT.INFO_SIZE + offset);
   };
   return { bytes, word, field, info, kindOf: (page) => bytes[kinds + page]! };
 }
 
-function checkMap({ field, bytes }: Raw, size: number): void {
+/** The address of a region's infos, from the directory before the kinds; 0 for a region that the heap does not reach. */
+function infosOf(word: Raw["word"], kinds: number, region: number): number {
+  return word(kinds - 4 * (region + 1));
+}
+
+/** What the heap keeps for itself, from one address to another: the map with its directory, each region's infos. */
+function ownRanges({ field, word }: Raw): [number, number][] {
+  const [kinds, capacity] = [field(LAYOUT.STATE_KINDS), field(LAYOUT.STATE_CAPACITY)];
+  const regions = capacity / REGION;
+  const infos = Array.from({ length: regions }, (_, region) => infosOf(word, kinds, region)).filter(Boolean);
+  return [
+    [kinds - 4 * regions, kinds + capacity],
+    ...infos.map((at): [number, number] => [at, at + REGION * LAYOUT.INFO_SIZE]),
+  ];
+}
+
+function checkMap(heap: Raw, size: number): void {
+  const { field, bytes } = heap;
   const [kinds, capacity] = [field(LAYOUT.STATE_KINDS), field(LAYOUT.STATE_CAPACITY)];
   const [start, end] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_END)];
   check(start < end, `the heap from page ${start} to ${end} is empty`);
@@ -106,18 +123,12 @@ function checkMap({ field, bytes }: Raw, size: number): void {
   check(end * PAGE <= size, "the heap ends behind the memory");
   check(end < capacity, "the map is smaller than the heap");
   check(field(LAYOUT.STATE_FRESH) <= end, "pages behind the heap were handed out");
-  const firstInfo = (field(LAYOUT.STATE_INFOS) + start * LAYOUT.INFO_SIZE) >>> 0;
-  check(kinds % 16 === 0 && firstInfo % 16 === 0, "the map is not aligned");
-  check(kinds >= start * PAGE && firstInfo >= kinds + capacity, "the map's parts overlap");
-  check(mapEnd(field) <= end * PAGE, "the map is not in the heap");
+  check(capacity % REGION === 0 && kinds % 4 === 0, "the map is not aligned");
+  for (const [from, to] of ownRanges(heap)) {
+    check(from >= start * PAGE && to <= end * PAGE, "the map or infos are not in the heap");
+  }
   check(isZero(bytes.subarray(kinds, kinds + start)), "a page before the heap has a kind");
   check(isZero(bytes.subarray(kinds + end, kinds + capacity)), "a page behind the heap has a kind");
-}
-
-function mapEnd(field: Raw["field"]): number {
-  const [start, capacity] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_CAPACITY)];
-  const firstInfo = (field(LAYOUT.STATE_INFOS) + start * LAYOUT.INFO_SIZE) >>> 0;
-  return firstInfo + (capacity - start) * LAYOUT.INFO_SIZE;
 }
 
 /** The runs of every kind, in order, each as its kind wants it. */
@@ -153,9 +164,9 @@ function readRuns({ field, info, kindOf }: Raw): Run[] {
 }
 
 /** Each page of the heap has one owner, and none is lost. */
-function checkOwners({ field }: Raw, runs: readonly Run[], foreign: Expected["foreign"]): void {
-  const start = field(LAYOUT.STATE_START);
-  const owners: (Owner | undefined)[] = Array.from({ length: field(LAYOUT.STATE_END) - start });
+function checkOwners(heap: Raw, runs: readonly Run[], foreign: Expected["foreign"]): void {
+  const start = heap.field(LAYOUT.STATE_START);
+  const owners: (Owner | undefined)[] = Array.from({ length: heap.field(LAYOUT.STATE_END) - start });
   const own = (from: number, to: number, owner: Owner, shared = false): void => {
     for (let page = Math.max(from, start); page < Math.min(to, start + owners.length); ++page) {
       const before = owners[page - start];
@@ -165,9 +176,11 @@ function checkOwners({ field }: Raw, runs: readonly Run[], foreign: Expected["fo
   };
   // The map may share its first page with the program's data, as data may share pages with each other.
   for (const [from, to] of foreign) own(Math.floor(from / PAGE), Math.ceil(to / PAGE), "foreign", true);
-  const kinds = field(LAYOUT.STATE_KINDS);
-  own(Math.floor(kinds / PAGE), Math.floor(kinds / PAGE) + 1, "map", true);
-  own(Math.floor(kinds / PAGE) + 1, Math.ceil(mapEnd(field) / PAGE), "map");
+  for (const [from, to] of ownRanges(heap)) {
+    const first = Math.floor(from / PAGE);
+    own(first, first + 1, "map", from % PAGE !== 0);
+    own(first + 1, Math.ceil(to / PAGE), "map");
+  }
   for (const { page, pages, kind } of runs) {
     own(page, page + pages, kind === FREE ? "free" : kind === LARGE ? "large" : "bin");
   }

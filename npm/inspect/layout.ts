@@ -1,6 +1,8 @@
 /** Where the allocator keeps what in memory: the contents of lib/layout.json, which the build takes from the core. */
 export interface Layout {
   readonly PAGE_BITS: number;
+  /** log2 of the pages of a region, whose infos lie together. */
+  readonly REGION_BITS: number;
   readonly MAGIC: number;
   readonly STATE_SIZE: number;
 
@@ -13,7 +15,6 @@ export interface Layout {
   // Offsets in the state, in bytes.
   readonly STATE_MAGIC: number;
   readonly STATE_KINDS: number;
-  readonly STATE_INFOS: number;
   readonly STATE_START: number;
   readonly STATE_END: number;
   readonly STATE_CAPACITY: number;

@@ -90,6 +90,9 @@ export function readHeaps(memory: ArrayBufferLike, layouts: readonly Layout[]): 
   return heaps;
 }
 
+/** Memory from one address to another. */
+type Range = readonly [from: number, to: number];
+
 /** A heap's memory, with names for what is where. */
 interface Raw {
   readonly layout: Layout;
@@ -103,8 +106,8 @@ interface Raw {
   readonly slotsOf: (bin: number) => number;
   readonly start: number;
   readonly end: number;
-  /** The page map, from one address to another. */
-  readonly map: readonly [number, number];
+  /** What the heap keeps for itself: the page map with its directory, and the infos of each region. */
+  readonly own: readonly Range[];
   /** Notes damage. */
   readonly complain: (line: string) => void;
 }
@@ -125,20 +128,29 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
   const word = (address: number): number => words[address >>> 2] ?? 0;
   const field = (offset: number): number => word(state + offset);
   const pageSize = 2 ** layout.PAGE_BITS;
-  const [kinds, infos] = [field(layout.STATE_KINDS), field(layout.STATE_INFOS)];
+  const kinds = field(layout.STATE_KINDS);
+  const regionPages = 2 ** layout.REGION_BITS;
+  const regions = Math.min(field(layout.STATE_CAPACITY), 2 ** 32 / pageSize) / regionPages;
+  const infosOf = (region: number): number => word(kinds - 4 * (region + 1));
   const [start, end] = [field(layout.STATE_START), field(layout.STATE_END)];
   return {
     layout,
     pageSize,
     field,
     word,
-    // `infos` is where that of page 0 would be, below address 0 if need be.
-    info: (page, offset) => word((infos + page * layout.INFO_SIZE + offset) >>> 0),
+    info: (page, offset) =>
+      word(infosOf(Math.floor(page / regionPages)) + (page % regionPages) * layout.INFO_SIZE + offset),
     kindOf: (page) => (page >= start && page < end ? bytes[kinds + page]! : layout.NONE),
     slotsOf: (bin) => Math.floor((layout.RUN_PAGES[bin]! * pageSize) / layout.SLOT_SIZES[bin]!),
     start,
     end,
-    map: [kinds, (infos + field(layout.STATE_CAPACITY) * layout.INFO_SIZE) >>> 0],
+    own: [
+      [kinds - 4 * regions, kinds + regions * regionPages],
+      ...Array.from({ length: regions }, (_, region): Range => {
+        const infos = infosOf(region);
+        return [infos, infos && infos + regionPages * layout.INFO_SIZE];
+      }),
+    ],
     complain: (line) => {
       if (damage.length < MOST_DAMAGE) damage.push(line);
     },
@@ -148,18 +160,18 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
 /** Says why the fields of a state cannot be right. */
 function whatIsWrong(memory: ArrayBufferLike, state: number, layout: Layout): string | undefined {
   if (state + layout.STATE_SIZE > memory.byteLength) return "it does not fit the memory";
-  const { start, end, map, field } = open(memory, state, layout, []);
+  const { start, end, own, field } = open(memory, state, layout, []);
   const capacity = field(layout.STATE_CAPACITY);
-  const [kinds, infoEnd] = map;
+  const kinds = field(layout.STATE_KINDS);
   // Before memory could grow for the first time there is no map.
   if (kinds === 0 && end === 0) return undefined;
   if (start > end) return `its first page is ${start} and its end is page ${end}`;
   if (end > memory.byteLength >>> layout.PAGE_BITS)
     return `its end is page ${end}, which is not in the memory`;
   if (capacity < end) return `its map is for ${capacity} pages, of ${end}`;
-  const firstInfo = infoEnd - (capacity - start) * layout.INFO_SIZE;
-  if (kinds === 0 || infoEnd % 4 !== 0 || firstInfo < kinds + end || infoEnd > memory.byteLength)
-    return `its page map would lie from ${formatAddress(kinds)} to ${formatAddress(infoEnd)}`;
+  const [from, to] = own[0]!;
+  if (from <= 0 || kinds % 4 !== 0 || to > memory.byteLength)
+    return `its page map would lie from ${formatAddress(Math.max(from, 0))} to ${formatAddress(to)}`;
   return undefined;
 }
 
@@ -168,11 +180,14 @@ function readRuns(raw: Raw): Run[] {
   const { layout, start, end, pageSize, info, kindOf, complain } = raw;
   const { FIRST_BIN, FREE, NONE, SLOT_SIZES, RUN_PAGES } = layout;
   const runs: Run[] = [];
-  const isMap = (page: number): boolean => page * pageSize < raw.map[1] && (page + 1) * pageSize > raw.map[0];
+  const ownPages = new Set<number>();
+  for (const [from, to] of raw.own)
+    for (let page = Math.floor(from / pageSize); page < Math.min(to / pageSize, end); ++page)
+      ownPages.add(page);
   const read = (page: number): Run => {
     const kind = kindOf(page);
     const run = { page, pages: 1, bin: -1, freeSlots: 0 };
-    if (kind === NONE) return { ...run, serves: isMap(page) ? "map" : "other" };
+    if (kind === NONE) return { ...run, serves: ownPages.has(page) ? "map" : "other" };
     const bin = kind - FIRST_BIN;
     const pages = kind < FIRST_BIN ? info(page, layout.INFO_PAGES) : (RUN_PAGES[bin] ?? 0);
     if (pages === 0 || pages > end - page) {
@@ -316,7 +331,7 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
     inUse,
     free: heap - inUse,
     peak: raw.field(layout.STATE_PEAK) * pageSize,
-    mapSize: raw.map[1] - raw.map[0],
+    mapSize: raw.own.reduce((size, [from, to]) => size + to - from, 0),
     bins: bins.filter(({ pages }) => pages > 0),
     large: { blocks: large.length, bytes: sum(large, bytes) },
     freeRuns: {
