@@ -41,9 +41,6 @@ import {
 } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
 
-/** Bytes of free slots that one call collects before it lets the heap grow instead. */
-const COLLECT_BYTES: u32 = 1 << 20;
-
 /** Closer fits are looked for once in so many pages handed out: the heap's, shifted by this. */
 const FIT_SHARE_BITS: u32 = 5;
 
@@ -95,8 +92,8 @@ export function flush(): void {
   }
 }
 
-/** Moves free slots of the bins from `first` on to their runs, largest slots first, until `bytes` of them are moved. */
-export function collect(first: u32, bytes: u32): void {
+/** Moves the free slots of the bins from `first` on to their runs. */
+export function collect(first: u32): void {
   for (let bin = END_BIN - 1; bin >= first; --bin) {
     let slot = listHead(bin);
     if (!slot) continue;
@@ -104,8 +101,6 @@ export function collect(first: u32, bytes: u32): void {
     const length = runPages(size);
     const slots = (length << PAGE_BITS) / size;
     do {
-      if (bytes < size) break;
-      bytes -= size;
       const next = load<usize>(slot);
       let page = pageOf(slot);
       let info = infoOf(page);
@@ -123,7 +118,7 @@ export function collect(first: u32, bytes: u32): void {
       }
       slot = next;
     } while (slot);
-    setListHead(bin, slot);
+    setListHead(bin, 0);
   }
 }
 
@@ -137,11 +132,11 @@ export function obtainRun(pages: u32): u32 {
   if (page && <u32>infoOf(page).pages > 2 * pages && s.sinceFit > (s.end - s.start) >>> FIT_SHARE_BITS) {
     // Rather than break up a long run, look for a closer fit: there are few free slots of medium size.
     s.sinceFit = 0;
-    collect(FIRST_BIN + SMALL_BINS, u32.MAX_VALUE);
+    collect(FIRST_BIN + SMALL_BINS);
     page = findRun(pages);
   }
   if (!page) {
-    collect(FIRST_BIN, COLLECT_BYTES);
+    collect(FIRST_BIN);
     page = findRun(pages);
   }
   if (!page && s.end - s.start - s.used >= pages) {
@@ -150,10 +145,6 @@ export function obtainRun(pages: u32): u32 {
   }
   // Another thread's own growth of linear memory may leave what is free in two pieces.
   while (!page && grow(pages)) page = findRun(pages);
-  if (!page) {
-    collect(FIRST_BIN, u32.MAX_VALUE);
-    page = findRun(pages);
-  }
   if (page) take(page, pages);
   return page;
 }

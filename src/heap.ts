@@ -172,7 +172,7 @@ export function check(): void {
   }
   lock();
   flush();
-  collect(FIRST_BIN, u32.MAX_VALUE);
+  collect(FIRST_BIN);
   unlock();
 }
 
@@ -335,7 +335,7 @@ export function summarize(info: MallInfo, bins: usize): void {
   if (CACHED) emptyCache();
   if (HARDENED) emptyQuarantines();
   flush();
-  collect(FIRST_BIN, u32.MAX_VALUE);
+  collect(FIRST_BIN);
   const s = state();
   let freePages: u32 = 0;
   let freeSlots: usize = 0;
