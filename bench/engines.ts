@@ -54,7 +54,16 @@ async function download({ package: name, version, binary }: Download): Promise<s
   return file;
 }
 
-function javascript(name: string, title: string, binary: string, args: readonly string[]): Engine {
+/**
+ * V8's optimizing compiler works on its own thread, and on a busy machine long after the last sample. Newer V8s can be told to
+ * wait for it; older ones, which learn nothing from the baseline code, to do without that.
+ */
+async function optimizedFirst(node: string): Promise<string> {
+  const { stdout } = await run(node, ["--v8-options"]);
+  return stdout.includes("--wasm-sync-tier-up") ? "--wasm-sync-tier-up" : "--no-liftoff";
+}
+
+function javascript(name: string, title: string, binary: string, args: readonly string[], env = {}): Engine {
   return {
     name,
     title,
@@ -63,7 +72,11 @@ function javascript(name: string, title: string, binary: string, args: readonly 
       const file = path.join(BUILD, `job-${name}-${process.pid}.json`);
       writeFileSync(file, JSON.stringify(job));
       try {
-        const { stdout } = await run(binary, [...args, RUNNER, file], { cwd: ROOT, maxBuffer: 1e8 });
+        const { stdout } = await run(binary, [...args, RUNNER, file], {
+          cwd: ROOT,
+          maxBuffer: 1e8,
+          env: { ...process.env, ...env },
+        });
         return stdout
           .split("\n")
           .filter((line) => line.startsWith("{"))
@@ -75,24 +88,27 @@ function javascript(name: string, title: string, binary: string, args: readonly 
   };
 }
 
+/** The Node that runs this, called node20 and the like. */
+const running = `node${process.versions.node.split(".")[0]}`;
+
 const engines: Readonly<Record<string, () => Promise<Engine>>> = {
-  async node20() {
-    const major = process.versions.node.split(".")[0];
-    return javascript(
-      `node${major}`,
-      `V8 ${process.versions.v8} (Node ${process.versions.node})`,
-      process.execPath,
-      ["--import", "tsx"],
-    );
+  async [running]() {
+    const title = `V8 ${process.versions.v8} (Node ${process.versions.node})`;
+    const node = process.execPath;
+    return javascript(running, title, node, [await optimizedFirst(node), "--import", "tsx"]);
   },
   async node26() {
     const binary = await download(downloads.node26);
     const v8 = execFileSync(binary, ["-p", "process.versions.v8"], { encoding: "utf8" }).trim();
-    return javascript("node26", `V8 ${v8} (Node ${downloads.node26.version})`, binary, []);
+    return javascript("node26", `V8 ${v8} (Node ${downloads.node26.version})`, binary, [
+      await optimizedFirst(binary),
+    ]);
   },
   async bun() {
     const binary = await download(downloads.bun);
-    return javascript("bun", `JavaScriptCore (Bun ${downloads.bun.version})`, binary, []);
+    return javascript("bun", `JavaScriptCore (Bun ${downloads.bun.version})`, binary, [], {
+      BUN_JSC_useConcurrentJIT: "0",
+    });
   },
   async cranelift() {
     const binary = await download(downloads.cranelift);
