@@ -31,7 +31,7 @@ const WRONG: Readonly<Record<string, (heap: Heap) => number>> = {
 for (const [where, address] of Object.entries(WRONG)) {
   test(`to free ${where} traps at the next slow call`, async () => {
     for (const slow of [
-      (heap: Heap) => heap.malloc(10 * PAGE),
+      (heap: Heap) => heap.malloc(50 * PAGE),
       (heap: Heap) => heap.mallinfo(),
       (heap: Heap) => heap.realloc(heap.malloc(100), 30 * PAGE),
     ]) {
@@ -48,7 +48,7 @@ test("to free a large block twice traps", async () => {
   const block = heap.malloc(10 * PAGE);
   heap.free(block);
   heap.free(block);
-  assertTraps(() => heap.malloc(10 * PAGE));
+  assertTraps(() => heap.malloc(11 * PAGE));
 });
 
 test("to resize or measure what is no block traps at once", async () => {

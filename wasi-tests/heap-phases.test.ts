@@ -107,6 +107,18 @@ for (const [first, second] of [
   });
 }
 
+test("what many blocks leave behind serves one that is nearly as large as they were together", async () => {
+  for (const size of [1000, 16_384, 100_000, MIB, 3 * MIB]) {
+    const { heap } = await newHeap();
+    const blocks = Array.from({ length: Math.ceil((48 * MIB) / size) }, () => heap.malloc(size));
+    const before = memoryOf(heap);
+    for (const block of blocks) heap.free(block);
+    assert.is.not(heap.malloc(44 * MIB), 0);
+    const grown = memoryOf(heap) - before;
+    assert.ok(grown <= 5 * MIB, `memory grows by ${grown} bytes after blocks of ${size} bytes`);
+  }
+});
+
 test("blocks exchanged for a long time at a constant load need no more memory than at first", async () => {
   const { heap } = await newHeap();
   const random = xoroshiro128plus(4);

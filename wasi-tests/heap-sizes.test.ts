@@ -17,10 +17,7 @@ const bytes = (heap: Heap, at: number, length: number) => new Uint8Array(heap.me
 
 /** Every size that a bin's slots or a few pages serve, both sides of every bin's limit included. */
 const ALL_SIZES = Array.from({ length: 70_001 }, (_, size) => size);
-const ODD_SIZES = [
-  ...[0, 1, 3, 4, 5, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65],
-  ...aroundPowers(7, 18),
-];
+const ODD_SIZES = [0, 1, 3, 4, 5, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, ...aroundPowers(7, 18)];
 
 /** One less, the power of two itself and one more. */
 function aroundPowers(from: number, to: number): number[] {

@@ -51,7 +51,7 @@ test("it holds what is used, and nothing else", () => {
     assert.ok(files.includes(path.normalize(file)), file);
   }
   assert.equal(
-    files.filter((file) => /\.ts$/.test(file) && !/\.d\.ts$/.test(file)),
+    files.filter((file) => file.endsWith(".ts") && !file.endsWith(".d.ts")),
     [],
   );
 });
