@@ -1,0 +1,150 @@
+/** The hardened libraries: every bug traps in the function that is named for it, and no correct program ever does. */
+import { readFile } from "node:fs/promises";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { build, findCompiler } from "../tools/compiler.ts";
+import { RUNTIMES, runProgram } from "../tools/wasi.ts";
+
+const LIBRARY = "lib/wasm32-wasi/librsbmallocc-hardened.a";
+const compiler = await findCompiler();
+
+/** Without -O at the link: clang would have wasm-opt drop the names of functions. */
+async function buildHardened(...inputs: string[]): Promise<WebAssembly.Module> {
+  const program = { inputs: [...inputs, LIBRARY], includes: ["include"], flags: ["-fno-builtin"] };
+  return WebAssembly.compile(await readFile(await build(compiler, program)));
+}
+
+/** A kind of block for each way to come by one. */
+const SLOTS = ["tiny", "small", "full", "medium", "calloc", "aligned", "grown", "shrunk", "resized"];
+const RUNS = ["large", "pages", "over-aligned", "large-grown", "page_alloc"];
+const ALL = [...SLOTS, ...RUNS];
+/** Of more than a few bytes. */
+const ROOMY = ALL.filter((kind) => kind !== "tiny" && kind !== "small");
+
+/** Where `malloc` of the same size gets to as well. */
+const PLAIN = [
+  "tiny",
+  "small",
+  "full",
+  "medium",
+  "calloc",
+  "grown",
+  "shrunk",
+  "large",
+  "pages",
+  "large-grown",
+];
+
+/** By fault, and then by case of programs/hardened.c: the kinds of block that it is tried with. */
+const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+  rsbmalloc_double_free: {
+    double_free: ALL,
+    double_free_later: ALL,
+    double_free_much_later: ALL,
+    double_free_through_alias: PLAIN,
+    realloc_after_free: ALL,
+    usable_size_after_free: ALL,
+    double_free_sized: ALL,
+    zero_double_free: ["small"],
+  },
+  rsbmalloc_invalid_free: {
+    free_interior: ROOMY,
+    free_unaligned: ALL,
+    free_near_end: ROOMY,
+    // The page before it was in use, and given back.
+    free_before: ALL.filter((kind) => kind !== "over-aligned"),
+    realloc_interior: ROOMY,
+    usable_size_of_interior: ROOMY,
+    free_stack: ["small"],
+    free_static: ["small"],
+    free_literal: ["small"],
+    free_function: ["small"],
+    free_far: ["small", "large"],
+    free_top: ["small"],
+    free_first_page: ["small"],
+    free_behind_heap: ["small"],
+    free_never_allocated: ["small"],
+    free_foreign: ["small"],
+    zero_invalid_free: ["small"],
+    zero_unaligned_free: ["small"],
+  },
+  rsbmalloc_overflow: {
+    overflow_zero: ALL,
+    overflow_letter: ALL,
+    overflow_8: ALL,
+    overflow_32: ALL,
+    overflow_page: ALL,
+    overflow_megabyte: ALL,
+    overflow_realloc: ALL,
+    overflow_realloc_in_place: ALL,
+    overflow_check: ALL,
+    overflow_sized: ALL,
+    overflow_usable: ALL,
+    underflow_1: ALL,
+    underflow_8: ALL,
+    underflow_neighbours: ["tiny", "small", "full", "medium"],
+    overflow_into_free: ["small", "full", "medium", "large"],
+  },
+  rsbmalloc_use_after_free: {
+    write_first: ALL,
+    write_middle: ALL,
+    write_last: ALL,
+    write_all_then_reuse: PLAIN,
+    write_then_reuse: PLAIN,
+    write_after_move: PLAIN,
+    write_much_later: ALL,
+    forged_link: ["small", "full", "medium"],
+    copied_link: ["small", "full"],
+  },
+  rsbmalloc_size_mismatch: {
+    sized_larger: ALL,
+    sized_smaller: ALL,
+    aligned_sized_larger: ["aligned"],
+    zero_sized: ["small"],
+  },
+  rsbmalloc_alignment_mismatch: {
+    aligned_sized_alignment: ["aligned", "over-aligned"],
+    aligned_sized_of_malloc: ["small", "large"],
+  },
+};
+
+/** No function of the library traps here, but the engine itself. */
+const OUT_OF_MEMORY = ["zero_write", "zero_read", "zero_realloc_write", "zero_aligned_write"];
+
+const bugs = await buildHardened("wasi-tests/programs/hardened.c");
+
+for (const runtime of RUNTIMES) {
+  for (const [fault, cases] of Object.entries(BUGS)) {
+    for (const [at, [name, all]] of Object.entries(cases).entries()) {
+      // @wasmer/wasi takes long to start: a kind for each case, in turn.
+      const kinds = runtime === "node" ? all : [all[at % all.length]!];
+      test(`${name} is caught by ${fault} (${runtime})`, async () => {
+        const missed: string[] = [];
+        for (const kind of kinds) {
+          const { trap, stdout, stderr } = await runProgram(runtime, bugs, { args: [name, kind] });
+          const frames = [...(trap?.stack.matchAll(/rsbmalloc_\w+/g) ?? [])].map(([frame]) => frame);
+          if (frames[0] !== fault) {
+            missed.push(`${kind}: ${frames[0] ?? trap?.message ?? "no trap"} ${stdout}${stderr}`.trim());
+          }
+        }
+        assert.is(missed.join("\n"), "");
+      });
+    }
+  }
+
+  for (const name of OUT_OF_MEMORY) {
+    test(`${name} is out of bounds (${runtime})`, async () => {
+      const { trap } = await runProgram(runtime, bugs, { args: [name, "small"] });
+      assert.match(trap?.message ?? "no trap", /out of bounds/);
+    });
+  }
+}
+
+test("a program is told of the bug before the trap", async () => {
+  const { stdout } = await runProgram("node", bugs, { args: ["double_free", "small"] });
+  assert.is(stdout, "double free: the block, 0 bytes\n");
+  const overflow = await runProgram("node", bugs, { args: ["overflow_letter", "medium"] });
+  assert.is(overflow.stdout, "write past the end or before the start of a block: the block, 3000 bytes\n");
+});
+
+test.run();

@@ -1,0 +1,388 @@
+/*
+ * Programs with bugs, one for each run: hardened CASE KIND. A hardened library is to trap in each of them, in the function
+ * that wasi-tests/hardened.test.ts expects; a run that gets to the end was not caught.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <rsbmallocc.h>
+
+static char static_array[256];
+static char *volatile p;
+static size_t size;
+
+/* A block of the kind that the second argument names. */
+static char *block_of(const char *kind) {
+  char *block = NULL;
+  if (!strcmp(kind, "tiny")) block = malloc(size = 1);
+  else if (!strcmp(kind, "small")) block = malloc(size = 24);
+  else if (!strcmp(kind, "full")) block = malloc(size = 44); /* fills its slot but for the trailer */
+  else if (!strcmp(kind, "medium")) block = malloc(size = 3000);
+  else if (!strcmp(kind, "large")) block = malloc(size = 100000);
+  else if (!strcmp(kind, "pages")) block = malloc(size = 65536); /* whole pages */
+  else if (!strcmp(kind, "calloc")) block = calloc(10, (size = 500) / 10);
+  else if (!strcmp(kind, "aligned")) block = aligned_alloc(256, size = 300);
+  else if (!strcmp(kind, "over-aligned")) block = aligned_alloc(16384, size = 300);
+  else if (!strcmp(kind, "grown")) block = realloc(malloc(40), size = 5000);
+  else if (!strcmp(kind, "shrunk")) block = realloc(malloc(50000), size = 100);
+  else if (!strcmp(kind, "resized")) block = realloc(malloc(90), size = 70); /* in its slot */
+  else if (!strcmp(kind, "large-grown")) block = realloc(malloc(30000), size = 90000);
+  else if (!strcmp(kind, "page_alloc")) block = rsbpage_alloc(size = 10000, 1);
+  if (!block) {
+    fprintf(stderr, "no block of kind %s\n", kind);
+    exit(2);
+  }
+  return block;
+}
+
+/* Takes further blocks of the size until one lies where p does. */
+static char *reuse(void) {
+  int tries = size > 16384 ? 300 : 20000;
+  for (int i = 0; i < tries; i++) {
+    char *block = malloc(size);
+    if (block == p || !block) return block;
+    if (i % 2) free(block);
+  }
+  return NULL;
+}
+
+static void churn(int count) {
+  for (int i = 0; i < count; i++) free(malloc(1 + i * 37 % 2000));
+}
+
+/* Frees. */
+
+static void double_free(void) {
+  free(p);
+  free(p);
+}
+
+static void double_free_later(void) {
+  char *q = malloc(size), *r = malloc(size);
+  free(p);
+  free(q);
+  free(r);
+  free(p);
+}
+
+static void double_free_much_later(void) {
+  free(p);
+  churn(5000);
+  free(p);
+}
+
+static void double_free_through_alias(void) {
+  char *alias = p;
+  free(p);
+  char *other = reuse();
+  if (other != alias) return;
+  free(alias);
+  free(other);
+}
+
+static void realloc_after_free(void) {
+  free(p);
+  p = realloc(p, size * 2);
+}
+
+static void usable_size_after_free(void) {
+  free(p);
+  if (rsbmalloc_usable_size(p)) free(malloc(1));
+}
+
+static void double_free_sized(void) {
+  free(p);
+  rsbfree_sized(p, size);
+}
+
+static void free_interior(void) { free(p + 16); }
+static void free_unaligned(void) { free(p + 1); }
+static void free_near_end(void) { free(p + size - 1); }
+static void free_before(void) { free(p - 16); }
+static void realloc_interior(void) { p = realloc(p + 32, 100); }
+static void usable_size_of_interior(void) { printf("%zu\n", rsbmalloc_usable_size(p + 48)); }
+
+static void free_stack(void) {
+  char array[64];
+  p = array;
+  free(p + (-(uintptr_t)array & 15));
+}
+
+static void free_static(void) {
+  p = static_array;
+  free(p + (-(uintptr_t)static_array & 15));
+}
+
+static void free_literal(void) { free((char *)((uintptr_t) "a text in the program" & -16)); }
+static void free_function(void) { free((void *)(uintptr_t)&free_literal); }
+static void free_far(void) { free(p + (512 << 20)); }
+static void free_top(void) { free((void *)0xfffe0000u); }
+static void free_first_page(void) { free((void *)16); }
+static void free_behind_heap(void) { free((void *)(__builtin_wasm_memory_size(0) << 16)); }
+
+static void free_never_allocated(void) {
+  /* The block beside the only one of its size. */
+  p = malloc(1500);
+  free((uintptr_t)p % 4096 < 2048 ? p + 1536 : p - 1536);
+}
+
+static void free_foreign(void) {
+  uintptr_t page = __builtin_wasm_memory_grow(0, 1);
+  free(malloc(300000));
+  free((char *)(page << 16));
+}
+
+/* Writes outside of blocks. */
+
+static void put(char *at, size_t count, int byte) { memset(at, byte, count); }
+
+static void overflow_zero(void) {
+  put(p + size, 1, 0);
+  free(p);
+}
+
+static void overflow_letter(void) {
+  put(p + size, 1, 'A');
+  free(p);
+}
+
+static void overflow_8(void) {
+  put(p + size, 8, 'A');
+  free(p);
+}
+
+static void overflow_32(void) {
+  put(p + size, 32, 0xff);
+  free(p);
+}
+
+static void overflow_page(void) {
+  char *room = malloc(100000);
+  put(p + size, 4096, 'A');
+  free(p);
+  free(room);
+}
+
+static void overflow_megabyte(void) {
+  /* So that there is memory to write to. */
+  char *room = malloc(8 << 20);
+  put(p + size, 1 << 20, 'A');
+  free(p);
+  free(room);
+}
+
+static void overflow_realloc(void) {
+  put(p + size, 1, 'A');
+  p = realloc(p, size + 1000);
+}
+
+static void overflow_realloc_in_place(void) {
+  put(p + size, 1, 'A');
+  p = realloc(p, size - 1);
+}
+
+static void overflow_check(void) {
+  put(p + size, 1, 'A');
+  rsbmalloc_check();
+}
+
+static void overflow_sized(void) {
+  put(p + size, 1, 'A');
+  rsbfree_sized(p, size);
+}
+
+static void overflow_usable(void) {
+  put(p + rsbmalloc_usable_size(p), 1, 0);
+  free(p);
+}
+
+static void underflow_1(void) {
+  put(p - 1, 1, 'A');
+  rsbmalloc_check();
+}
+
+static void underflow_8(void) {
+  put(p - 8, 8, 'A');
+  rsbmalloc_check();
+}
+
+static void underflow_neighbours(void) {
+  /* Whichever lies before p is freed too. */
+  enum { COUNT = 1000 };
+  static char *blocks[COUNT];
+  for (int i = 0; i < COUNT; i++) blocks[i] = malloc(size);
+  put(blocks[COUNT / 2] - 4, 4, 'A');
+  for (int i = 0; i < COUNT; i++) free(blocks[i]);
+  free(p);
+  reuse();
+}
+
+static void overflow_into_free(void) {
+  /* The neighbours are free, and used again before p is freed. */
+  free(malloc(size));
+  put(p + size, 16, 'A');
+  reuse();
+  free(p);
+}
+
+/* Writes after free. */
+
+static void write_first(void) {
+  free(p);
+  put(p, 1, 'A');
+  rsbmalloc_check();
+}
+
+static void write_middle(void) {
+  free(p);
+  put(p + size / 2, 1, 'A');
+  rsbmalloc_check();
+}
+
+static void write_last(void) {
+  free(p);
+  put(p + size - 1, 1, 'A');
+  rsbmalloc_check();
+}
+
+static void write_all_then_reuse(void) {
+  free(p);
+  put(p, size, 'A');
+  reuse();
+}
+
+static void write_then_reuse(void) {
+  free(p);
+  put(p + size / 2, 1, 1);
+  reuse();
+}
+
+static void write_after_move(void) {
+  /* What lies behind p keeps it from growing where it is. */
+  char *stale = p, *wall = malloc(size);
+  p = realloc(p, size * 30);
+  free(wall);
+  if (p == stale) exit(2);
+  put(stale + size / 2, 1, 'A');
+  rsbmalloc_check();
+}
+
+static void write_much_later(void) {
+  free(p);
+  churn(5000);
+  put(p + size / 2, 1, 'A');
+  rsbmalloc_check();
+}
+
+/* A link of the free list made to lead to the program's own data, as an attacker would. */
+static void forged_link(void) {
+  free(p);
+  churn(200);
+  for (int i = 0; i < 200; i++) free(malloc(size));
+  char *target = static_array;
+  memcpy(p, &target, sizeof target);
+  reuse();
+}
+
+static void copied_link(void) {
+  static char *blocks[200];
+  for (int i = 0; i < 200; i++) blocks[i] = malloc(size);
+  for (int i = 0; i < 200; i++) free(blocks[i]);
+  /* The first of them are out of the quarantine by now. */
+  memcpy(blocks[0], blocks[1], 8);
+  rsbmalloc_check();
+}
+
+/* Sizes and alignments that are not the block's. */
+
+static void sized_larger(void) { rsbfree_sized(p, size + 1); }
+static void sized_smaller(void) { rsbfree_sized(p, size - 1); }
+static void aligned_sized_larger(void) { rsbfree_aligned_sized(p, 256, size + 1); }
+static void aligned_sized_alignment(void) { rsbfree_aligned_sized(p, 128, size); }
+static void aligned_sized_of_malloc(void) { rsbfree_aligned_sized(p, 64, size); }
+
+/* Blocks of no bytes. */
+
+static void zero_write(void) {
+  p = malloc(0);
+  *p = 1;
+}
+
+static void zero_read(void) {
+  p = calloc(0, 8);
+  printf("%d\n", *p);
+}
+
+static void zero_realloc_write(void) {
+  p = realloc(p, 0);
+  *p = 1;
+}
+
+static void zero_aligned_write(void) {
+  p = aligned_alloc(64, 0);
+  *p = 1;
+}
+
+static void zero_double_free(void) {
+  p = malloc(0);
+  free(p);
+  free(p);
+}
+
+static void zero_invalid_free(void) {
+  p = malloc(0);
+  free(p + 16 * 4000);
+}
+
+static void zero_unaligned_free(void) {
+  p = malloc(0);
+  free(p + 1);
+}
+
+static void zero_sized(void) {
+  p = malloc(0);
+  rsbfree_sized(p, 1);
+}
+
+static const struct {
+  const char *name;
+  void (*run)(void);
+} cases[] = {
+#define CASE(name) {#name, name}
+    CASE(double_free), CASE(double_free_later), CASE(double_free_much_later), CASE(double_free_through_alias),
+    CASE(realloc_after_free), CASE(usable_size_after_free), CASE(double_free_sized), CASE(free_interior),
+    CASE(free_unaligned), CASE(free_near_end), CASE(free_before), CASE(realloc_interior),
+    CASE(usable_size_of_interior), CASE(free_stack), CASE(free_static), CASE(free_literal), CASE(free_function),
+    CASE(free_far), CASE(free_top), CASE(free_first_page), CASE(free_behind_heap), CASE(free_never_allocated),
+    CASE(free_foreign), CASE(overflow_zero), CASE(overflow_letter), CASE(overflow_8), CASE(overflow_32),
+    CASE(overflow_page), CASE(overflow_megabyte), CASE(overflow_realloc), CASE(overflow_realloc_in_place),
+    CASE(overflow_check), CASE(overflow_sized), CASE(overflow_usable), CASE(underflow_1), CASE(underflow_8),
+    CASE(underflow_neighbours), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
+    CASE(write_all_then_reuse), CASE(write_then_reuse), CASE(write_after_move), CASE(write_much_later),
+    CASE(forged_link), CASE(copied_link), CASE(sized_larger), CASE(sized_smaller), CASE(aligned_sized_larger),
+    CASE(aligned_sized_alignment), CASE(aligned_sized_of_malloc), CASE(zero_write), CASE(zero_read),
+    CASE(zero_realloc_write), CASE(zero_aligned_write), CASE(zero_double_free), CASE(zero_invalid_free),
+    CASE(zero_unaligned_free), CASE(zero_sized),
+};
+
+/* Called before the trap. */
+void rsbmalloc_on_fault(const char *message, void *pointer, size_t bytes) {
+  printf("%s: %s block, %zu bytes\n", message, pointer == p ? "the" : "another", bytes);
+  fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3) return 2;
+  p = block_of(argv[2]);
+  memset(p, 7, size);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    if (!strcmp(argv[1], cases[i].name)) {
+      cases[i].run();
+      printf("not caught\n");
+      return 0;
+    }
+  }
+  fprintf(stderr, "no case %s\n", argv[1]);
+  return 2;
+}
