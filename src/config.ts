@@ -11,7 +11,7 @@ export const CACHED: bool = isDefined(RSB_MT) && !HARDENED;
 /** Threads share the heap, so a lock guards it. */
 export const LOCKED: bool = isDefined(RSB_MT) || isDefined(RSB_LOCKED);
 
-export const PAGE_BITS: u32 = 12;
+export const PAGE_BITS: u32 = 11;
 export const PAGE: u32 = 1 << PAGE_BITS;
 export const WASM_PAGE_BITS: u32 = 16;
 export const WASM_PAGE: usize = 1 << WASM_PAGE_BITS;
@@ -100,9 +100,9 @@ export const LOCK: usize = (SHARED + LINES + 15) & ~15;
 export const CACHES: usize = LOCK + LINES;
 /** An empty cache: stands for that of a thread that has none. Nobody writes to it. */
 export const NO_CACHE: usize = CACHES + LINES;
-/** log2 of the size of a bin in a cache. */
-export const CACHE_BIN_BITS: u32 = 4;
-export const CACHE_SIZE: usize = (((<usize>END_BIN) << CACHE_BIN_BITS) + LINES - 1) & ~(LINES - 1);
+/** log2 of the bytes that a cache has for each kind of page. */
+export const CACHE_BIN_BITS: u32 = 8;
+export const CACHE_SIZE: usize = (<usize>END_BIN) << CACHE_BIN_BITS;
 
 const PLAIN_SIZE: usize = CACHED ? NO_CACHE + CACHE_SIZE : LOCKED ? CACHES : SHARED;
 
