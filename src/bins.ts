@@ -17,6 +17,7 @@ import {
   LARGE,
   LISTS,
   NONE,
+  PAGE,
   PAGE_BITS,
   PARTIAL,
   SMALL_BINS,
@@ -41,8 +42,9 @@ import {
 } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
 
-/** Closer fits are looked for once in so many pages handed out: the heap's, shifted by this. */
-const FIT_SHARE_BITS: u32 = 5;
+/** A closer fit is looked for once in so many pages handed out: this many, and the heap's shifted by FIT_SHARE_BITS. */
+const FIT_PAGES: u32 = 128;
+const FIT_SHARE_BITS: u32 = 4;
 
 /** First element of the list of a bin, or of freed large blocks. */
 @inline
@@ -85,7 +87,7 @@ export function flush(): void {
   while (block) {
     const next = load<usize>(block);
     const page = pageOf(block);
-    if (kindOf(page) != LARGE) unreachable();
+    if (kindOf(page) != LARGE || block & (PAGE - 1)) unreachable();
     setKind(page, NONE);
     freeRun(page, <u32>infoOf(page).pages);
     block = next;
@@ -129,7 +131,11 @@ export function obtainRun(pages: u32): u32 {
   flush();
   let page = findRun(pages);
   s.sinceFit += pages;
-  if (page && <u32>infoOf(page).pages > 2 * pages && s.sinceFit > (s.end - s.start) >>> FIT_SHARE_BITS) {
+  if (
+    page &&
+    <u32>infoOf(page).pages > 2 * pages &&
+    s.sinceFit > FIT_PAGES + ((s.end - s.start) >>> FIT_SHARE_BITS)
+  ) {
     // Rather than break up a long run, look for a closer fit: there are few free slots of medium size.
     s.sinceFit = 0;
     collect(FIRST_BIN + SMALL_BINS);

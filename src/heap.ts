@@ -125,7 +125,7 @@ function takeLarge(size: usize, alignment: u32): usize {
   const spare = alignment - 1;
   // The block freed last may be just as long, and has not been given back yet.
   const last = listHead(LARGE);
-  if (last && !spare && infoOf(pageOf(last)).pages == pages) {
+  if (last && !spare && !(last & (PAGE - 1)) && infoOf(pageOf(last)).pages == pages) {
     setListHead(LARGE, load<usize>(last));
     return last;
   }

@@ -302,7 +302,8 @@ export function startPages(): void {
   s.start = end ? pageOf(base) : memoryEndPage();
   // In pages, which do not wrap at 4 GiB.
   const infos = pageOf(base) + pagesFor((base & (PAGE - 1)) + mapSize(end + SLACK));
-  let region = infos >>> REGION_BITS;
+  // From the map's region on: its pages are free when it moves.
+  let region = s.start >>> REGION_BITS;
   let page = infos + ((end >>> REGION_BITS) - region + 1) * INFO_PAGES;
   if (<i32>(end - page) < 0) return;
   moveMap(base, addressOf(infos) - base);
@@ -324,15 +325,19 @@ export function grow(pages: u32): bool {
     const room = <u32>infoOf(memoryEnd - 1).pages;
     more = room < pages ? pages - room : 1;
   }
-  const last = min<u32>(memoryEnd + more + SLACK, LAST_PAGE);
+  // The map takes a page for each 1,000 that it describes four times over, infos one for each 256.
+  const wanted = memoryEnd + more;
+  const last = min<u32>(wanted + (wanted >>> 7) + SLACK, LAST_PAGE);
   let mapPages: u32 = 0;
   if (last >= s.capacity) {
     // Four times as large: old maps of threaded builds stay, and a map is small.
     mapPages = pagesFor(mapSize(min<u32>(last << 2, LAST_PAGE)));
     more += mapPages;
   }
-  for (let region = memoryEnd >>> REGION_BITS; region <= last >>> REGION_BITS; ++region) {
-    if (!hasInfos(region)) more += INFO_PAGES;
+  // What is added for infos may reach further regions.
+  let region = memoryEnd >>> REGION_BITS;
+  while (region <= min<u32>(memoryEnd + grownPages(more) - 1, LAST_PAGE - 1) >>> REGION_BITS) {
+    if (!hasInfos(region++)) more += INFO_PAGES;
   }
   if (more > LAST_PAGE - memoryEnd) return false;
   const page = growMemory(more);
@@ -347,7 +352,7 @@ export function grow(pages: u32): bool {
     end -= at + mapPages == end ? mapPages : 0;
     moveMap(addressOf(at), (<usize>mapPages) << PAGE_BITS);
   }
-  for (let region = page >>> REGION_BITS; region <= (end - 1) >>> REGION_BITS; ++region) {
+  for (let region = page >>> REGION_BITS; region <= (s.end - 1) >>> REGION_BITS; ++region) {
     if (hasInfos(region)) continue;
     const at = ownPages(INFO_PAGES, end);
     end -= at + INFO_PAGES == end ? INFO_PAGES : 0;
@@ -361,7 +366,8 @@ export function grow(pages: u32): bool {
 export function packInfos(): void {
   const s = state();
   let hole = s.start;
-  for (let region = hole >>> REGION_BITS; hasInfos(region); ++region) {
+  for (let region = hole >>> REGION_BITS; region <= (s.end - 1) >>> REGION_BITS; ++region) {
+    if (!hasInfos(region)) continue;
     const entry = directoryEntry(region);
     const at = pageOf(load<usize>(entry));
     // The first free run that is long enough; FREE and LARGE run on, and what else there is goes page by page.
@@ -373,6 +379,7 @@ export function packInfos(): void {
     memory.copy(addressOf(hole), addressOf(at), INFO_PAGES << PAGE_BITS);
     store<usize>(entry, addressOf(hole));
     if (HARDENED) memory.fill(addressOf(at), 0, INFO_PAGES << PAGE_BITS);
+    s.fresh = max<u32>(s.fresh, at + INFO_PAGES);
     insert(at, INFO_PAGES);
     hole += INFO_PAGES;
   }
