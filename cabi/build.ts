@@ -123,20 +123,24 @@ const LIBRARIES = PLAIN_LIBRARIES.flatMap((library) =>
   library.constants.includes("RSB_LOCKED") ? [library] : [library, hardenedLibrary(library)],
 );
 
+/** For the functions' names in stack traces of the programs that they come into. */
+const KEEP_NAMES = ["--debug"];
+
 /** Modules that hold the core, with the names that they export each function by. */
 const MODULES = [
   // What `rsbmalloc swap` puts into finished modules: the core over either source of memory, and a source.
   ...[
     { file: "lib/swap/core-grow.wasm", constants: [] },
     { file: "lib/swap/core-sbrk.wasm", constants: ["RSB_EMSCRIPTEN"] },
-  ].map((row) => ({ ...row, entries: ["src/emscripten.ts"], names: swapNames() })),
+  ].map((row) => ({ ...row, entries: ["src/emscripten.ts"], options: KEEP_NAMES, names: swapNames() })),
   {
     file: "lib/swap/sbrk.wasm",
     constants: ["RSB_EMSCRIPTEN"],
     entries: ["src/sbrk.ts"],
+    options: KEEP_NAMES,
     names: new Map([...sbrkNames().keys()].map((name) => [name, [name]])),
   },
-  { file: "lib/rsbmalloc.wasm", constants: [], entries: ["src/index.ts"], names: moduleNames() },
+  { file: "lib/rsbmalloc.wasm", constants: [], entries: ["src/index.ts"], options: [], names: moduleNames() },
 ];
 const LAYOUTS = [
   { file: "lib/layout.json", constants: [] },
@@ -171,7 +175,11 @@ function addresses({ stateSize }: Core): Map<string, Address> {
   ]);
 }
 
-type Compile = (constants: readonly string[], entries?: readonly string[]) => Promise<Core>;
+type Compile = (
+  constants: readonly string[],
+  entries?: readonly string[],
+  options?: readonly string[],
+) => Promise<Core>;
 
 async function library(
   { constants, members, features, weakFunctions }: Library,
@@ -203,9 +211,9 @@ async function publish(file: string, write: (to: string) => Promise<void>): Prom
 
 async function build(): Promise<void> {
   const cores = new Map<string, Core>();
-  const compile: Compile = async (constants, entries = ["src/index.ts"]) => {
-    const key = [...entries, ...constants].join();
-    const compiled = cores.get(key) ?? (await compileCore(constants, [], entries));
+  const compile: Compile = async (constants, entries = ["src/index.ts"], options = []) => {
+    const key = [...entries, ...constants, ...options].join();
+    const compiled = cores.get(key) ?? (await compileCore(constants, options, entries));
     cores.set(key, compiled);
     return compiled;
   };
@@ -218,8 +226,8 @@ async function build(): Promise<void> {
     const heapLayout = await describeLayout(constants);
     await publish(file, (to) => writeFile(to, `${JSON.stringify(heapLayout, null, 2)}\n`));
   }
-  for (const { file, constants, entries, names } of MODULES) {
-    const { module, stateSize } = await compile(constants, entries);
+  for (const { file, constants, entries, options, names } of MODULES) {
+    const { module, stateSize } = await compile(constants, entries, options);
     const bytes = writeStandalone(module, names, { stateSize, stateAlignment: STATE_ALIGNMENT });
     await publish(file, (to) => writeFile(to, bytes));
   }

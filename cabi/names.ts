@@ -141,6 +141,9 @@ const DLMALLOC_INTERNAL: Readonly<Record<string, readonly string[]>> = { memalig
 /** Those of the standard functions that libc makes from the others: they are no part of a malloc. */
 const OVER_MALLOC: readonly string[] = ["reallocarray", "free_sized", "free_aligned_sized"];
 
+/** What needs more of Emscripten's libraries than a finished module may have. */
+const NEED_LIBRARIES: readonly string[] = ["malloc_stats", "emmalloc_unclaimed_heap_memory"];
+
 /** The names that a function of the core takes the place of in a finished module, by the core's export. */
 export function swapNames(): Map<string, string[]> {
   const names = new Map<string, string[]>([...STANDARD, ...OWN].map((name) => [name, []]));
@@ -149,7 +152,9 @@ export function swapNames(): Map<string, string[]> {
     const inLibc = Object.values(LIBC_MALLOC_OBJECT).flatMap((object) => object[name] ?? []);
     names.set(name, [name, ...inLibc, ...(DLMALLOC_INTERNAL[name] ?? [])]);
   }
-  for (const [name, symbols] of Object.entries(EMSCRIPTEN)) names.set(name, [...symbols]);
+  for (const [name, symbols] of Object.entries(EMSCRIPTEN)) {
+    names.set(name, NEED_LIBRARIES.includes(name) ? [] : [...symbols]);
+  }
   for (const [name, symbols] of names) {
     const inside = symbols
       .filter((symbol) => !/^em|_libc_/.test(symbol))

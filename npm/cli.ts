@@ -11,6 +11,7 @@ interface Command {
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   flags: () => import("./flags.ts"),
   inspect: () => import("./inspect/command.ts"),
+  swap: () => import("./swap/command.ts"),
 };
 
 async function main(args: readonly string[]): Promise<void> {
