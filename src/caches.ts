@@ -53,9 +53,9 @@ const LIMIT: usize = NO_CACHE + (1 << CACHE_BIN_BITS) - 4;
 
 /** The most that a stack may hold: slots, as fit between its first and last words and a 0, and bytes. */
 const MOST_SLOTS: u32 = (1 << (CACHE_BIN_BITS - 2)) - 3;
-const MOST_BYTES: u32 = 16384;
-/** The least that its limit is. */
-const LEAST_SLOTS: u32 = 4;
+const MOST_BYTES: u32 = 8192;
+/** The least that its limit is: half of it must be something. */
+const LEAST_SLOTS: u32 = 2;
 
 /** What the caches have in common, at CACHES; the lock guards it. */
 @unmanaged
