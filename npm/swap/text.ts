@@ -105,8 +105,8 @@ function isWordBefore(form: Form | undefined): boolean {
   if (!form) return false;
   const [operation] = form as readonly [string];
   if (operation === "local.tee") return isWordBefore(children(form)[0]);
-  const isSafeHeapLoad = operation === "call" && /^\$SAFE_HEAP_LOAD_/.test(form[1] as string);
-  if (!isSafeHeapLoad && !/^i32\.load/.test(operation)) return false;
+  const isSafeHeapLoad = operation === "call" && (form[1] as string).startsWith("$SAFE_HEAP_LOAD_");
+  if (!isSafeHeapLoad && !operation.startsWith("i32.load")) return false;
   const [pointer] = children(form);
   const by = constant(children(pointer ?? [])[1]);
   return (pointer?.[0] === "i32.sub" && by === 4) || (pointer?.[0] === "i32.add" && by === -4 >>> 0);
