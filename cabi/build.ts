@@ -190,6 +190,8 @@ async function library(
     const bytes = writeObject(compiled.relocatable, {
       functions,
       features,
+      // Without the lock, no memory that threads share.
+      forbidden: features.includes("atomics") ? [] : ["shared-mem"],
       weakFunctions: weakFunctions ?? new Set(),
       addresses: addresses(compiled),
       localName: (local) => local.replace(/^src\/faults\//, "").replace(/^src\//, "rsbmalloc/"),

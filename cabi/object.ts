@@ -61,6 +61,8 @@ export interface ObjectDescription {
   readonly localName?: (name: string) => string;
   /** The wasm features that the code uses, as LLVM names them. */
   readonly features: readonly string[];
+  /** Those that no program may use which the code is linked into. */
+  readonly forbidden?: readonly string[];
 }
 
 const RELOCATION = {
@@ -81,8 +83,6 @@ const FLAG = {
   noStrip: 0x80,
 } as const;
 const LINKING_VERSION = 2;
-/** A feature that the object's code needs. */
-const REQUIRED = "+".charCodeAt(0);
 const SUBSECTION = { segmentInfo: 5, symbolTable: 8 } as const;
 
 /** What the module may have; the rest (a start function, tables, data at fixed addresses) has no place in the object. */
@@ -123,7 +123,16 @@ export function writeObject(bytes: Uint8Array, description: ObjectDescription): 
       section(SUBSECTION.segmentInfo, vector(segments.map(segmentInfo))),
     ]),
     customSection("reloc.CODE", [unsigned(beforeCode.length), vector(relocations)]),
-    customSection("target_features", vector(description.features.map((name) => [REQUIRED, text(name)]))),
+    customSection("target_features", features(description)),
+  ]);
+}
+
+function features({ features, forbidden = [] }: ObjectDescription): Bytes {
+  const USED = "+".charCodeAt(0);
+  const FORBIDDEN = "-".charCodeAt(0);
+  return vector([
+    ...features.map((name) => [USED, text(name)]),
+    ...forbidden.map((name) => [FORBIDDEN, text(name)]),
   ]);
 }
 

@@ -156,6 +156,22 @@ void rsbmalloc_check(void);
  */
 void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
 
+/*
+ * Threads: only in librsbmallocc-mt.a and librsbmallocc-locked.a. docs/threads.md tells more.
+ */
+
+/*
+ * To be called by a thread that ends, after its last allocation, where there are no pthreads to tell the library: its
+ * cache goes to another thread. A thread that goes on and allocates again gets a new one.
+ */
+void rsbmalloc_thread_end(void);
+
+/*
+ * A program without Emscripten may define this constant: how many threads the machine runs at once. There are four
+ * caches to each; 4 is assumed.
+ */
+extern const int rsbmalloc_cores;
+
 #ifdef __cplusplus
 }
 #endif
