@@ -186,6 +186,12 @@ function checkOwners(heap: Raw, runs: readonly Run[], { foreign, unknown = 0 }: 
   for (const { page, pages, kind } of runs) {
     own(page, page + pages, kind === FREE ? "free" : kind === LARGE ? "large" : "bin");
   }
+  const { word, field } = heap;
+  for (const [index, owner] of owners.entries()) {
+    const region = Math.floor((start + index) / REGION);
+    const infos = infosOf(word, field(LAYOUT.STATE_KINDS), region);
+    check(owner === "foreign" || infos > 0, `page ${start + index} is in a region without infos`);
+  }
   const lost = owners.flatMap((owner, index) => (owner === undefined ? [start + index] : []));
   check(lost.length <= unknown, `page ${lost[0]} is lost`);
 }
@@ -273,11 +279,13 @@ function checkSlots(heap: Raw, runs: readonly Run[], free: Set<number>): void {
     const own = runs.filter(({ kind }) => kind === FIRST_BIN + bin).map(({ page }) => page);
     const partial = readPageList(heap, LAYOUT.PARTIAL + 4 * (FIRST_BIN + bin), own.length);
     for (const page of own) {
-      const count = info(page, LAYOUT.INFO_FREE) | 0;
+      const counts = info(page, LAYOUT.INFO_FREE) | 0;
       const slots = slotsOf(bin);
+      const fresh = Math.floor(counts / LAYOUT.FRESH);
+      const count = counts % LAYOUT.FRESH;
       check(
-        count >= 0 && count < slots,
-        `the run at page ${page} has ${count} of ${slots} slots in its list`,
+        counts >= 0 && fresh <= count && count < slots,
+        `the run at page ${page} has ${count} of ${slots} slots free, and ${fresh} fresh`,
       );
       check(
         partial.includes(page) === count > 0,
@@ -286,7 +294,12 @@ function checkSlots(heap: Raw, runs: readonly Run[], free: Set<number>): void {
       let found = 0;
       for (let slot = info(page, LAYOUT.INFO_PAGES); slot !== 0; slot = word(slot), ++found)
         addSlot(slot, bin, page);
-      check(found === count, `the run at page ${page} has ${found} slots in its list, not ${count}`);
+      check(
+        found === count - fresh,
+        `the run at page ${page} has ${found} slots in its list, not ${count - fresh}`,
+      );
+      const size = LAYOUT.SLOT_SIZES[bin]!;
+      for (let slot = slots - fresh; slot < slots; ++slot) addSlot(page * PAGE + slot * size, bin, page);
     }
     for (const page of partial) check(own.includes(page), `page ${page} is no run of bin ${bin}`);
   }

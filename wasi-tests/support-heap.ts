@@ -7,7 +7,7 @@ import { EINVAL, ENOMEM, instantiate, type Heap, type Options } from "../npm/ind
 import { LAYOUT, checkHeap } from "./heap-check.ts";
 
 export const WASM_PAGE = 65536;
-export const PAGE = 4096;
+export const PAGE = 2 ** LAYOUT.PAGE_BITS;
 export const PTRDIFF_MAX = 2 ** 31 - 1;
 
 /** The calls that a sequence makes: a heap of the stand-alone module, or functions of a linked program. */
