@@ -1,5 +1,5 @@
 /*
- * The page allocator alone: runs of whole 4 KiB pages, without bins. It suits what an allocator of one's own stands on:
+ * The page allocator alone: runs of whole pages of 2 KiB, without bins. It suits what an allocator of one's own stands on:
  * here an arena, which hands out memory by moving a pointer and gives it all back at once.
  *
  * Linked with either library; these names are in both.
@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PAGE = 4096, CHUNK = 16 * PAGE };
+enum { PAGE = 2048, CHUNK = 32 * PAGE };
 
 /* Each chunk starts with the address of the one before it. */
 struct chunk {

@@ -11,7 +11,7 @@ export const ENOMEM = 48;
 export const EINVAL = 28;
 
 const WASM_PAGE = 65536;
-const PAGE = 4096;
+const PAGE = 2048;
 /** One more than the last address. */
 const ADDRESSES = 2 ** 32;
 

@@ -6,6 +6,8 @@
 // with all its slots is free again, and one with some is the next that its bin refills from. A slot is moved at most
 // once between a refill or a free and the next, so the work is bounded by that of the calls that went before.
 //
+// The slots of a new run are linked a few at a time; until then the run counts them as fresh.
+//
 // A large block that is freed waits in a list too, so that `free` is the same few instructions for every block. The
 // same goes for addresses where no block starts: whatever is on the lists of NONE and FREE was a wrong pointer.
 
@@ -14,6 +16,8 @@ import {
   BIN_OF,
   FIRST_BIN,
   FREE,
+  FREE_MASK,
+  FRESH,
   LARGE,
   LISTS,
   NONE,
@@ -21,7 +25,6 @@ import {
   PAGE_BITS,
   PARTIAL,
   SMALL_BINS,
-  SMALL_MAX,
   STATE,
   state,
 } from "./config";
@@ -40,11 +43,14 @@ import {
   startPages,
   take,
 } from "./pages";
-import { binOfSize, slotSize } from "./size-classes";
+import { slotSize } from "./size-classes";
 
 /** A closer fit is looked for once in so many pages handed out: this many, and the heap's shifted by FIT_SHARE_BITS. */
 const FIT_PAGES: u32 = 128;
 const FIT_SHARE_BITS: u32 = 4;
+
+/** Fresh slots are linked so many at a time, as they are needed. */
+const CARVE: u32 = 32;
 
 /** First element of the list of a bin, or of freed large blocks. */
 @inline
@@ -112,8 +118,8 @@ export function collect(first: u32): void {
       }
       store<usize>(slot, info.pages);
       info.pages = slot;
-      if (!info.free++) push(partialList(bin), page);
-      if (info.free == slots) {
+      if (!(info.free++ & FREE_MASK)) push(partialList(bin), page);
+      if (((<u32>info.free) & FREE_MASK) == slots) {
         remove(partialList(bin), page);
         memory.fill(state().kinds + page, <u8>NONE, length);
         freeRun(page, length);
@@ -157,39 +163,48 @@ export function obtainRun(pages: u32): u32 {
 
 function start(): void {
   startPages();
-  for (let words: usize = 0; words <= SMALL_MAX / 4; ++words) {
-    store<u8>(STATE + words, binOfSize(words << 2), BIN_OF);
+  let words: usize = 0;
+  for (let bin = FIRST_BIN; bin < FIRST_BIN + SMALL_BINS; ++bin) {
+    const end = <usize>slotSize(bin) / 4 + 1;
+    memory.fill(STATE + BIN_OF + words, <u8>bin, end - words);
+    words = end;
   }
 }
 
 /** Puts free slots on the empty list of a bin. Returns the first, or 0 when memory is out. */
 export function refill(bin: u32): usize {
-  let page = load<u32>(partialList(bin));
-  if (page) {
-    remove(partialList(bin), page);
-    const info = infoOf(page);
-    const slot = info.pages;
-    info.pages = 0;
-    info.free = 0;
-    setListHead(bin, slot);
-    return slot;
-  }
   const size = slotSize(bin);
   const pages = runPages(size);
-  page = obtainRun(pages);
-  if (!page) return 0;
-  for (let i: u32 = 0; i < pages; ++i) {
-    setKind(page + i, bin);
-    infoOf(page + i).free = -i;
+  const slots = (pages << PAGE_BITS) / size;
+  let page = load<u32>(partialList(bin));
+  if (!page) {
+    page = obtainRun(pages);
+    if (!page) return 0;
+    for (let i: u32 = 0; i < pages; ++i) {
+      setKind(page + i, bin);
+      infoOf(page + i).free = -i;
+    }
+    infoOf(page).pages = 0;
+    infoOf(page).free = slots * (1 + FRESH);
+    push(partialList(bin), page);
   }
-  infoOf(page).pages = 0;
-  const first = addressOf(page);
-  let slot = first;
-  for (let i = (pages << PAGE_BITS) / size - 1; i; --i) {
-    store<usize>(slot, slot + size);
-    slot += size;
+  const info = infoOf(page);
+  let fresh = <u32>info.free / FRESH;
+  let first = info.pages;
+  info.pages = 0;
+  if (!first) {
+    first = addressOf(page) + <usize>(slots - fresh) * size;
+    let slot = first;
+    let count = min(fresh, CARVE);
+    fresh -= count;
+    while (--count) {
+      store<usize>(slot, slot + size);
+      slot += size;
+    }
+    store<usize>(slot, 0);
   }
-  store<usize>(slot, 0);
+  info.free = fresh * (1 + FRESH);
+  if (!fresh) remove(partialList(bin), page);
   setListHead(bin, first);
   return first;
 }

@@ -47,6 +47,10 @@ export const SMALL_MAX: usize = 1024;
 /** "rsb1", or "rsbH" in a hardened build, whose slots hold other things. */
 export const MAGIC: u32 = HARDENED ? 0x48627372 : 0x31627372;
 
+/** A run's count of free slots is in the low half of a word, that of the fresh ones among them in the high half. */
+export const FRESH: u32 = 1 << 16;
+export const FREE_MASK: u32 = FRESH - 1;
+
 /** Lists of free runs, by length. */
 export const RUN_LISTS: u32 = 64;
 
@@ -117,26 +121,24 @@ export class Guards {
   faultMessage: usize;
   faultBlock: usize;
   faultSize: usize;
-  /** Where in the quarantine of slots the next one goes. */
-  position: u32;
-  /** The oldest large block in quarantine, how many there are, and their pages. */
-  largeFirst: u32;
-  largeCount: u32;
-  largePages: u32;
+  /** Where in the quarantines of small and of other slots the next one goes. */
+  smallNext: u32;
+  mediumNext: u32;
   /** The block of no bytes that is tried next, and the end of those that were ever handed out. */
   zeroNext: u32;
   zeroEver: u32;
 }
 
 export const GUARDS: usize = (PLAIN_SIZE + 15) & ~15;
-/** usize[]: slots that were freed, a ring. */
+/** usize[]: freed slots of up to SMALL_MAX bytes, a ring; behind it one for those of more bytes. */
 export const QUARANTINE: usize = GUARDS + offsetof<Guards>();
-export const QUARANTINE_SLOTS: usize = 64;
-/** u32[]: pages of large blocks that were freed, a ring. */
-export const LARGE_QUARANTINE: usize = QUARANTINE + QUARANTINE_SLOTS * 4;
-export const LARGE_QUARANTINE_SLOTS: u32 = 16;
+export const SMALL_QUARANTINE: u32 = 64;
+export const MEDIUM_QUARANTINE: u32 = 8;
+export const QUARANTINE_SLOTS: u32 = SMALL_QUARANTINE + MEDIUM_QUARANTINE;
+/** u16[END_BIN]: slots in a bin's run. */
+export const RUN_SLOTS: usize = QUARANTINE + <usize>QUARANTINE_SLOTS * 4;
 /** A bit for each block of no bytes: whether it is in use. */
-export const ZERO_BLOCKS: usize = LARGE_QUARANTINE + LARGE_QUARANTINE_SLOTS * 4;
+export const ZERO_BLOCKS: usize = RUN_SLOTS + <usize>END_BIN * 2;
 export const ZERO_BLOCK_COUNT: u32 = 4096;
 
 export const STATE_SIZE: usize = HARDENED ? ZERO_BLOCKS + ZERO_BLOCK_COUNT / 8 : PLAIN_SIZE;

@@ -2,10 +2,11 @@
 // It takes the place of the bins' lists; src/guards.ts draws what a slot holds.
 //
 // - Each run of slots has a list of its own, in random order, and a bin the runs that have free slots. A run without
-//   blocks goes back to the page allocator when its bin has others.
+//   blocks goes back to the page allocator, unless it is the only one of a bin of small slots.
 // - A freed block is wiped and waits in a quarantine, first in, first out, before it is free. What was written to it
 //   meanwhile, or later, shows when it leaves, when it is handed out, or in a check of the heap.
-// - A large block is a page run with a guard behind it. Free pages are zero, as is all memory that no block uses.
+// - A large block is a page run with a guard behind it. Free pages are zero, as is all memory that no block uses. A new
+//   block does not begin where the last one did: a page further, if need be.
 // - A block of no bytes has an address in the last wasm page below 4 GiB, which the heap never reaches.
 
 import {
@@ -15,14 +16,17 @@ import {
   FIRST_BIN,
   FREE,
   LARGE,
-  LARGE_QUARANTINE,
-  LARGE_QUARANTINE_SLOTS,
   NONE,
   PAGE,
   PAGE_BITS,
+  MEDIUM_QUARANTINE,
   PARTIAL,
   QUARANTINE,
   QUARANTINE_SLOTS,
+  RUN_SLOTS,
+  SMALL_BINS,
+  SMALL_MAX,
+  SMALL_QUARANTINE,
   STATE,
   ZERO_BLOCKS,
   ZERO_BLOCK_COUNT,
@@ -80,9 +84,8 @@ import { binOfSize, slotSize } from "./size-classes";
 /** Slots hold a link and a trailer, in bytes. */
 const SMALLEST_SLOT: usize = 16;
 
-/** Quarantined large blocks: so many pages, or this part of those in use if that is more, less the newest of them. */
-const LARGE_QUARANTINE_PAGES: u32 = 512;
-const LARGE_QUARANTINE_SHARE: u32 = 8;
+/** The first bin of slots of more than SMALL_MAX bytes. */
+const MEDIUM_BIN: u32 = FIRST_BIN + SMALL_BINS;
 
 /** Blocks of no bytes lie from here on, a granule each. */
 const ZERO_BASE: usize = 0xffff0000;
@@ -151,8 +154,19 @@ function partialList(bin: u32): usize {
   return STATE + PARTIAL + ((<usize>bin) << 2);
 }
 
-function slotsInRun(bytes: u32): u32 {
-  return (runPages(bytes) << PAGE_BITS) / bytes;
+/** Slots in a bin's run. */
+@inline
+function runSlots(bin: u32): u32 {
+  return load<u16>(STATE + RUN_SLOTS + ((<usize>bin) << 1));
+}
+
+/** Before the first slot. */
+function begin(): void {
+  seed();
+  for (let bin = FIRST_BIN; bin < END_BIN; ++bin) {
+    const bytes = slotSize(bin);
+    store<u16>(STATE + RUN_SLOTS + ((<usize>bin) << 1), <u16>((runPages(bytes) << PAGE_BITS) / bytes));
+  }
 }
 
 /** Makes a run of free slots for a bin. Returns its first page, or 0 when memory is out. */
@@ -161,13 +175,13 @@ function fillRun(bin: u32, bytes: u32): u32 {
   const page = takeRun(pages);
   if (!page) return 0;
   const g = guards();
-  if (!g.secret) seed();
+  if (!g.secret) begin();
   for (let i: u32 = 0; i < pages; ++i) {
     setKind(page + i, bin);
     infoOf(page + i).free = -i;
   }
   // Each slot goes to the list's front or behind one that is there already, all places alike.
-  const slots = slotsInRun(bytes);
+  const slots = runSlots(bin);
   const first = addressOf(page);
   let head: usize = 0;
   for (let i: u32 = 0; i < slots; ++i) {
@@ -195,7 +209,7 @@ function takeRun(pages: u32): u32 {
   const fresh = state().fresh;
   let page = obtainRun(pages);
   if (!page) {
-    emptyQuarantines();
+    emptyQuarantine();
     page = obtainRun(pages);
     if (!page) return 0;
   }
@@ -222,19 +236,34 @@ function takeLarge(size: usize, alignment: usize): usize {
   const spare = max<u32>(pagesFor(alignment), 1) - 1;
   const run = takeRun(pages + spare);
   if (!run) return 0;
-  const page = (run + spare) & ~spare;
+  let page = (run + spare) & ~spare;
   if (page > run) freeRun(run, page - run);
   shrinkRun(page, pages + spare - (page - run), pages);
+  if (!spare && beganBlock(page)) page = moveOn(page, pages);
   setKind(page, LARGE);
   const info = infoOf(page);
   info.pages = pages;
   guardLarge(page, size);
   setLargeAlignment(info, log2(alignment));
-  setQuarantined(info, false);
+  setBeganBlock(page, false);
   return addressOf(page);
 }
 
-// What a large block's Info holds besides its pages: the size, the alignment, and whether it was freed.
+/** Exchanges a run for one that begins elsewhere, if there is one. */
+function moveOn(page: u32, pages: u32): u32 {
+  freeRun(page, pages);
+  const other = takeRun(pages + 1);
+  if (!other) return takeRun(pages);
+  if (other != page) {
+    shrinkRun(other, pages + 1, pages);
+    return other;
+  }
+  freeRun(page, 1);
+  return page + 1;
+}
+
+// What a large block's Info holds besides its pages: the size and the alignment. When the block is gone, the Info tells
+// that there was one.
 
 @inline
 function largeSize(info: Info): usize {
@@ -262,14 +291,14 @@ function setLargeAlignment(info: Info, alignment: u32): void {
 
 
 @inline
-function isQuarantined(info: Info): bool {
-  return info.free != 0;
+function beganBlock(page: u32): bool {
+  return infoOf(page).free != 0;
 }
 
 
 @inline
-function setQuarantined(info: Info, quarantined: bool): void {
-  info.free = i32(quarantined);
+function setBeganBlock(page: u32, began: bool): void {
+  infoOf(page).free = i32(began);
 }
 
 // Finding out what a pointer is.
@@ -279,9 +308,35 @@ function kindOfBlock(block: usize): u32 {
   const page = pageOf(block);
   if (page >= state().end) return blamePointer(block);
   const kind = kindOf(page);
+  if (kind >= END_BIN) rsbmalloc_overflow(block, 0);
   if (kind >= FIRST_BIN && !(block & 15) && pageOf(block + slotSize(kind) - 1) < state().end) return kind;
   if (kind == LARGE && !(block & (PAGE - 1))) return kind;
   return blamePointer(block);
+}
+
+/** Whether a page's Info and, where it begins a run, the run's length can be what they were. */
+function isSane(page: u32): bool {
+  const s = state();
+  const info = infoOf(page);
+  const at = changetype<usize>(info);
+  if (at & 3 || at < addressOf(s.start) || at >= addressOf(s.end)) return false;
+  const kind = kindOf(page);
+  if (kind >= END_BIN) return false;
+  if (kind >= FIRST_BIN) return info.free > 0 || kindOf(page + info.free) == kind;
+  return kind == NONE || (info.pages && <u32>info.pages <= s.end - page);
+}
+
+/** The first page of the run of slots that a page is in. */
+function runOf(page: u32): u32 {
+  return page + min<i32>(infoOf(page).free, 0);
+}
+
+/** The length in pages of the run that begins at a page; 1 for a page that is in none. */
+function lengthOf(page: u32): u32 {
+  if (!isSane(page)) rsbmalloc_overflow(addressOf(page), 0);
+  const kind = kindOf(page);
+  if (kind >= FIRST_BIN) return runPages(slotSize(kind));
+  return kind == NONE ? 1 : <u32>infoOf(page).pages;
 }
 
 /** What the trailer of a block in a slot says. Traps if it is no block in use, or one that was written behind. */
@@ -298,8 +353,8 @@ function contentsOf(block: usize, bytes: u32): u32 {
 function checkLarge(page: u32): Info {
   const info = infoOf(page);
   const block = addressOf(page);
+  if (!isSane(page) || pagesFor(largeSize(info) + 1) != <u32>info.pages) rsbmalloc_overflow(block, 0);
   const size = largeSize(info);
-  if (isQuarantined(info)) rsbmalloc_double_free(block, size);
   const end = addressOf(page + <u32>info.pages);
   if (load<u8>(block + size) != GUARD || !isZero(block + size + 1, end)) rsbmalloc_overflow(block, size);
   return info;
@@ -351,33 +406,54 @@ function freeBlock(block: usize): void {
   const bytes = slotSize(kind);
   wipe(block, sizeIn(contentsOf(block, bytes)) + 1);
   setTrailer(block, bytes, FREED);
-  const g = guards();
-  const place = STATE + QUARANTINE + ((<usize>g.position) << 2);
-  g.position = (g.position + 1) & (<u32>QUARANTINE_SLOTS - 1);
-  const oldest = load<usize>(place);
-  store<usize>(place, block);
+  const oldest = quarantine(nextPlace(bytes), block);
   if (oldest) freeSlot(oldest);
+}
+
+/** Where in the quarantine a slot of `bytes` goes. */
+@inline
+function nextPlace(bytes: u32): u32 {
+  const g = guards();
+  let next: u32;
+  if (bytes <= SMALL_MAX) {
+    next = g.smallNext;
+    g.smallNext = (next + 1) & (SMALL_QUARANTINE - 1);
+  } else {
+    next = g.mediumNext;
+    g.mediumNext = (next + 1) & (MEDIUM_QUARANTINE - 1);
+    next += SMALL_QUARANTINE;
+  }
+  return next;
+}
+
+/** Puts a slot, or 0, into a place of the quarantine. Returns what was there. */
+@inline
+function quarantine(next: u32, slot: usize): usize {
+  const place = STATE + QUARANTINE + ((<usize>next) << 2);
+  const oldest = load<usize>(place);
+  store<usize>(place, slot);
+  return oldest;
 }
 
 /** Puts a slot that was in quarantine on its run's list. */
 function freeSlot(slot: usize): void {
-  let page = pageOf(slot);
+  const page = runOf(pageOf(slot));
   const bin = kindOf(page);
-  page += min<i32>(infoOf(page).free, 0);
   const info = infoOf(page);
   // The link would hide what was written here.
   if (load<u64>(slot)) blameFree(slot, slotSize(bin));
   setLink(slot, info.pages);
   info.pages = slot;
   if (!info.free++) push(partialList(bin), page);
-  if (info.next | info.prev) freeEmptyRun(bin, page);
+  // The only run of a bin stays, if it is short.
+  if (<u32>info.free == runSlots(bin) && (bin >= MEDIUM_BIN || info.next | info.prev))
+    freeEmptyRun(bin, page);
 }
 
-/** Gives a run back if it has no blocks. */
+/** Gives a run without blocks back. */
 function freeEmptyRun(bin: u32, page: u32): void {
   const bytes = slotSize(bin);
-  const slots = slotsInRun(bytes);
-  if (<u32>infoOf(page).free < slots) return;
+  const slots = runSlots(bin);
   const pages = runPages(bytes);
   for (let i: u32 = 0; i < slots; ++i) checkFree(addressOf(page) + i * bytes, bytes);
   expectTail(page, slots * bytes, pages);
@@ -389,50 +465,22 @@ function freeEmptyRun(bin: u32, page: u32): void {
 
 function freeLarge(page: u32): void {
   const info = checkLarge(page);
-  const g = guards();
+  const pages = <u32>info.pages;
   memory.fill(addressOf(page), 0, largeSize(info) + 1);
-  setQuarantined(info, true);
-  if (g.largeCount == LARGE_QUARANTINE_SLOTS) freeOldestLarge();
-  store<u32>(largePlace(g.largeFirst + g.largeCount), page);
-  ++g.largeCount;
-  g.largePages += <u32>info.pages;
-  const limit = max<u32>(state().used / LARGE_QUARANTINE_SHARE, LARGE_QUARANTINE_PAGES);
-  while (g.largePages > limit) freeOldestLarge();
-}
-
-
-@inline
-function largePlace(index: u32): usize {
-  return STATE + LARGE_QUARANTINE + ((<usize>(index & (LARGE_QUARANTINE_SLOTS - 1))) << 2);
-}
-
-function freeOldestLarge(): void {
-  const g = guards();
-  const page = load<u32>(largePlace(g.largeFirst));
-  g.largeFirst = (g.largeFirst + 1) & (LARGE_QUARANTINE_SLOTS - 1);
-  --g.largeCount;
-  const pages = <u32>infoOf(page).pages;
-  g.largePages -= pages;
   setKind(page, NONE);
   freeRun(page, pages);
+  setBeganBlock(page, true);
 }
 
-/** Frees all that waits, and runs without blocks. Needs the lock. */
-export function emptyQuarantines(): void {
-  for (let i: usize = 0; i < QUARANTINE_SLOTS; ++i) {
-    const place = STATE + QUARANTINE + (i << 2);
-    const slot = load<usize>(place);
-    store<usize>(place, 0);
+/** Frees all that waits, and all runs without blocks. Needs the lock. */
+export function emptyQuarantine(): void {
+  for (let i: u32 = 0; i < QUARANTINE_SLOTS; ++i) {
+    const slot = quarantine(i, 0);
     if (slot) freeSlot(slot);
   }
-  while (guards().largeCount) freeOldestLarge();
-  for (let bin = FIRST_BIN; bin < END_BIN; ++bin) {
-    let page = load<u32>(partialList(bin));
-    while (page) {
-      const next = infoOf(page).next;
-      freeEmptyRun(bin, page);
-      page = next;
-    }
+  for (let bin = FIRST_BIN; bin < MEDIUM_BIN; ++bin) {
+    const page = load<u32>(partialList(bin));
+    if (page && <u32>infoOf(page).free == runSlots(bin)) freeEmptyRun(bin, page);
   }
 }
 
@@ -582,9 +630,8 @@ function isFreeAgain(page: u32): bool {
   const s = state();
   if (page >= s.fresh) return false;
   for (let at = s.start; at <= page;) {
-    const kind = kindOf(at);
-    const pages = kind == FREE || kind == LARGE ? <u32>infoOf(at).pages : 1;
-    if (page < at + pages) return kind == FREE;
+    const pages = lengthOf(at);
+    if (page < at + pages) return kindOf(at) == FREE;
     at += pages;
   }
   return false;
@@ -592,12 +639,15 @@ function isFreeAgain(page: u32): bool {
 
 /** What should be a block in a slot, and is none or is not guarded. */
 function blameBlock(block: usize, bytes: u32): void {
-  const run = addressOf(pageOf(block) + min<i32>(infoOf(pageOf(block)).free, 0));
-  const offset = <u32>(block - run);
-  const contents = trailerOf(block, bytes);
-  if (offset % bytes || offset / bytes >= slotsInRun(bytes) || contents == NEVER_USED)
-    rsbmalloc_invalid_free(block, 0);
+  const page = pageOf(block);
+  if (!isSane(page)) rsbmalloc_overflow(block, 0);
+  const offset = <u32>(block - addressOf(runOf(page)));
+  const slot = block - (offset % bytes);
+  const contents = trailerOf(slot, bytes);
+  // Of the memory that is free, some may have been a block of another size.
   if (contents == FREED) rsbmalloc_double_free(block, 0);
+  if (slot != block || contents == NEVER_USED || offset / bytes >= runSlots(kindOf(page)))
+    rsbmalloc_invalid_free(block, 0);
   rsbmalloc_overflow(block, contents == BROKEN ? 0 : sizeIn(contents));
 }
 
@@ -605,9 +655,7 @@ function blameBlock(block: usize, bytes: u32): void {
 function blameFree(slot: usize, bytes: u32): void {
   if (trailerOf(slot, bytes) & ~FREED) rsbmalloc_overflow(slot, 0);
   const before = slot - bytes;
-  const page = pageOf(slot);
-  const run = addressOf(page + min<i32>(infoOf(page).free, 0));
-  if (slot > run && isBrokenBlock(before, bytes)) rsbmalloc_overflow(before, 0);
+  if (slot > addressOf(runOf(pageOf(slot))) && isBrokenBlock(before, bytes)) rsbmalloc_overflow(before, 0);
   rsbmalloc_use_after_free(slot, 0);
 }
 
@@ -620,14 +668,13 @@ function blamePages(start: usize, end: usize): void {
   let before: u32 = 0;
   for (let page = s.start; page < pageOf(start);) {
     before = page;
-    const kind = kindOf(page);
-    page += kind == NONE ? 1 : kind < FIRST_BIN ? <u32>infoOf(page).pages : runPages(slotSize(kind));
+    page += lengthOf(page);
   }
   const kind = kindOf(before);
-  if (kind == LARGE && !isQuarantined(infoOf(before))) checkLarge(before);
+  if (kind == LARGE) checkLarge(before);
   if (kind >= FIRST_BIN) {
     const bytes = slotSize(kind);
-    const last = addressOf(before) + (slotsInRun(bytes) - 1) * bytes;
+    const last = addressOf(before) + (runSlots(kind) - 1) * bytes;
     if (isBrokenBlock(last, bytes)) rsbmalloc_overflow(last, 0);
   }
   if (kindOf(pageOf(end)) >= LARGE && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
@@ -648,10 +695,13 @@ export function checkHeap(): void {
   lock();
   const s = state();
   for (let page = s.start; page < s.end;) {
+    const pages = lengthOf(page);
     const kind = kindOf(page);
-    if (kind >= FIRST_BIN) page += checkRun(page, kind);
-    else if (kind == NONE) ++page;
-    else page += checkPages(page, kind);
+    if (kind >= FIRST_BIN) checkRun(page, kind);
+    else if (kind == LARGE) checkLarge(page);
+    else if (kind == FREE && page < s.fresh)
+      expectZero(addressOf(page), addressOf(min<u32>(page + pages, s.fresh)));
+    page += pages;
   }
   unlock();
 }
@@ -667,11 +717,11 @@ function checkFree(slot: usize, bytes: u32): void {
   }
 }
 
-/** Checks a run of slots. Returns its pages. */
-function checkRun(page: u32, bin: u32): u32 {
+/** Checks a run of slots. */
+function checkRun(page: u32, bin: u32): void {
   const bytes = slotSize(bin);
   const pages = runPages(bytes);
-  const slots = slotsInRun(bytes);
+  const slots = runSlots(bin);
   const first = addressOf(page);
   for (let i: u32 = 0; i < slots; ++i) {
     const slot = first + i * bytes;
@@ -685,15 +735,4 @@ function checkRun(page: u32, bin: u32): u32 {
     if (slot - first >= <usize>slots * bytes || --free < 0) rsbmalloc_corruption(slot, 0);
   }
   if (free) rsbmalloc_corruption(first, 0);
-  return pages;
-}
-
-/** Checks a large block or a free run. Returns its pages. */
-function checkPages(page: u32, kind: u32): u32 {
-  const info = infoOf(page);
-  const pages = <u32>info.pages;
-  if (!pages || pages > state().end - page) rsbmalloc_corruption(addressOf(page), 0);
-  if (kind == LARGE && !isQuarantined(info)) checkLarge(page);
-  else expectZero(addressOf(page), addressOf(max<u32>(page, min<u32>(page + pages, state().fresh))));
-  return pages;
 }

@@ -8,6 +8,7 @@ import {
   ENOMEM,
   FIRST_BIN,
   FREE,
+  FREE_MASK,
   HARDENED,
   LARGE,
   LOCKED,
@@ -24,7 +25,7 @@ import {
   allocateChecked,
   allocatePagesChecked,
   checkHeap,
-  emptyQuarantines,
+  emptyQuarantine,
   expectBlock,
   releaseChecked,
   resizeChecked,
@@ -333,7 +334,7 @@ export function describe(out: usize): void {
 export function summarize(info: MallInfo, bins: usize): void {
   lock();
   if (CACHED) emptyCache();
-  if (HARDENED) emptyQuarantines();
+  if (HARDENED) emptyQuarantine();
   flush();
   collect(FIRST_BIN);
   const s = state();
@@ -347,7 +348,7 @@ export function summarize(info: MallInfo, bins: usize): void {
       page += kind == NONE ? 1 : <u32>pageInfo.pages;
       continue;
     }
-    const free = max<i32>(pageInfo.free, 0);
+    const free = max<i32>(pageInfo.free, 0) & FREE_MASK;
     freeSlots += <usize>free * slotSize(kind);
     if (bins) {
       const bin = changetype<BinInfo>(bins + <usize>(kind - FIRST_BIN) * offsetof<BinInfo>());

@@ -2,7 +2,7 @@
 // beside the core and writes what it exports to lib/layout.json.
 
 import { Info } from "./pages";
-import { State } from "./config";
+import { GUARDS, Guards, HARDENED as hardened, State } from "./config";
 
 export {
   BINS,
@@ -10,6 +10,7 @@ export {
   BIN_OF,
   FIRST_BIN,
   FREE,
+  FRESH,
   LARGE,
   LAST_PAGE,
   LISTS,
@@ -17,6 +18,8 @@ export {
   NONE,
   PAGE_BITS,
   PARTIAL,
+  QUARANTINE,
+  QUARANTINE_SLOTS,
   RUNS,
   RUN_LISTS,
   SMALL_MAX,
@@ -39,6 +42,12 @@ export const INFO_PAGES: usize = offsetof<Info>("pages");
 export const INFO_NEXT: usize = offsetof<Info>("next");
 export const INFO_PREV: usize = offsetof<Info>("prev");
 export const INFO_FREE: usize = offsetof<Info>("free");
+
+/** 1 in a hardened build, which has the quarantine and what follows; 0 in others. */
+export const HARDENED: u32 = u32(hardened);
+export const FAULT_MESSAGE: usize = GUARDS + offsetof<Guards>("faultMessage");
+export const FAULT_BLOCK: usize = GUARDS + offsetof<Guards>("faultBlock");
+export const FAULT_SIZE: usize = GUARDS + offsetof<Guards>("faultSize");
 
 export { slotSize } from "./size-classes";
 export { REGION_BITS, runClass } from "./pages";

@@ -24,7 +24,6 @@
 import {
   FREE,
   LARGE,
-  HARDENED,
   LAST_PAGE,
   LOCKED,
   MAGIC,
@@ -48,7 +47,10 @@ export class Info {
   /** Neighbours in the list of a class of free runs, or of a bin's partial runs: pages. */
   next: u32;
   prev: u32;
-  /** Bin: length of the list of free slots; in further pages of a run, minus the distance to the first. */
+  /**
+   * Bin: how many slots are not on the bin's list, in the run's own or fresh, and FRESH times those that are fresh. In
+   * further pages of a run, minus the distance to the first.
+   */
   free: i32;
 }
 
@@ -274,10 +276,11 @@ function moveMap(address: usize, size: usize): void {
   s.kinds = kinds;
   // The first map may share a page with the program's data. All maps take whole pages at the end.
   const end = pagesFor(oldKinds + (oldRegions << REGION_BITS));
-  s.fresh = max<u32>(s.fresh, end);
   const page = pagesFor(start);
-  if (HARDENED && page < end) memory.fill(addressOf(page), 0, addressOf(end - page));
-  addPages(page, end);
+  if (page >= end) return;
+  // The call that this growth is for may be calloc, and count on fresh pages.
+  memory.fill(addressOf(page), 0, addressOf(end - page));
+  insert(page, end - page);
 }
 
 /** Adds the pages from `page` to `end` to the free ones. */
@@ -337,14 +340,17 @@ export function grow(pages: u32): bool {
   // What is added for infos may reach further regions.
   let region = memoryEnd >>> REGION_BITS;
   while (region <= min<u32>(memoryEnd + grownPages(more) - 1, LAST_PAGE - 1) >>> REGION_BITS) {
-    if (!hasInfos(region++)) more += INFO_PAGES;
+    const regions = hasInfos(region) ? 1 : infoBatch(region);
+    if (!hasInfos(region)) more += regions * INFO_PAGES;
+    region += regions;
   }
   if (more > LAST_PAGE - memoryEnd) return false;
   const page = growMemory(more);
   if (!page) return false;
   let end = min<u32>(page + grownPages(more), LAST_PAGE);
-  // Another thread's own growth came between: without room in the map this memory is lost.
-  if (LOCKED && page > memoryEnd && (mapPages || end >= s.capacity)) return grow(pages);
+  // Another thread's own growth came between: if the map or infos do not reach so far, this memory is lost.
+  const known = !mapPages && end <= s.capacity && hasInfos((end - 1) >>> REGION_BITS);
+  if (LOCKED && page > memoryEnd && !known) return grow(pages);
   s.end = end;
   // What the heap needs for itself comes from its free pages, or from the end, where it leaves the last run room.
   if (mapPages) {
@@ -354,35 +360,57 @@ export function grow(pages: u32): bool {
   }
   for (let region = page >>> REGION_BITS; region <= (s.end - 1) >>> REGION_BITS; ++region) {
     if (hasInfos(region)) continue;
-    const at = ownPages(INFO_PAGES, end);
-    end -= at + INFO_PAGES == end ? INFO_PAGES : 0;
-    store<usize>(directoryEntry(region), addressOf(at));
+    const regions = min<u32>(infoBatch(region), (s.capacity >>> REGION_BITS) - region);
+    const pages = regions * INFO_PAGES;
+    const at = ownPages(pages, end);
+    end -= at + pages == end ? pages : 0;
+    for (let i: u32 = 0; i < regions; ++i) {
+      store<usize>(directoryEntry(region + i), addressOf(at + i * INFO_PAGES));
+    }
   }
   addPages(page, end);
   return true;
 }
 
-/** Moves infos that lie between free pages to the first free ones, so that the memory around them coalesces. */
+/** Moves infos and the map that lie between free pages to the first free ones, so that the memory around them coalesces. */
 export function packInfos(): void {
   const s = state();
   let hole = s.start;
-  for (let region = hole >>> REGION_BITS; region <= (s.end - 1) >>> REGION_BITS; ++region) {
+  for (let region = hole >>> REGION_BITS; region < s.capacity >>> REGION_BITS; ++region) {
     if (!hasInfos(region)) continue;
     const entry = directoryEntry(region);
     const at = pageOf(load<usize>(entry));
-    // The first free run that is long enough; FREE and LARGE run on, and what else there is goes page by page.
-    while (hole < at && (kindOf(hole) != FREE || <u32>infoOf(hole).pages < INFO_PAGES)) {
-      hole += kindOf(hole) == FREE || kindOf(hole) == LARGE ? <u32>infoOf(hole).pages : 1;
-    }
+    hole = findHole(hole, at, INFO_PAGES);
     if (hole >= at) continue;
     cut(hole, INFO_PAGES);
     memory.copy(addressOf(hole), addressOf(at), INFO_PAGES << PAGE_BITS);
     store<usize>(entry, addressOf(hole));
-    if (HARDENED) memory.fill(addressOf(at), 0, INFO_PAGES << PAGE_BITS);
-    s.fresh = max<u32>(s.fresh, at + INFO_PAGES);
+    memory.fill(addressOf(at), 0, INFO_PAGES << PAGE_BITS);
     insert(at, INFO_PAGES);
     hole += INFO_PAGES;
   }
+  // Where there are threads, a map's place stays in use.
+  if (LOCKED) return;
+  const map = pageOf(directoryEntry((s.capacity >>> REGION_BITS) - 1));
+  const pages = pagesFor(mapSize(s.capacity - 1));
+  hole = findHole(s.start, map, pages);
+  if (hole >= map) return;
+  cut(hole, pages);
+  moveMap(addressOf(hole), (<usize>pages) << PAGE_BITS);
+}
+
+/** The first free run of `pages` or more from the page `hole` on; `end` or more if there is none before it. */
+function findHole(hole: u32, end: u32, pages: u32): u32 {
+  // FREE and LARGE run on, and what else there is goes page by page.
+  while (hole < end && (kindOf(hole) != FREE || <u32>infoOf(hole).pages < pages)) {
+    hole += kindOf(hole) == FREE || kindOf(hole) == LARGE ? <u32>infoOf(hole).pages : 1;
+  }
+  return hole;
+}
+
+/** The regions from this one on that get infos together, so that they do not lie between free pages everywhere. */
+function infoBatch(region: u32): u32 {
+  return 1 + (region >>> 1);
 }
 
 function hasInfos(region: u32): bool {

@@ -278,28 +278,25 @@ function checkSlots(heap: Raw, runs: readonly Run[], free: Set<number>): void {
     }
     const own = runs.filter(({ kind }) => kind === FIRST_BIN + bin).map(({ page }) => page);
     const partial = readPageList(heap, LAYOUT.PARTIAL + 4 * (FIRST_BIN + bin), own.length);
+    const slots = slotsOf(bin);
     for (const page of own) {
-      const counts = info(page, LAYOUT.INFO_FREE) | 0;
-      const slots = slotsOf(bin);
-      const fresh = Math.floor(counts / LAYOUT.FRESH);
-      const count = counts % LAYOUT.FRESH;
+      const word = info(page, LAYOUT.INFO_FREE);
+      const [count, fresh] = [word % LAYOUT.FRESH, Math.floor(word / LAYOUT.FRESH)];
+      const where = `the run at page ${page}`;
       check(
-        counts >= 0 && fresh <= count && count < slots,
-        `the run at page ${page} has ${count} of ${slots} slots free, and ${fresh} fresh`,
+        fresh <= count && count <= slots,
+        `${where} has ${fresh} fresh of ${count} free of ${slots} slots`,
       );
-      check(
-        partial.includes(page) === count > 0,
-        `the run at page ${page} has ${count} free slots, in or out of a list`,
-      );
-      let found = 0;
-      for (let slot = info(page, LAYOUT.INFO_PAGES); slot !== 0; slot = word(slot), ++found)
+      check(count < slots || fresh === slots, `${where} is empty, but was not given back`);
+      check(partial.includes(page) === count > 0, `${where} has ${count} free slots, in or out of a list`);
+      let found = fresh;
+      for (let slot = info(page, LAYOUT.INFO_PAGES); slot !== 0; slot = heap.word(slot), ++found) {
         addSlot(slot, bin, page);
-      check(
-        found === count - fresh,
-        `the run at page ${page} has ${found} slots in its list, not ${count - fresh}`,
-      );
-      const size = LAYOUT.SLOT_SIZES[bin]!;
-      for (let slot = slots - fresh; slot < slots; ++slot) addSlot(page * PAGE + slot * size, bin, page);
+      }
+      check(found === count, `${where} has ${found} free slots, not ${count}`);
+      for (let index = slots - fresh; index < slots; ++index) {
+        addSlot(page * PAGE + index * LAYOUT.SLOT_SIZES[bin]!, bin, page);
+      }
     }
     for (const page of partial) check(own.includes(page), `page ${page} is no run of bin ${bin}`);
   }

@@ -103,7 +103,7 @@ void *rsbpvalloc(size_t size) RSB_MALLOC RSB_NODISCARD;
 size_t rsbmalloc_usable_size(void *block);
 
 /*
- * The page allocator alone: runs of whole pages of 4,096 bytes, next to which no bin is involved. A run is as long as
+ * The page allocator alone: runs of whole pages of 2,048 bytes, next to which no bin is involved. A run is as long as
  * the size rounded up to whole pages, and at least one page.
  */
 

@@ -5,7 +5,7 @@
 import { formatAddress, formatBytes, formatCount, formatShare, formatTime } from "./format.ts";
 import type { LeakReport } from "./leaks.ts";
 import type { HeapReport, Region } from "./reader.ts";
-import { describeEnd, type RunReport, type Sample } from "./report.ts";
+import { describeEnd, describeFault, type RunReport, type Sample } from "./report.ts";
 
 /** Of the SVG drawings, in their own units. */
 const CELL = 10;
@@ -66,6 +66,7 @@ export function formatHeap(heap: HeapReport): string {
   return `<section data-heap="${heap.state}">
 <h2>Heap from ${formatAddress(heap.start)} to ${formatAddress(heap.end)}</h2>
 ${heap.damage.map((line) => `<p class="damage">Damaged: ${escape(line)}</p>`).join("")}
+${heap.fault ? `<p class="damage">Fault: ${escape(describeFault(heap.fault))}</p>` : ""}
 ${facts([
   bytesFact("heap", "heap", heap.heap),
   bytesFact("inUse", "in use", heap.inUse),

@@ -55,6 +55,8 @@ export interface HeapReport {
   readonly regions: readonly Region[];
   /** What cannot be in a sound heap, one line each. */
   readonly damage: readonly string[];
+  /** What a hardened heap trapped for. The size of the block is 0 where it is not known. */
+  readonly fault?: { readonly message: string; readonly block: number; readonly size: number };
 }
 
 /** How many lines of damage a report has. */
@@ -123,33 +125,32 @@ interface Run {
 }
 
 function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: string[]): Raw {
+  const { REGION_BITS, INFO_SIZE, SLOT_SIZES, RUN_PAGES } = layout;
   const words = new Uint32Array(memory, 0, memory.byteLength >>> 2);
   const bytes = new Uint8Array(memory);
   const word = (address: number): number => words[address >>> 2] ?? 0;
   const field = (offset: number): number => word(state + offset);
   const pageSize = 2 ** layout.PAGE_BITS;
   const kinds = field(layout.STATE_KINDS);
-  const regionPages = 2 ** layout.REGION_BITS;
-  const regions = Math.min(field(layout.STATE_CAPACITY), 2 ** 32 / pageSize) / regionPages;
-  const infosOf = (region: number): number => word(kinds - 4 * (region + 1));
   const [start, end] = [field(layout.STATE_START), field(layout.STATE_END)];
+  // The directory lies before the kinds, and grows downwards.
+  const infosOf = (region: number): number => word(kinds - 4 - 4 * region);
+  const capacity = field(layout.STATE_CAPACITY);
+  const regions = Array.from({ length: endOf(end, REGION_BITS) }, (_, region) => infosOf(region));
+  const mask = 2 ** REGION_BITS - 1;
   return {
     layout,
     pageSize,
     field,
     word,
-    info: (page, offset) =>
-      word(infosOf(Math.floor(page / regionPages)) + (page % regionPages) * layout.INFO_SIZE + offset),
+    info: (page, offset) => word(infosOf(page >>> REGION_BITS) + (page & mask) * INFO_SIZE + offset),
     kindOf: (page) => (page >= start && page < end ? bytes[kinds + page]! : layout.NONE),
-    slotsOf: (bin) => Math.floor((layout.RUN_PAGES[bin]! * pageSize) / layout.SLOT_SIZES[bin]!),
+    slotsOf: (bin) => Math.floor((RUN_PAGES[bin]! * pageSize) / SLOT_SIZES[bin]!),
     start,
     end,
     own: [
-      [kinds - 4 * regions, kinds + regions * regionPages],
-      ...Array.from({ length: regions }, (_, region): Range => {
-        const infos = infosOf(region);
-        return [infos, infos && infos + regionPages * layout.INFO_SIZE];
-      }),
+      [kinds - 4 * (capacity >>> REGION_BITS), kinds + capacity],
+      ...regions.filter(Boolean).map((infos) => [infos, infos + (mask + 1) * INFO_SIZE] as const),
     ],
     complain: (line) => {
       if (damage.length < MOST_DAMAGE) damage.push(line);
@@ -157,22 +158,25 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
   };
 }
 
+/** How many regions there are up to the page `end`. */
+function endOf(end: number, regionBits: number): number {
+  return Math.ceil(Math.min(end, 2 ** 20) / 2 ** regionBits);
+}
+
 /** Says why the fields of a state cannot be right. */
 function whatIsWrong(memory: ArrayBufferLike, state: number, layout: Layout): string | undefined {
-  if (state + layout.STATE_SIZE > memory.byteLength) return "it does not fit the memory";
+  const size = memory.byteLength;
+  if (state + layout.STATE_SIZE > size) return "it does not fit the memory";
   const { start, end, own, field } = open(memory, state, layout, []);
   const capacity = field(layout.STATE_CAPACITY);
   const kinds = field(layout.STATE_KINDS);
   // Before memory could grow for the first time there is no map.
   if (kinds === 0 && end === 0) return undefined;
   if (start > end) return `its first page is ${start} and its end is page ${end}`;
-  if (end > memory.byteLength >>> layout.PAGE_BITS)
-    return `its end is page ${end}, which is not in the memory`;
+  if (end > size >>> layout.PAGE_BITS) return `its end is page ${end}, which is not in the memory`;
   if (capacity < end) return `its map is for ${capacity} pages, of ${end}`;
-  const [from, to] = own[0]!;
-  if (from <= 0 || kinds % 4 !== 0 || to > memory.byteLength)
-    return `its page map would lie from ${formatAddress(Math.max(from, 0))} to ${formatAddress(to)}`;
-  return undefined;
+  const outside = own.find(([from, to]) => from % 4 !== 0 || from <= 0 || to > size);
+  return outside && `its map would lie from ${formatAddress(outside[0])} to ${formatAddress(outside[1])}`;
 }
 
 /** The runs that the page map has, by address. */
@@ -220,12 +224,12 @@ function readRuns(raw: Raw): Run[] {
   return runs;
 }
 
-/** Of a page of slots: minus the distance to its run's first page, or on that page how many slots its own list has. */
+/** Of a page of slots: minus the distance to its run's first page, or on that page counts of free slots. */
 function distance(raw: Raw, page: number): number {
   return raw.info(page, raw.layout.INFO_FREE) | 0;
 }
 
-/** Counts the free slots of each run: a bin's list has some, the run's own list others. */
+/** Counts the free slots of each run: a bin's list has some, the run's own list others, and fresh ones are in none. */
 function countFreeSlots(raw: Raw, runs: readonly Run[]): void {
   const { layout, pageSize, word, complain } = raw;
   const byPage = new Map(runs.filter(({ serves }) => serves === "slots").map((run) => [run.page, run]));
@@ -257,18 +261,32 @@ function countFreeSlots(raw: Raw, runs: readonly Run[]): void {
     }
     return count;
   };
+  if (layout.HARDENED) {
+    for (const run of byPage.values())
+      run.freeSlots = Math.min(distance(raw, run.page), raw.slotsOf(run.bin));
+    for (let place = 0; place < layout.QUARANTINE_SLOTS; ++place) {
+      const slot = raw.field(layout.QUARANTINE + 4 * place);
+      const run = runOf(slot, raw.kindOf(slot >>> layout.PAGE_BITS) - layout.FIRST_BIN);
+      if (run !== undefined && run.freeSlots < raw.slotsOf(run.bin)) run.freeSlots += 1;
+      else if (slot !== 0) complain(`the quarantine holds ${formatAddress(slot)}, where no slot is`);
+    }
+    return;
+  }
   for (const bin of layout.SLOT_SIZES.keys())
     walk(raw.field(layout.LISTS + 4 * (bin + layout.FIRST_BIN)), bin);
   for (const run of byPage.values()) {
-    const listed = distance(raw, run.page);
-    if (listed > 0 && walk(raw.info(run.page, layout.INFO_PAGES), run.bin, run) !== listed)
+    const counts = Math.max(distance(raw, run.page), 0);
+    const fresh = Math.min(Math.floor(counts / layout.FRESH), raw.slotsOf(run.bin));
+    const listed = (counts % layout.FRESH) - fresh;
+    run.freeSlots += fresh;
+    if (listed !== 0 && walk(raw.info(run.page, layout.INFO_PAGES), run.bin, run) !== listed)
       complain(
         `the run at ${formatAddress(run.page * pageSize)} has not the ${listed} free slots that it counts`,
       );
   }
 }
 
-/** The addresses in the list of freed large blocks, which are not free yet in the page map. */
+/** The addresses of freed large blocks that are not free yet in the page map. */
 function readFreedBlocks(raw: Raw): Set<number> {
   const { layout, kindOf, word, field, complain } = raw;
   const freed = new Set<number>();
@@ -341,5 +359,18 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
     },
     regions,
     damage,
+    ...readFault(raw),
   };
+}
+
+function readFault({ layout, field, word }: Raw): Pick<HeapReport, "fault"> {
+  const message = layout.HARDENED ? field(layout.FAULT_MESSAGE) : 0;
+  if (message === 0) return {};
+  let text = "";
+  for (let at = message; text.length < 80; at += 1) {
+    const byte = (word(at) >>> (8 * (at % 4))) & 0xff;
+    if (byte < 0x20 || byte > 0x7e) break;
+    text += String.fromCharCode(byte);
+  }
+  return { fault: { message: text, block: field(layout.FAULT_BLOCK), size: field(layout.FAULT_SIZE) } };
 }

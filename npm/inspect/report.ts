@@ -1,6 +1,7 @@
 /** What `inspect` tells of a program's run. Sizes in bytes, times in milliseconds since the program's start. */
-import type { HeapReport } from "./reader.ts";
+import { formatAddress } from "./format.ts";
 import type { LeakReport } from "./leaks.ts";
+import type { HeapReport } from "./reader.ts";
 
 /** All the heaps of a memory together, at one moment of the run. */
 export interface Sample {
@@ -43,4 +44,8 @@ export function totals(heaps: readonly HeapReport[]): Pick<Sample, "heap" | "inU
 
 export function describeEnd(end: End): string {
   return "trap" in end ? `trapped (${end.trap})` : `ended with exit code ${end.exitCode}`;
+}
+
+export function describeFault({ message, block, size }: NonNullable<HeapReport["fault"]>): string {
+  return `${message}: ${formatAddress(block)}${size === 0 ? "" : `, of ${size} bytes`}`;
 }

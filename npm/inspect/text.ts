@@ -2,7 +2,7 @@
 import { formatAddress, formatBytes, formatCount, formatShare, formatTime } from "./format.ts";
 import type { LeakReport } from "./leaks.ts";
 import type { HeapReport, Region } from "./reader.ts";
-import { describeEnd, type RunReport, type Sample } from "./report.ts";
+import { describeEnd, describeFault, type RunReport, type Sample } from "./report.ts";
 
 const MAP_COLUMNS = 72;
 const MAP_ROWS = 24;
@@ -33,7 +33,7 @@ export function formatSample({ ms, calls, memory, heap, inUse }: Sample): string
 }
 
 function heapLines(heap: HeapReport): string[] {
-  const { inUse, free, bins, large, freeRuns, damage } = heap;
+  const { inUse, free, bins, large, freeRuns, damage, fault } = heap;
   const rows = bins.map(({ slotSize, pages, slots, usedSlots, waste, rounding }) => [
     `${slotSize} B`,
     formatCount(pages),
@@ -48,6 +48,7 @@ function heapLines(heap: HeapReport): string[] {
       `in use ${formatBytes(inUse)} (${formatShare(inUse, heap.heap) || "0 %"}), free ${formatBytes(free)}, ` +
       `peak ${formatBytes(heap.peak)}, page map ${formatBytes(heap.mapSize)}`,
     ...damage.map((line) => `DAMAGED: ${line}`),
+    ...(fault ? [`FAULT: ${describeFault(fault)}`] : []),
     "",
     ...table(["slots of", "pages", "slots", "used", "never freed", "full", "lost at most"], rows),
     "",

@@ -38,7 +38,7 @@ void free_sized(void *, size_t);
 void free_aligned_sized(void *, size_t, size_t);
 #endif
 
-enum { SENTINEL = 77, WASM_PAGE = 65536, PAGE = 4096 };
+enum { SENTINEL = 77, WASM_PAGE = 65536, PAGE = 2048 };
 
 static int failures;
 
