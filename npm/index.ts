@@ -11,7 +11,6 @@ export const ENOMEM = 48;
 export const EINVAL = 28;
 
 const WASM_PAGE = 65536;
-const PAGE = 2048;
 /** One more than the last address. */
 const ADDRESSES = 2 ** 32;
 
@@ -105,8 +104,8 @@ export async function instantiate(options: Options = {}): Promise<Heap> {
     memory,
     __rsb_state: address(state),
     __heap_base: address(heapBase),
-    // The last page below 4 GiB stays unused, so that the end is an address.
-    __heap_end: address(Math.min(memory.buffer.byteLength, ADDRESSES - PAGE)),
+    // 0, as the end of 4 GiB, would say that the end is not known.
+    __heap_end: address(Math.min(memory.buffer.byteLength, ADDRESSES - 1)),
     errno: address(errno),
   });
   const words = () => new Uint32Array(memory.buffer);
