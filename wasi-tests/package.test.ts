@@ -73,6 +73,21 @@ test("flags that do not exist are refused with a line that says what there is", 
   assert.match(refusal("--turbo"), "no option --turbo");
 });
 
+test("every command and every entry finds what it imports", () => {
+  const help = run(USER, "npx", "rsbmalloc", "--help");
+  const [, commands] = /Available Commands\n(.*?)\n\n/s.exec(help)!;
+  const names = [...commands!.matchAll(/^ +(\w+)/gm)].map(([, name]) => name!);
+  assert.ok(names.includes("flags") && names.length > 2, help);
+  for (const name of names) assert.match(run(USER, "npx", "rsbmalloc", name, "--help"), `rsbmalloc ${name}`);
+
+  const { exports } = JSON.parse(readFileSync(path.join(PACKAGE, "package.json"), "utf8"));
+  const entries = Object.keys(exports).filter((entry) => !/\.(json|wasm)$/.test(entry));
+  for (const entry of entries) {
+    const name = path.posix.join("rsbmalloc", entry);
+    run(USER, process.execPath, "--input-type=module", "--eval", `await import("${name}")`);
+  }
+});
+
 const PROGRAM = `
 #include <rsbmallocc.h>
 #include <stdio.h>
@@ -101,6 +116,9 @@ await withCompilers((compiler, add) => {
     const { stdout, exitCode } = await runProgram("node", program);
     assert.is(exitCode, 0);
     assert.is(stdout, "1 20480\n");
+
+    const report = JSON.parse(run(USER, "npx", "rsbmalloc", "inspect", "--json", program));
+    assert.is(report.heaps.length, 1);
   });
 });
 
