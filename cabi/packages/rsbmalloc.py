@@ -7,7 +7,7 @@ It lies beside the libraries that it names.
 
 import os
 
-URL = 'https://www.npmjs.com/package/rsbmalloc'
+URL = 'npm:rsbmalloc'
 DESCRIPTION = 'A small, fast, binned malloc'
 LICENSE = 'MIT or Apache-2.0'
 
