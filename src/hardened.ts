@@ -620,7 +620,10 @@ function freeZero(block: usize): void {
 /** A pointer that is no block's start, as far as the page map tells. */
 function blamePointer(block: usize): u32 {
   // Whoever frees memory that is free has most likely freed it before.
-  if (!(block & 15) && isFreeAgain(pageOf(block))) rsbmalloc_double_free(block, 0);
+  const page = pageOf(block);
+  const began =
+    page < state().end && !(block & (PAGE - 1)) && isSane(page) && kindOf(page) == NONE && beganBlock(page);
+  if (began || (!(block & 15) && isFreeAgain(page))) rsbmalloc_double_free(block, 0);
   rsbmalloc_invalid_free(block, 0);
   return NONE;
 }

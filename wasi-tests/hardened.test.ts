@@ -41,7 +41,7 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     double_free: ALL,
     double_free_later: ALL,
     double_free_much_later: ALL,
-    double_free_through_alias: PLAIN,
+    double_free_through_alias: PLAIN.filter((kind) => SLOTS.includes(kind)),
     realloc_after_free: ALL,
     usable_size_after_free: ALL,
     double_free_sized: ALL,
