@@ -1,22 +1,11 @@
 /** The page with three mallocs side by side, in headless Chromium. */
-import { execFileSync } from "node:child_process";
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { chromium } from "playwright-core";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { buildSite, serve } from "../browser/site.ts";
-import { needs } from "./support.ts";
+import { launchChromium, needs } from "./support.ts";
 
-const CHROMIUM_FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 const STEPS = 120;
 
 interface Numbers {
@@ -45,8 +34,7 @@ needs("emcc", "chromium")(
   async () => {
     const folder = await buildSite();
     const { url, server } = await serve(folder, 0);
-    const executablePath = execFileSync("which", ["chromium"], { encoding: "utf8" }).trim();
-    const browser = await chromium.launch({ executablePath, args: CHROMIUM_FLAGS });
+    const browser = await launchChromium();
     try {
       const page = await browser.newPage({ viewport: { width: 1000, height: 1060 } });
       const errors: string[] = [];

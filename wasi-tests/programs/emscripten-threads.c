@@ -1,0 +1,61 @@
+/*
+ * Threads under Emscripten: all of them, the main one too, make random calls at once; then one allocates for another,
+ * and threads come and go. Linked with threads.c.
+ */
+#include <pthread.h>
+#include <rsbmallocc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int stress(unsigned seed, int calls);
+void drain(void);
+void produce(unsigned seed, int blocks);
+void consume(int blocks);
+void visit(unsigned seed);
+
+enum { THREADS = 4, CALLS = 4000, BLOCKS = 20000, VISITS = 300, STACK = 65536 };
+
+static void *run_stress(void *argument) { return (void *)(size_t)stress((unsigned)(size_t)argument, CALLS); }
+static void *run_produce(void *argument) { return produce(1, BLOCKS), argument; }
+static void *run_consume(void *argument) { return consume(BLOCKS), argument; }
+static void *run_visit(void *argument) { return visit(1), argument; }
+
+static pthread_t start(void *(*run)(void *), size_t argument) {
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, run, (void *)argument)) abort();
+  return thread;
+}
+
+static size_t join(pthread_t thread) {
+  void *result;
+  pthread_join(thread, &result);
+  return (size_t)result;
+}
+
+int main(void) {
+  pthread_t threads[THREADS];
+  /* What libc and the first threads keep stays. */
+  join(start(run_visit, 0));
+  size_t before = rsbmallinfo().in_use;
+
+  for (int i = 0; i < THREADS; i++) threads[i] = start(run_stress, i + 1);
+  size_t failed = stress(THREADS + 1, CALLS);
+  for (int i = 0; i < THREADS; i++) failed += join(threads[i]);
+  drain();
+  printf("failed calls: %zu\n", failed);
+
+  pthread_t producer = start(run_produce, 0), consumer = start(run_consume, 0);
+  join(producer), join(consumer);
+
+  for (int i = 0; i < 10; i++) join(start(run_visit, 0));
+  void *end = sbrk(0);
+  for (int i = 0; i < VISITS; i++) join(start(run_visit, 0));
+  /* The main thread frees a stack some time after its thread was joined, so a few of them may be there at once. */
+  printf("a stack for each thread: %d\n", (char *)sbrk(0) - (char *)end > VISITS * STACK / 4);
+
+  /* The same goes for what a thread keeps in its cache, and some bins have begun a run. */
+  printf("more in use than before: %d\n", rsbmallinfo().in_use > before + 4 * STACK);
+  printf("threads ok\n");
+  return 0;
+}

@@ -1,0 +1,98 @@
+/** The libraries for threads under Emscripten: pthreads in Node and in headless Chromium. */
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { serve } from "../browser/site.ts";
+import { ROOT } from "../tools/command.ts";
+import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from "../tools/emscripten.ts";
+import { launchChromium, needs } from "./support.ts";
+import { VARIANTS, type Variant } from "./support-threads.ts";
+
+/** Where it is missing, the tests are left out. */
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "", closure: false }));
+const INPUTS = ["wasi-tests/programs/emscripten-threads.c", "wasi-tests/programs/threads.c"];
+const FLAGS = [
+  "-O2",
+  "-fno-builtin",
+  "-pthread",
+  "-Iinclude",
+  "-sEXIT_RUNTIME=1",
+  "-sPTHREAD_POOL_SIZE=6",
+  "-sDEFAULT_PTHREAD_STACK_SIZE=65536",
+];
+const GROWTH = ["-sALLOW_MEMORY_GROWTH", "-Wno-pthreads-mem-growth"];
+
+/** Both places that main can run in, and both kinds of memory. */
+const WAYS = [
+  ["-sPROXY_TO_PTHREAD=1", ...GROWTH],
+  ["-sPROXY_TO_PTHREAD=0", ...GROWTH],
+  ["-sPROXY_TO_PTHREAD=1", "-sINITIAL_MEMORY=64MB"],
+];
+
+function buildProgram(variant: Variant, flags: readonly string[]): Promise<string> {
+  const library = `lib/wasm32-emscripten/librsbmallocc-${variant}.a`;
+  return buildEmscripten(emscripten, {
+    inputs: INPUTS,
+    flags: [...FLAGS, ...flags, "-sMALLOC=none", library],
+  });
+}
+
+const EXPECTED = [
+  "failed calls: 0",
+  "a stack for each thread: 0",
+  "more in use than before: 0",
+  "threads ok",
+].join("\n");
+
+for (const variant of VARIANTS) {
+  for (const flags of WAYS) {
+    needs("emcc")(`${variant}: threads in Node, ${flags.join(" ")}`, async () => {
+      const { stdout, stderr } = await runEmscripten(await buildProgram(variant, flags));
+      assert.is(stdout.trim(), EXPECTED, stderr);
+    });
+  }
+
+  for (const flags of WAYS.slice(0, 2)) {
+    needs("emcc", "chromium")(`${variant}: threads in Chromium, ${flags.join(" ")}`, async () => {
+      const script = await buildProgram(variant, [...flags, "-sENVIRONMENT=web,worker"]);
+      assert.equal(await runInChromium(script), EXPECTED.split("\n"));
+    });
+  }
+}
+
+const PAGE = `<!doctype html><script>
+var lines = [];
+var Module = { print: (line) => lines.push(line), onAbort: (why) => lines.push("aborted: " + why) };
+</script><script src="program.js"></script>`;
+
+/** Returns what the program prints on a page that is isolated from other origins, as shared memory needs it. */
+async function runInChromium(script: string): Promise<string[]> {
+  const folder = path.join(ROOT, "build", "threads");
+  await mkdir(folder, { recursive: true });
+  for (const extension of [".js", ".wasm", ".worker.js"]) {
+    const file = script.replace(/\.js$/, extension);
+    await copyFile(file, path.join(folder, path.basename(file)));
+  }
+  await writeFile(path.join(folder, "index.html"), PAGE);
+  const { url, server } = await serve(folder, 0);
+  const browser = await launchChromium();
+  try {
+    const page = await browser.newPage();
+    const errors: string[] = [];
+    page.on("pageerror", (error) => errors.push(error.message));
+    await page.goto(url);
+    await page.waitForFunction(
+      "lines.some((line) => line === 'threads ok' || line.startsWith('aborted'))",
+      undefined,
+      { timeout: 60_000 },
+    );
+    assert.equal(errors, []);
+    return (await page.evaluate("lines")) as string[];
+  } finally {
+    await browser.close();
+    server.close();
+  }
+}
+
+test.run();
