@@ -3,25 +3,28 @@
 // Each wasm thread is an instance of its own, so a mutable wasm global is thread-local: `cache` tells where the thread's
 // cache lies, as the distance from NO_CACHE, an empty one that stands for none and needs no test on the fast path.
 //
-// A cache has a stack of slots for each kind of page, 256 bytes apart, that grows downwards:
+// A cache has four words for each kind of page:
 //
-//     | room | ... | newest slot | ... | oldest slot | 0 | ... | limit |
-//     0      4     room + 4                          4 * limit + 4     252
+//     | list | room | reserve | most |
 //
-// `malloc` takes the newest slot, or finds the 0 behind the oldest one. `free` puts a slot there, whichever thread got it,
-// as long as there is room. So a cache never holds more than its limits, and memory stays bounded when one thread
-// allocates and others free. A stack that is empty gets as much as half its limit from the locked heap at once, and one
-// that is full gives the older half back. Limits start low and double each time, so bins in little use hold little.
+// `malloc` takes the first slot of the list. `free` puts a slot there, whichever thread got it, until there is no more room:
+// then the list is a whole batch of `most` slots. One batch is kept in reserve, the next goes to the bin's stack of batches
+// (src/batches.ts), where any thread whose list and reserve are empty finds it. Only when there is none there does a
+// thread lock the heap. So a cache holds two batches of a bin at most, and memory stays bounded when one thread allocates
+// and others free; and a thread that goes to and fro between a full and an empty list meets others once in a batch.
 //
-// NONE, FREE and LARGE never have room, nor has any stack of NO_CACHE: what is not for a stack, and what has no cache to
+// NONE, FREE and LARGE never have room, nor has any list of NO_CACHE: what is not for a cache, and what has no cache to
 // go to, takes the slow path of `free`.
 //
+// The heap looks at its own lists alone when it wants memory back, so batches return to those before it grows.
+//
 // Orderings. A cache belongs to one thread at a time. It changes hands through the list of spare ones under the lock, so
-// its next owner sees all that the last one wrote. The same goes for the slots that pass through the heap. A slot that
-// another thread frees was given to it by the program, and that ordered the two threads (C17 5.1.2.4): all that the
-// allocating thread did to it comes before. wasi-tests/model/caches.pml checks the hand-over.
+// its next owner sees all that the last one wrote. The same goes for the slots that pass through the heap or in batches. A
+// slot that another thread frees was given to it by the program, and that ordered the two threads (C17 5.1.2.4): all that
+// the allocating thread did to it comes before. wasi-tests/model/caches.pml checks the hand-over.
 
 import {
+  BIN_OF,
   CACHES,
   CACHE_BIN_BITS,
   CACHE_SIZE,
@@ -29,12 +32,14 @@ import {
   FIRST_BIN,
   LARGE,
   NO_CACHE,
+  PARTIAL,
   STATE,
   state,
 } from "./config";
-import { listHead, obtainRun, refill, setListHead } from "./bins";
+import { putBatch, takeBatch } from "./batches";
+import { flush, listHead, obtainRun, refill, runPages, setListHead } from "./bins";
 import { lock, unlock } from "./lock";
-import { addressOf, pagesFor } from "./pages";
+import { addressOf, findRun, pagesFor } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 import { slotSize } from "./size-classes";
 
@@ -42,20 +47,22 @@ import { slotSize } from "./size-classes";
 const CACHES_PER_CORE: u32 = 4;
 const MAX_CORES: u32 = 256;
 
-// A stack: offsets from what `stackOf` returns.
-/** How many more slots fit, times 4. */
-const ROOM: usize = NO_CACHE;
-/** What `room` is added to to get the newest slot, and to get the place for another. */
-const NEWEST: usize = NO_CACHE + 4;
-const PLACE: usize = NO_CACHE;
-/** How many slots fit into the empty stack. */
-const LIMIT: usize = NO_CACHE + (1 << CACHE_BIN_BITS) - 4;
+/** The first bin whose slots hold the two links of a batch: nothing smaller is handed out here. */
+const LEAST_BIN: u32 = FIRST_BIN + 1;
 
-/** The most that a stack may hold: slots, as fit between its first and last words and a 0, and bytes. */
-const MOST_SLOTS: u32 = (1 << (CACHE_BIN_BITS - 2)) - 3;
-const MOST_BYTES: u32 = 8192;
-/** The least that its limit is: half of it must be something. */
-const LEAST_SLOTS: u32 = 2;
+// What a cache has of a bin: offsets from what `cellOf` returns.
+/** First of the free slots. */
+const LIST: usize = NO_CACHE;
+/** How many more fit. */
+const ROOM: usize = NO_CACHE + 4;
+/** A batch, or 0. */
+const RESERVE: usize = NO_CACHE + 8;
+/** How many slots there are in a batch. */
+const MOST: usize = NO_CACHE + 12;
+
+/** The most that a batch holds, in slots and in bytes. */
+const BATCH_SLOTS: u32 = 32;
+const BATCH_BYTES: u32 = 2048;
 
 /** What the caches have in common, at CACHES; the lock guards it. */
 @unmanaged
@@ -72,6 +79,8 @@ class Common {
 
 /** Where the thread's cache lies, counted from NO_CACHE. */
 let cache: usize = 0;
+/** Whether the thread said that it ends: what it frees after that is not worth a cache. */
+let ended: bool = false;
 
 /** This module's `thread_destructor`, as a table index. */
 @external("env", "address of thread_destructor")
@@ -85,127 +94,134 @@ function common(): Common {
 
 
 @inline
-function stackOf(kind: u32): usize {
+function cellOf(kind: u32): usize {
   return STATE + cache + ((<usize>kind) << CACHE_BIN_BITS);
 }
 
 /** Takes a slot of a bin from the thread's cache; 0 if it has none. */
 @inline
 export function takeCached(bin: u32): usize {
-  const stack = stackOf(bin);
-  const room = load<usize>(stack, ROOM);
-  const slot = load<usize>(stack + room, NEWEST);
-  if (slot) store<usize>(stack, room + 4, ROOM);
+  const cell = cellOf(bin);
+  const slot = load<usize>(cell, LIST);
+  if (slot) {
+    store<usize>(cell, load<usize>(slot), LIST);
+    store<u32>(cell, load<u32>(cell, ROOM) + 1, ROOM);
+  }
   return slot;
 }
 
 /** Puts a slot into the thread's cache. Returns false where that takes `releaseSlow`. */
 @inline
 export function putCached(kind: u32, slot: usize): bool {
-  const stack = stackOf(kind);
-  const room = load<usize>(stack, ROOM);
+  const cell = cellOf(kind);
+  const room = load<u32>(cell, ROOM);
   if (!room) return false;
-  store<usize>(stack + room, slot, PLACE);
-  store<usize>(stack, room - 4, ROOM);
+  store<usize>(slot, load<usize>(cell, LIST));
+  store<usize>(cell, slot, LIST);
+  store<u32>(cell, room - 1, ROOM);
   return true;
 }
 
 /** A slot of a bin, with more of them brought to the thread's cache; 0 when memory is out. */
 export function takeSlot(bin: u32): usize {
+  bin = max(bin, LEAST_BIN);
   const cached = takeCached(bin);
   if (cached) return cached;
+  const cell = cellOf(bin);
+  let batch = load<usize>(cell, RESERVE);
+  if (batch) store<usize>(cell, 0, RESERVE);
+  else if (cache) batch = takeBatch(bin);
+  if (!batch) return takeFromHeap(bin);
+  store<usize>(cell, load<usize>(batch), LIST);
+  store<u32>(cell, 1, ROOM);
+  return batch;
+}
+
+/** The same from the heap: as much as a batch, if the heap has it at hand. */
+function takeFromHeap(bin: u32): usize {
   lock();
   if (!cache) claim();
-  let slot = listHead(bin);
-  if (!slot) slot = refill(bin);
-  if (!slot && emptyCache()) slot = refill(bin);
-  if (slot) setListHead(bin, cache ? bring(bin, load<usize>(slot)) : load<usize>(slot));
+  let slot = heapSlot(bin);
+  if (!slot && emptyCache()) slot = heapSlot(bin);
+  if (slot) {
+    const cell = cellOf(bin);
+    let room = load<u32>(cell, MOST);
+    let last = slot;
+    while (room > 1 && load<usize>(last)) {
+      last = load<usize>(last);
+      --room;
+    }
+    setListHead(bin, load<usize>(last));
+    store<usize>(last, 0);
+    if (cache) {
+      store<usize>(cell, load<usize>(slot), LIST);
+      store<u32>(cell, room, ROOM);
+    }
+  }
   unlock();
   return slot;
 }
 
-/** Fills the empty stack of a bin to half its limit from a list of slots. Returns the rest of the list. */
-function bring(bin: u32, list: usize): usize {
-  const stack = stackOf(bin);
-  const limit = raiseLimit(stack, bin);
-  let room = (<usize>(limit - (limit >>> 1))) << 2;
-  const newest = stack + room;
-  const end = stack + ((<usize>limit) << 2);
-  // The first of the list is to be the newest: neighbours in memory are handed out in order.
-  let at = newest;
-  while (at < end && list) {
-    store<usize>(at, list, NEWEST);
-    list = load<usize>(list);
-    at += 4;
-  }
-  if (at < end) {
-    memory.copy(newest + (end - at) + NEWEST, newest + NEWEST, at - newest);
-    room += end - at;
-  }
-  store<usize>(stack, room, ROOM);
-  return list;
+/** The first slot of the heap's list of a bin, which gets more if it is empty; 0 when memory is out. */
+function heapSlot(bin: u32): usize {
+  if (!listHead(bin) && !load<u32>(STATE + ((<usize>bin) << 2), PARTIAL)) makeRoom(runPages(slotSize(bin)));
+  const slot = listHead(bin);
+  return slot ? slot : refill(bin);
 }
 
-/** Doubles a stack's limit, as far as it may go. What is in the stack is left in the wrong place. */
-function raiseLimit(stack: usize, bin: u32): u32 {
-  const most = max<u32>(min<u32>(MOST_BYTES / slotSize(bin), MOST_SLOTS), LEAST_SLOTS);
-  const limit = min<u32>(max<u32>(load<u32>(stack, LIMIT) << 1, LEAST_SLOTS), most);
-  store<u32>(stack, limit, LIMIT);
-  store<usize>(stack + ((<usize>limit) << 2), 0, NEWEST);
-  return limit;
+/** Gives the batches back to the heap if it has no run of `pages`. Needs the lock. */
+export function makeRoom(pages: u32): void {
+  flush();
+  if (!findRun(pages)) breakBatches();
 }
 
 /** Frees what `putCached` has no place for. */
 export function releaseSlow(kind: u32, block: usize): void {
   if (kind < LARGE) unreachable();
-  let first = block;
-  let last = block;
-  if (cache && kind >= FIRST_BIN) {
-    const stack = stackOf(kind);
-    const held = load<u32>(stack, LIMIT);
-    let limit = raiseLimit(stack, kind);
-    let kept = held;
-    if (limit == held) {
-      // The older half leaves, linked.
-      kept = held - (held >>> 1);
-      first = 0;
-      for (let i = kept; i < held; ++i) {
-        const slot = load<usize>(stack + ((<usize>i) << 2), NEWEST);
-        if (first) store<usize>(slot, first);
-        else last = slot;
-        first = slot;
-      }
-    }
-    const room = (<usize>(limit - kept)) << 2;
-    memory.copy(stack + room + NEWEST, stack + NEWEST, (<usize>kept) << 2);
-    store<usize>(stack + room, block, PLACE);
-    store<usize>(stack, room - 4, ROOM);
-    if (kept == held) return;
+  if (cache && kind != LARGE) {
+    const cell = cellOf(kind);
+    const reserve = load<usize>(cell, RESERVE);
+    if (reserve) putBatch(kind, reserve);
+    store<usize>(cell, load<usize>(cell, LIST), RESERVE);
+    store<usize>(cell, block, LIST);
+    store<u32>(cell, load<u32>(cell, MOST) - 1, ROOM);
+    store<usize>(block, 0);
+    return;
   }
   lock();
-  giveBack(kind, first, last);
+  if (!cache && !ended) claim();
+  store<usize>(block, listHead(kind));
+  setListHead(kind, block);
   unlock();
 }
 
-/** Puts the linked slots from `first` to `last` on the heap's list of a kind. */
-function giveBack(kind: u32, first: usize, last: usize): void {
-  store<usize>(last, listHead(kind));
-  setListHead(kind, first);
+/** Puts the slots that are linked from `first` on to the heap's list of a bin. Returns whether there were any. */
+function giveBack(bin: u32, first: usize): bool {
+  if (!first) return false;
+  let last = first;
+  for (let next = load<usize>(last); next; next = load<usize>(last)) last = next;
+  store<usize>(last, listHead(bin));
+  setListHead(bin, first);
+  return true;
+}
+
+/** Gives all batches back to the heap. Needs the lock. */
+export function breakBatches(): void {
+  for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
+    while (giveBack(bin, takeBatch(bin))) {}
+  }
 }
 
 /** Gives all slots in the thread's cache back to the heap. Returns whether there were any. Needs the lock. */
 export function emptyCache(): bool {
   let any = false;
   if (!cache) return any;
-  for (let bin = FIRST_BIN; bin < END_BIN; ++bin) {
-    for (let slot = takeCached(bin); slot; slot = takeCached(bin)) {
-      giveBack(bin, slot, slot);
-      any = true;
-    }
-    const stack = stackOf(bin);
-    store<u32>(stack, 0, LIMIT);
-    store<usize>(stack, 0, ROOM);
-    store<usize>(stack, 0, NEWEST);
+  for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
+    const cell = cellOf(bin);
+    any |= giveBack(bin, load<usize>(cell, LIST)) | giveBack(bin, load<usize>(cell, RESERVE));
+    store<usize>(cell, 0, LIST);
+    store<u32>(cell, load<u32>(cell, MOST), ROOM);
+    store<usize>(cell, 0, RESERVE);
   }
   return any;
 }
@@ -238,12 +254,23 @@ function make(c: Common): usize {
   // Like the page map it is the allocator's own: no block, and not in use.
   s.used -= pages;
   s.peak = peak;
-  memory.fill(addressOf(page), 0, CACHE_SIZE);
-  return addressOf(page);
+  const made = addressOf(page);
+  memory.fill(made, 0, CACHE_SIZE);
+  for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
+    const most = max<u32>(min<u32>(BATCH_BYTES / slotSize(bin), BATCH_SLOTS), 1);
+    const cell = made + ((<usize>bin) << CACHE_BIN_BITS);
+    store<u32>(cell, most, ROOM - NO_CACHE);
+    store<u32>(cell, most, MOST - NO_CACHE);
+  }
+  // Sizes of up to a word.
+  store<u8>(STATE, LEAST_BIN, BIN_OF);
+  store<u8>(STATE, LEAST_BIN, BIN_OF + 1);
+  return made;
 }
 
 /** Gives the thread's cache, and all that is in it, back. The thread may go on: it gets another. */
 export function endThread(): void {
+  ended = true;
   if (!cache) return;
   lock();
   emptyCache();

@@ -20,7 +20,7 @@ import {
 } from "./config";
 import { getErrno, setErrno } from "./errno";
 import { collect, flush, listHead, obtainRun, refill, setListHead, smallBin } from "./bins";
-import { emptyCache, putCached, releaseSlow, takeCached, takeSlot } from "./caches";
+import { breakBatches, emptyCache, makeRoom, putCached, releaseSlow, takeCached, takeSlot } from "./caches";
 import {
   allocateChecked,
   allocatePagesChecked,
@@ -130,6 +130,7 @@ function takeLarge(size: usize, alignment: u32): usize {
     setListHead(LARGE, load<usize>(last));
     return last;
   }
+  if (CACHED) makeRoom(pages + spare);
   let run = obtainRun(pages + spare);
   if (CACHED && !run && emptyCache()) run = obtainRun(pages + spare);
   if (!run) return 0;
@@ -172,6 +173,10 @@ export function check(): void {
     return;
   }
   lock();
+  if (CACHED) {
+    breakBatches();
+    emptyCache();
+  }
   flush();
   collect(FIRST_BIN);
   unlock();
@@ -333,7 +338,10 @@ export function describe(out: usize): void {
 /** Fills `info`, and counts each bin's pages and free slots in the BinInfos at `bins`, unless that is 0. */
 export function summarize(info: MallInfo, bins: usize): void {
   lock();
-  if (CACHED) emptyCache();
+  if (CACHED) {
+    breakBatches();
+    emptyCache();
+  }
   if (HARDENED) emptyQuarantine();
   flush();
   collect(FIRST_BIN);

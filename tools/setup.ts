@@ -32,6 +32,8 @@ const SCOPES: Readonly<Record<string, readonly Package[]>> = {
     EMSCRIPTEN,
     { name: "cmake", purpose: "tests of the CMake package" },
     { name: "chromium", purpose: "tests in a browser" },
+    { name: "spin", purpose: "checks of the models of threads" },
+    { name: "gcc", purpose: "what spin writes" },
   ],
   browser: [EMSCRIPTEN],
   bench: [

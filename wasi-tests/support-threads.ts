@@ -21,6 +21,7 @@ const EXPORTED = [
   "rsbpage_alloc",
   "rsbpage_free",
   "rsbmalloc_thread_end",
+  "rsbmalloc_check",
 ];
 /** What caches and old page maps of the tests' heaps take at most, in pages. */
 const UNKNOWN_PAGES = 80;
@@ -64,8 +65,8 @@ export interface Threads {
   readonly exports: Functions;
   /** Makes calls in a new thread, one after the other, each time in `instances` new instances. Returns their results. */
   run(calls: readonly Call[], instances?: number): Promise<number[]>;
-  /** Checks the heap when no thread is at work. */
-  check(live?: readonly number[]): void;
+  /** Checks the heap when no thread is at work. `foreign` is memory that others took, as [from, to). */
+  check(live?: readonly number[], foreign?: readonly (readonly [number, number])[]): void;
   /** Bytes of linear memory. */
   size(): number;
 }
@@ -100,22 +101,25 @@ export function startThreads(module: WebAssembly.Module, pages: number): Threads
       exports.rsbpage_free!(stack);
       return results;
     },
-    check(live = []) {
+    check(live = [], others = []) {
+      // What this thread's cache and batches hold goes back to the heap, where the checker sees it.
+      exports.rsbmalloc_check!();
       const copy = new Uint8Array(memory.buffer).slice().buffer;
       const address = (name: string): number => (instance.exports[name] as WebAssembly.Global).value;
-      const foreign: [number, number][] = [
+      const foreign = [
+        ...others,
         [0, address("__heap_base")],
         [address("__heap_end"), initial * WASM_PAGE],
-      ];
-      checkHeap(copy, findState(copy), { live, foreign, unknown: UNKNOWN_PAGES });
+      ] as const;
+      const at = findState(copy);
+      if (at !== undefined) checkHeap(copy, at, { live, foreign, unknown: UNKNOWN_PAGES });
     },
     size: () => memory.buffer.byteLength,
   };
 }
 
-/** The state is no public symbol: its magic number tells where it is. */
-function findState(memory: ArrayBuffer): number {
+/** The state is no public symbol: its magic number tells where it is, once the heap has started. */
+function findState(memory: ArrayBuffer): number | undefined {
   const at = new Uint32Array(memory).indexOf(LAYOUT.MAGIC);
-  if (at < 0) throw new Error("the heap has not started");
-  return 4 * at - LAYOUT.STATE_MAGIC;
+  return at < 0 ? undefined : 4 * at - LAYOUT.STATE_MAGIC;
 }

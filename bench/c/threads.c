@@ -1,149 +1,223 @@
 /*
- * Workloads for several threads: `threads WORKLOAD THREADS CALLS` runs CALLS calls of malloc and as many of free in each
- * thread, and prints "NANOSECONDS PEAK": the wall clock time until the last thread was done, and the bytes that the
- * allocator has taken from the system by then.
+ * Workloads for several threads: `threads WORKLOAD THREADS WINDOWS` lets THREADS threads do one thing while WINDOWS
+ * windows of time pass, and prints "NANOSECONDS BYTES": the wall clock time for each pair of malloc and free, whichever
+ * thread made it, in the best window; and what the heap took in the end, threads' stacks apart. Built without -pthread,
+ * it has one thread.
+ *
+ * It is the allocator that this measures: sizes are drawn beforehand, and what passes between threads are batches of
+ * blocks, so that neither random numbers nor queues take much of the time.
  */
 #include <emscripten.h>
-#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 16, SLOTS = 1000, RING = 1024 };
+#ifdef __EMSCRIPTEN_PTHREADS__
+#include <emscripten/threading.h>
+#include <pthread.h>
+#endif
+
+enum { THREADS = 8, STACK = 65536, SIZES = 4096, BLOCKS = 4096, PAIRS = 1024, BATCH = 64, BATCHES = 64 };
+
+/* In milliseconds: a window, and what goes before the first of them, while the engine still compiles. */
+static const double WINDOW = 50, WARM_UP = 250;
+
+typedef struct Batch {
+  void *blocks[BATCH];
+} Batch;
 
 typedef struct Thread {
-  int index, threads, calls;
-  unsigned random;
-  void *slots[SLOTS];
+  /* What others write, or read often, has cache lines of its own. */
+  _Alignas(128) atomic_uint pairs;
+  _Alignas(128) int index;
+  unsigned random, size, cell;
+  void **table;
+  Batch *batch;
+  /* What a producer hands to its consumer. */
+  Batch ring[BATCHES];
+  _Alignas(128) atomic_int full[BATCHES];
+  /* Whether someone waits for an empty cell, or for a full one. */
+  _Alignas(128) atomic_bool waiting[2];
 } Thread;
 
-/* A ring between two threads: one puts, one takes. A cell is 0 where there is room. */
-typedef struct Ring {
-  _Atomic(void *) cells[RING];
-} Ring;
+static int count;
+static Thread threads[THREADS];
+static unsigned short small[SIZES], medium[SIZES], mixed[SIZES];
+static atomic_bool stopped;
 
-static Thread threads[MAX_THREADS];
-static Ring rings[MAX_THREADS];
-static _Atomic(void *) shared[SLOTS];
-static atomic_int waiting, started;
+static void *tables[THREADS][BLOCKS];
+static _Atomic(void **) left_table;
+static Batch batches[BATCHES + THREADS];
+static _Atomic(Batch *) cells[BATCHES];
+static atomic_uint position;
 
-static unsigned next(Thread *t) {
-  t->random ^= t->random << 13;
-  t->random ^= t->random >> 17;
-  return t->random ^= t->random << 5;
-}
-
-/* Small sizes mostly, and a few up to 4 KiB. */
-static size_t mixed_size(Thread *t) {
-  unsigned r = next(t);
-  return 8 + (r & 15 ? (r >> 8) % 248 : (r >> 8) % 4096);
+static unsigned draw(unsigned *random) {
+  return (*random = *random * 1664525 + 1013904223) >> 8;
 }
 
 /* The first byte is written, as programs do. */
-static void *make(size_t size) {
-  char *block = malloc(size);
+static inline void *make(Thread *t, const unsigned short *sizes) {
+  char *block = malloc(sizes[t->size++ % SIZES]);
   if (!block) abort();
   *block = 1;
   return block;
 }
 
-/* Each thread on its own: replaces random ones of its blocks. */
-static void local(Thread *t) {
-  for (int i = 0; i < t->calls; i++) {
-    unsigned k = next(t) % SLOTS;
-    free(t->slots[k]);
-    t->slots[k] = make(16 + next(t) % 240);
+static void fill(Thread *t, Batch *batch, const unsigned short *sizes) {
+  for (int i = 0; i < BATCH; i++) batch->blocks[i] = make(t, sizes);
+}
+
+static void empty(Batch *batch) {
+  for (int i = 0; i < BATCH; i++) free(batch->blocks[i]);
+}
+
+static void churn(Thread *t, const unsigned short *sizes) {
+  for (int i = 0; i < PAIRS; i++) {
+    void **block = &t->table[draw(&t->random) % BLOCKS];
+    free(*block);
+    *block = make(t, sizes);
   }
 }
 
-/* The same with blocks that pass from thread to thread: rounds of churn, then each takes over its neighbour's blocks. */
-static pthread_barrier_t barrier;
-static void larson(Thread *t) {
-  enum { ROUNDS = 16 };
-  for (int round = 0; round < ROUNDS; round++) {
-    Thread *owner = &threads[(t->index + round) % t->threads];
-    for (int i = 0; i < t->calls / ROUNDS; i++) {
-      unsigned k = next(t) % SLOTS;
-      free(owner->slots[k]);
-      owner->slots[k] = make(10 + next(t) % 490);
-    }
-    pthread_barrier_wait(&barrier);
+/* Each thread on its own: it replaces random ones of its blocks. */
+static unsigned local(Thread *t) {
+  churn(t, small);
+  return PAIRS;
+}
+
+/* The same, but a thread soon leaves its blocks to the next that comes, as in Larson's and Krishnan's benchmark. */
+static unsigned larson(Thread *t) {
+  churn(t, medium);
+  t->table = atomic_exchange(&left_table, t->table);
+  return PAIRS;
+}
+
+/* Spins for as long as a batch takes, then waits until `hand_over`. */
+static void wait_for(Thread *producer, atomic_int *full, int value) {
+#ifdef __EMSCRIPTEN_PTHREADS__
+  for (int spins = 0; spins < 5000 && atomic_load(full) != value; spins++) {}
+  while (atomic_load(full) != value && !atomic_load(&stopped)) {
+    atomic_store(&producer->waiting[value], true);
+    emscripten_futex_wait(full, !value, 1);
   }
+#endif
 }
 
-/* A ring of threads: each allocates for the next one, which frees. */
-static void ring(Thread *t) {
-  Ring *out = &rings[t->index], *in = &rings[(t->index + t->threads - 1) % t->threads];
-  int put = 0, taken = 0;
-  while (put < t->calls || taken < t->calls) {
-    if (put < t->calls && !atomic_load(&out->cells[put % RING])) atomic_store(&out->cells[put++ % RING], make(mixed_size(t)));
-    if (taken < t->calls) {
-      void *block = atomic_load(&in->cells[taken % RING]);
-      if (!block) continue;
-      atomic_store(&in->cells[taken++ % RING], NULL);
-      free(block);
-    }
+static void hand_over(Thread *producer, atomic_int *full, int value) {
+  atomic_store(full, value);
+#ifdef __EMSCRIPTEN_PTHREADS__
+  if (!atomic_load(&producer->waiting[value])) return;
+  atomic_store(&producer->waiting[value], false);
+  emscripten_futex_wake(full, 1);
+#endif
+}
+
+/* Every other thread allocates, and the next one frees. The last of an odd number does both. */
+static unsigned pairs(Thread *t) {
+  Thread *producer = &threads[t->index & ~1];
+  unsigned cell = t->cell++ % BATCHES;
+  Batch *batch = &producer->ring[cell];
+  atomic_int *full = &producer->full[cell];
+  bool takes = t != producer;
+  if (!takes && t->index + 1 == count) {
+    empty(batch);
+    fill(t, batch, small);
+    return BATCH;
   }
+  wait_for(producer, full, takes);
+  if (atomic_load(&stopped)) return 0;
+  if (takes) empty(batch);
+  else fill(t, batch, small);
+  hand_over(producer, full, !takes);
+  return takes ? BATCH : 0;
 }
 
-/* One queue for all: half of the threads put blocks, the others free them. A single one does both. */
-static atomic_int head, tail;
-static void queue_put(Thread *t) {
-  void *block = make(mixed_size(t)), *none = NULL;
-  for (unsigned cell = atomic_fetch_add(&head, 1) % SLOTS; !atomic_compare_exchange_strong(&shared[cell], &none, block);) none = NULL;
+/* One queue: each thread puts a batch at its end and frees the one at its front. */
+static unsigned queue(Thread *t) {
+  fill(t, t->batch, small);
+  t->batch = atomic_exchange(&cells[atomic_fetch_add(&position, 1) % BATCHES], t->batch);
+  empty(t->batch);
+  return BATCH;
 }
-static void queue_take(void) {
-  unsigned cell = atomic_fetch_add(&tail, 1) % SLOTS;
-  void *block;
-  while (!(block = atomic_exchange(&shared[cell], NULL))) {}
-  free(block);
-}
-static void queue(Thread *t) {
-  if (t->threads == 1) {
-    for (int i = 0; i < t->calls; i++) queue_put(t), queue_take();
-  } else if (t->index % 2) {
-    for (int i = 0; i < 2 * t->calls; i++) queue_take();
-  } else {
-    for (int i = 0; i < 2 * t->calls; i++) queue_put(t);
+
+/* Blocks of all sizes that pass from thread to thread at random. */
+static unsigned exchange(Thread *t) {
+  t->batch = atomic_exchange(&cells[draw(&t->random) % BATCHES], t->batch);
+  for (int i = 0; i < BATCH; i++) {
+    free(t->batch->blocks[i]);
+    t->batch->blocks[i] = make(t, mixed);
   }
+  return BATCH;
 }
 
-/* Mixed sizes in cells that all threads share: whoever comes frees what is there. */
-static void mixed(Thread *t) {
-  for (int i = 0; i < t->calls; i++) free(atomic_exchange(&shared[next(t) % SLOTS], make(mixed_size(t))));
+static const struct {
+  const char *name;
+  unsigned (*step)(Thread *);
+} workloads[] = {{"local", local}, {"larson", larson}, {"pairs", pairs}, {"queue", queue}, {"exchange", exchange}};
+
+static unsigned (*step)(Thread *);
+static int windows;
+static double best = 1e30;
+
+static unsigned all_pairs(void) {
+  unsigned sum = 0;
+  for (int i = 0; i < count; i++) sum += atomic_load(&threads[i].pairs);
+  return sum;
 }
 
-static const struct { const char *name; void (*run)(Thread *); } workloads[] = {
-  {"local", local}, {"larson", larson}, {"ring", ring}, {"queue", queue}, {"mixed", mixed}};
-
-static void (*workload)(Thread *);
-
-static void *run(void *argument) {
-  Thread *t = argument;
-  atomic_fetch_add(&waiting, 1);
-  while (!atomic_load(&started)) {}
-  workload(t);
+/* The first thread looks at the clock for all. */
+static void *run(void *thread) {
+  Thread *t = thread;
+  double start = emscripten_get_now(), end = start + WARM_UP;
+  unsigned before = 0;
+  while (!atomic_load(&stopped)) {
+    for (unsigned done = 0; done < PAIRS && !atomic_load(&stopped); done += BATCH) atomic_store(&t->pairs, t->pairs + step(t));
+    double now = t->index ? 0 : emscripten_get_now();
+    if (now < end) continue;
+    unsigned after = all_pairs();
+    double time = (now - start) * 1e6 / (after - before);
+    if (before && time < best) best = time;
+    if (before && --windows == 0) atomic_store(&stopped, true);
+    before = after;
+    start = now;
+    end = now + WINDOW;
+  }
   return NULL;
 }
 
 int main(int argc, char **argv) {
-  int count = atoi(argv[2]), calls = atoi(argv[3]);
+  count = atoi(argv[2]);
+  windows = atoi(argv[3]);
   for (unsigned i = 0; i < sizeof workloads / sizeof *workloads; i++)
-    if (!strcmp(argv[1], workloads[i].name)) workload = workloads[i].run;
-  pthread_barrier_init(&barrier, NULL, count);
-  pthread_t handles[MAX_THREADS];
-  char *before = sbrk(0);
-  for (int i = 0; i < count; i++) {
-    threads[i] = (Thread){.index = i, .threads = count, .calls = calls, .random = 2654435761u * (i + 1)};
-    pthread_create(&handles[i], NULL, run, &threads[i]);
+    if (!strcmp(argv[1], workloads[i].name)) step = workloads[i].step;
+  unsigned random = 1;
+  for (int i = 0; i < SIZES; i++) {
+    small[i] = 16 + draw(&random) % 240;
+    medium[i] = 10 + draw(&random) % 490;
+    mixed[i] = 8 + (draw(&random) % 16 ? draw(&random) % 248 : draw(&random) % 4088);
   }
-  while (atomic_load(&waiting) < count) {}
-  double start = emscripten_get_now();
-  atomic_store(&started, 1);
+  for (int i = 0; i < BATCHES; i++) cells[i] = &batches[i];
+  static void *spare_table[BLOCKS];
+  left_table = spare_table;
+  for (int i = 0; i < count; i++) {
+    threads[i].index = i;
+    threads[i].random = threads[i].size = 2654435761u * (i + 1);
+    threads[i].table = tables[i];
+    threads[i].batch = &batches[BATCHES + i];
+  }
+  extern char __heap_base;
+#ifdef __EMSCRIPTEN_PTHREADS__
+  pthread_t handles[THREADS];
+  for (int i = 0; i < count; i++) pthread_create(&handles[i], NULL, run, &threads[i]);
   for (int i = 0; i < count; i++) pthread_join(handles[i], NULL);
-  double time = emscripten_get_now() - start;
-  printf("%.0f %ld\n", time * 1e6, (long)((char *)sbrk(0) - before));
+  long stacks = (count + 1l) * STACK;
+#else
+  run(threads);
+  long stacks = 0;
+#endif
+  printf("%.2f %ld\n", best, (char *)sbrk(0) - &__heap_base - stacks);
   return 0;
 }
