@@ -14,6 +14,7 @@ interface Options {
   readonly output?: string | true;
   readonly every?: string | number | true;
   readonly leaks?: boolean;
+  readonly timeout?: string | number | true;
   readonly dir?: string | true | readonly (string | true)[];
   /** The program's arguments. */
   readonly _: readonly string[];
@@ -24,12 +25,13 @@ const STDERR = 2;
 
 export function register(cli: Sade): void {
   cli
-    .command("inspect <program>", "Run a WASI program and report what is in its heap at the end")
+    .command("inspect [program]", "Run a WASI program and report what is in its heap at the end")
     .option("--json", "The report as JSON; the program's own output goes to standard error", false)
     .option("--html", "The report as a page of HTML; the program's own output goes to standard error", false)
     .option("--output", "File for the report, in place of standard output")
     .option("--every", "Look at the heap every so often: 100ms, or so many calls of malloc and free: 5000")
     .option("--leaks", "Say which calls the blocks come from that were never freed", false)
+    .option("--timeout", "End the program after so many seconds, and report what is there then")
     .option("--dir", "Folder that the program may use; can be given more than once")
     .example("inspect app.wasm")
     .example("inspect --html --output heap.html app.wasm -- --option-of-the-app file.txt")
@@ -37,12 +39,14 @@ export function register(cli: Sade): void {
     .action(run);
 }
 
-/** Ends with the program's exit code, or 1 if it trapped. Throws an Error of one line on bad input. */
-async function run(program: string, options: Options): Promise<void> {
+/** Ends with the program's exit code, or 1 if it had to be ended. Throws an Error of one line on bad input. */
+async function run(program: string | undefined, options: Options): Promise<void> {
+  if (program === undefined) throw new Error("inspect needs a program: rsbmalloc inspect app.wasm");
   const { json = false, html = false, output, leaks = false } = options;
   if (json && html) throw new Error("--json and --html exclude each other");
   if (output === true) throw new Error("--output needs the name of a file");
   const every = parseEvery(options.every);
+  const timeLimit = parseTimeout(options.timeout);
   // Before the program runs, which may take long.
   if (output !== undefined) checkWritable(output);
 
@@ -51,12 +55,13 @@ async function run(program: string, options: Options): Promise<void> {
     folders: Object.fromEntries(parseFolders(options.dir).map((folder) => [folder, folder])),
     leaks,
     stdout: (json || html) && output === undefined ? STDERR : STDOUT,
+    ...(timeLimit === undefined ? {} : { timeLimit }),
     ...(every ? { every, onSample: (sample) => process.stderr.write(`${formatSample(sample)}\n`) } : {}),
   });
   const text = format(report, json, html);
   if (output === undefined) process.stdout.write(text);
   else writeFileSync(output, text);
-  process.exitCode = "trap" in report.end ? 1 : report.end.exitCode;
+  process.exitCode = "exitCode" in report.end ? report.end.exitCode : 1;
 }
 
 function format(report: RunReport, json: boolean, html: boolean): string {
@@ -70,6 +75,14 @@ function parseEvery(every: Options["every"]): Every | undefined {
   if (digits === undefined)
     throw new Error(`--every takes a time as 100ms or a number of calls as 5000, not ${every}`);
   return unit ? { ms: Number(digits) } : { calls: Number(digits) };
+}
+
+/** Returns milliseconds. */
+function parseTimeout(seconds: Options["timeout"]): number | undefined {
+  if (seconds === undefined) return undefined;
+  if (!/^[1-9]\d{0,5}$/.test(String(seconds)))
+    throw new Error(`--timeout takes a whole number of seconds, not ${seconds}`);
+  return Number(seconds) * 1000;
 }
 
 function parseFolders(given: Options["dir"] = []): string[] {

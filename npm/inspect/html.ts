@@ -3,9 +3,10 @@
  * (live.ts). Every number that the page shows has its exact value in `data-value` and its name in `data-key`.
  */
 import { formatAddress, formatBytes, formatCount, formatShare, formatTime } from "./format.ts";
+import { groupBy } from "./group.ts";
 import type { LeakReport } from "./leaks.ts";
 import type { HeapReport, Region } from "./reader.ts";
-import { describeEnd, describeFault, type RunReport, type Sample } from "./report.ts";
+import { describeEnd, describeFault, type Look, type RunReport, type Sample } from "./report.ts";
 
 /** Of the SVG drawings, in their own units. */
 const CELL = 10;
@@ -37,7 +38,7 @@ export const STYLE = `
 
 /** The whole report as a page. */
 export function formatHtml(report: RunReport): string {
-  const { program, args, end, ms, memory, peak, heaps, problem, timeline, leaks } = report;
+  const { program, args, end, ms, memory, peak, timeline, leaks } = report;
   const title = [program, ...args].join(" ");
   return `<!doctype html>
 <html lang="en">
@@ -50,15 +51,20 @@ export function formatHtml(report: RunReport): string {
 <p>${escape(describeEnd(end))} after ${formatTime(ms)}</p>
 ${"stack" in end ? `<ol>${end.stack.map((name) => `<li><code>${escape(name)}</code></li>`).join("")}</ol>` : ""}
 ${facts([bytesFact("memory", "linear memory", memory), bytesFact("peak", "most in use when looked at", peak)])}
-${problem === undefined ? "" : `<p class="damage">${escape(problem)}</p>`}
-${heaps.length === 0 && problem === undefined ? "<p>No heap: nothing was allocated, or not by rsbmalloc.</p>" : ""}
-<h2>Over the run</h2>
-${formatTimeline(timeline)}
-${heaps.map(formatHeap).join("\n")}
+${formatLook(report, timeline)}
 ${leaks ? formatLeaks(leaks) : ""}
 </body>
 </html>
 `;
+}
+
+/** What there is in a memory, and what there was before. */
+export function formatLook({ heaps, problem }: Look, timeline: readonly Sample[]): string {
+  return `${problem === undefined ? "" : `<p class="damage">${escape(problem)}</p>`}
+${heaps.length === 0 && problem === undefined ? "<p>No heap: nothing was allocated, or not by rsbmalloc.</p>" : ""}
+<h2>Over the run</h2>
+${formatTimeline(timeline)}
+${heaps.map(formatHeap).join("\n")}`;
 }
 
 /** A heap: its numbers, its map and its bins. */
@@ -126,7 +132,9 @@ export function formatMap(heap: HeapReport): string {
           (region) =>
             `<path ${fill(region)} d="${outline(region)}"><title>${describeRegion(heap, region)}</title></path>`,
         )
-      : byFill(drawn).map(([colour, regions]) => `<path ${colour} d="${regions.map(outline).join("")}"/>`);
+      : [...groupBy(drawn, fill)].map(
+          ([colour, regions]) => `<path ${colour} d="${regions.map(outline).join("")}"/>`,
+        );
   return `<svg class="map" data-key="pages" data-value="${pages}" viewBox="0 0 ${columns * CELL} ${rows * CELL}" role="img" aria-label="heap map">
 ${paths.join("\n")}
 </svg>
@@ -138,16 +146,6 @@ ${legend([
   ["var(--map)", "page map"],
   ["transparent", "not the heap's"],
 ])}`;
-}
-
-function byFill(regions: readonly Region[]): [string, Region[]][] {
-  const groups = new Map<string, Region[]>();
-  for (const region of regions) {
-    const group = groups.get(fill(region));
-    if (group) group.push(region);
-    else groups.set(fill(region), [region]);
-  }
-  return [...groups];
 }
 
 /** Rectangles for pages that go on from row to row. */

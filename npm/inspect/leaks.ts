@@ -1,7 +1,8 @@
 /** Follows a traced program's allocations (trace.ts) and says where the blocks come from that were never freed. */
-import { TRACED, isNameOf, type Traced } from "./trace.ts";
+import { groupBy } from "./group.ts";
+import { TRACED, isNameOf, type Traced } from "./traced.ts";
 
-/** Blocks that were never freed, from one place in the program. */
+/** Blocks that were never freed, from calls that the same functions led to. */
 export interface LeakSite {
   readonly blocks: number;
   /** As requested. */
@@ -85,20 +86,27 @@ export function recordAllocations(
       onCall(calls);
     },
     report: () => {
-      const sites = new Map<string, { blocks: number; bytes: number }>();
-      for (const { size, stack } of blocks.values()) {
-        const site = sites.get(stack) ?? { blocks: 0, bytes: 0 };
-        sites.set(stack, { blocks: site.blocks + 1, bytes: site.bytes + size });
-      }
-      const all = [...sites].map(([stack, site]) => ({ ...site, stack: readableStack(stack) }));
+      const sites = [...groupBy(blocks.values(), ({ stack }) => stack)].map(([stack, group]) => ({
+        stack: readableStack(stack),
+        group,
+      }));
+      // An optimizer makes one call into several, by unrolling a loop for one.
+      const places = [...groupBy(sites, ({ stack }) => stack.join("\n")).values()].map((same): LeakSite => {
+        const group = same.flatMap((site) => site.group);
+        return { blocks: group.length, bytes: sumOf(group), stack: same[0]!.stack };
+      });
       return {
         blocks: blocks.size,
-        bytes: all.reduce((sum, { bytes }) => sum + bytes, 0),
+        bytes: sumOf([...blocks.values()]),
         calls,
-        sites: all.sort((a, b) => b.bytes - a.bytes),
+        sites: places.sort((a, b) => b.bytes - a.bytes),
       };
     },
   };
+}
+
+function sumOf(blocks: readonly Block[]): number {
+  return blocks.reduce((sum, { size }) => sum + size, 0);
 }
 
 function stackTrace(): string {

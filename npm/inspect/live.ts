@@ -1,8 +1,7 @@
 /** Shows the heap of a running instance in a browser page. */
-import { formatHeap, formatTimeline, STYLE } from "./html.ts";
+import { formatLook, STYLE } from "./html.ts";
 import type { Layout } from "./layout.ts";
-import { readHeaps } from "./reader.ts";
-import { totals } from "./report.ts";
+import { lookAt, totals, type Look, type MemorySource } from "./report.ts";
 import { watch } from "./timeline.ts";
 
 export interface LiveOptions {
@@ -17,14 +16,17 @@ export interface LiveOptions {
  */
 export function showHeap(
   element: Element,
-  memory: WebAssembly.Memory,
+  memory: MemorySource,
   { layouts, every = 500 }: LiveOptions,
 ): () => void {
-  const read = () => readHeaps(memory.buffer, layouts);
-  const timeline = watch(() => ({ memory: memory.buffer.byteLength, ...totals(read()) }), undefined);
+  let last: Look = { heaps: [] };
+  const timeline = watch(() => {
+    last = lookAt(memory, layouts);
+    return { memory: memory.buffer.byteLength, ...totals(last.heaps) };
+  }, undefined);
   const draw = (): void => {
-    const parts = [formatTimeline(timeline.take()), ...read().map(formatHeap)];
-    element.innerHTML = `<style>${STYLE}</style><div class="heap">${parts.join("\n")}</div>`;
+    const samples = timeline.take();
+    element.innerHTML = `<style>${STYLE}</style><div class="heap">${formatLook(last, samples)}</div>`;
   };
   draw();
   const timer = setInterval(draw, every);

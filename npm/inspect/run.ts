@@ -1,11 +1,11 @@
 /** Runs a WASI program under `node:wasi` and reads its heap at the end and on the way. */
 import { readFile } from "node:fs/promises";
+import { runInNewContext } from "node:vm";
 import type { Layout } from "./layout.ts";
 import { recordAllocations, wasmFrames } from "./leaks.ts";
-import { readHeaps } from "./reader.ts";
-import { totals, type End, type RunReport, type Sample } from "./report.ts";
+import { lookAt, totals, type End, type RunReport, type Sample } from "./report.ts";
 import { watch, type Every } from "./timeline.ts";
-import { TRACE_MODULE, traceModule } from "./trace.ts";
+import { TRACE_MODULE } from "./traced.ts";
 
 export interface RunOptions {
   /** Those after the program's name. */
@@ -19,6 +19,8 @@ export interface RunOptions {
   readonly leaks?: boolean;
   /** The file descriptor of the program's standard output, 1 by default. */
   readonly stdout?: number;
+  /** After so many milliseconds the program is ended, and the report made of what is there. By default it runs to its end. */
+  readonly timeLimit?: number;
   /** Told of each look while the program runs, if `every` is given. */
   readonly onSample?: (sample: Sample) => void;
 }
@@ -45,10 +47,10 @@ export async function inspect(
   const module = await load(program, traced);
 
   let memory: WebAssembly.Memory | undefined;
-  const look = (): Pick<Sample, "memory" | "heap" | "inUse"> => {
-    const { heaps } = read(memory, layouts);
-    return { memory: memory?.buffer.byteLength ?? 0, ...totals(heaps) };
-  };
+  const look = (): Pick<Sample, "memory" | "heap" | "inUse"> => ({
+    memory: memory?.buffer.byteLength ?? 0,
+    ...totals(lookAt(memory, layouts).heaps),
+  });
   const timeline = watch(look, every, options.onSample);
   const word = (address: number): number => new DataView(memory!.buffer).getUint32(address, true);
   const recorder = recordAllocations(word, leaks, timeline.onAllocation);
@@ -78,7 +80,7 @@ export async function inspect(
     if ("_start" in instance.exports) return wasi.start(instance) as unknown as number;
     wasi.initialize(instance);
     return 0;
-  });
+  }, options.timeLimit);
   const ms = performance.now() - start;
   const samples = timeline.take();
   return {
@@ -88,7 +90,7 @@ export async function inspect(
     ms,
     memory: memory.buffer.byteLength,
     peak: samples.reduce((most, { inUse }) => Math.max(most, inUse), 0),
-    ...read(memory, layouts),
+    ...lookAt(memory, layouts),
     timeline: samples,
     ...(leaks ? { leaks: recorder.report() } : {}),
   };
@@ -99,7 +101,10 @@ async function load(program: string, traced: boolean): Promise<WebAssembly.Modul
     const bytes = await readFile(program);
     // Binaryen ends the process over a module that is not valid.
     const module = await WebAssembly.compile(bytes);
-    return traced ? await WebAssembly.compile(traceModule(bytes) as BufferSource) : module;
+    if (!traced) return module;
+    // Binaryen takes long to load.
+    const { traceModule } = await import("./trace.ts");
+    return await WebAssembly.compile(traceModule(bytes) as BufferSource);
   } catch (error) {
     throw failure(program, error);
   }
@@ -132,23 +137,17 @@ function memoryOf(program: string, { exports }: WebAssembly.Instance): WebAssemb
   return memory;
 }
 
-function run(start: () => number): End {
+function run(start: () => number, timeLimit: number | undefined): End {
   try {
-    return { exitCode: start() };
+    // What ends WebAssembly that runs on and on is a time limit on a script that called it.
+    const call =
+      timeLimit === undefined ? start : () => runInNewContext("start()", { start }, { timeout: timeLimit });
+    return { exitCode: call() as number };
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ERR_SCRIPT_EXECUTION_TIMEOUT")
+      return { timeLimit: timeLimit! };
     if (!(error instanceof WebAssembly.RuntimeError || error instanceof RangeError)) throw error;
     return { trap: error.message, stack: wasmFrames(error.stack ?? "") };
-  }
-}
-
-function read(
-  memory: WebAssembly.Memory | undefined,
-  layouts: readonly Layout[],
-): Pick<RunReport, "heaps" | "problem"> {
-  try {
-    return { heaps: memory ? readHeaps(memory.buffer, layouts) : [] };
-  } catch (error) {
-    return { heaps: [], problem: (error as Error).message };
   }
 }
 

@@ -6,37 +6,9 @@
  * The functions are found by their names in the program's `name` section.
  */
 import binaryen from "binaryen";
-
-/** The functions that are traced; a program may have them under further names. */
-export const TRACED = [
-  "malloc",
-  "calloc",
-  "realloc",
-  "reallocarray",
-  "aligned_alloc",
-  "memalign",
-  "posix_memalign",
-  "valloc",
-  "pvalloc",
-  "page_alloc",
-  "page_realloc",
-  "free",
-  "free_sized",
-  "free_aligned_sized",
-  "page_free",
-] as const;
-
-export type Traced = (typeof TRACED)[number];
-
-/** The module that `enter` and `leave` are imported from. */
-export const TRACE_MODULE = "rsbmalloc_trace";
+import { TRACED, TRACE_MODULE, isNameOf } from "./traced.ts";
 
 const MOST_PARAMETERS = 3;
-
-/** Whether a function of that name is the traced one: linkers keep one name of several that a function has. */
-export function isNameOf(name: string, traced: Traced): boolean {
-  return [traced, `rsb${traced}`, `__libc_${traced}`, `emscripten_builtin_${traced}`].includes(name);
-}
 
 /** Returns the rewritten program. Throws an Error of one line if none of its functions is an allocation function by name. */
 export function traceModule(program: BufferSource): Uint8Array {
@@ -54,7 +26,9 @@ export function traceModule(program: BufferSource): Uint8Array {
       return traced >= 0 && !info.module && isAllocation(info) ? [wrap(module, info, traced)] : [];
     });
     if (wrapped.length === 0)
-      throw new Error("the program has no function by the name of malloc: link it without -s or --strip-all");
+      throw new Error(
+        "the program has no function by the name of malloc: link it without -s, and where clang runs wasm-opt, with --no-wasm-opt",
+      );
     binaryen.setDebugInfo(true);
     return module.emitBinary();
   } finally {

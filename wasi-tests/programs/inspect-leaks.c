@@ -1,4 +1,5 @@
-// A program that forgets blocks in places that can be told apart. With an argument, it traps in the end.
+// A program that forgets blocks in places that can be told apart. With the argument `trap` it traps in the end, and with
+// `loop` it does not end.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,8 @@ int main(int argc, char **argv) {
     fflush(stdout);
     free(block);
   }
-  if (argc > 1) abort();
+  if (argc > 1 && !strcmp(argv[1], "trap")) abort();
+  while (argc > 1 && !strcmp(argv[1], "loop"))
+    for (volatile int i = 0; i < 1000; i++) continue;
   return 3;
 }

@@ -1,0 +1,106 @@
+/** The reader of heaps: what it counts, the bugs that it sees in a heap, and what it makes of a damaged one. */
+import fc from "fast-check";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { instantiate, type Heap } from "../npm/index.ts";
+import { formatHtml, readHeaps } from "../npm/inspect/index.ts";
+import { LAYOUTS, SIZES, fill, reportOf } from "./support-inspect.ts";
+
+test("the reader counts as mallinfo does", async () => {
+  const heap = await instantiate();
+  assert.equal(readHeaps(heap.memory.buffer, LAYOUTS), []);
+  fill(heap, SIZES);
+  const [report, ...others] = readHeaps(heap.memory.buffer, LAYOUTS);
+  assert.equal(others, []);
+  const info = heap.mallinfo();
+  // Which counts what lies behind the last slots of a run as in use, unless none of them is.
+  const waste = report!.regions
+    .filter(({ usedSlots }) => usedSlots)
+    .reduce((sum, { pages, slots, slotSize }) => sum + pages * report!.pageSize - slots! * slotSize!, 0);
+  assert.equal(
+    [report!.state, report!.heap, report!.inUse + waste, report!.free - waste, report!.peak],
+    [heap.state, info.heap, info.inUse, info.free, info.peak],
+  );
+  assert.equal(report!.damage, []);
+});
+
+test("everything freed leaves nothing in use, and regions cover the heap", async () => {
+  const heap = await instantiate();
+  for (const block of fill(heap, SIZES)) heap.free(block);
+  const [report] = readHeaps(heap.memory.buffer, LAYOUTS);
+  assert.is(report!.inUse, 0);
+  let at = report!.start;
+  for (const { address, pages } of report!.regions) {
+    assert.is(address, at);
+    at += pages * report!.pageSize;
+  }
+  assert.is(at, report!.end);
+});
+
+test("two heaps in one memory are told apart", async () => {
+  const first = await instantiate();
+  first.malloc(100);
+  const second = await instantiate({ memory: first.memory });
+  second.malloc(50_000);
+  const heaps = readHeaps(first.memory.buffer, LAYOUTS);
+  // The second one's state lies behind the first one's heap, as it cannot where a linker places both.
+  assert.ok(heaps.some(({ state }) => state === first.state));
+});
+
+const FAULTS: Readonly<Record<string, readonly [(heap: Heap, blocks: readonly number[]) => void, RegExp]>> = {
+  "a double free": [(heap, [a, b]) => [a!, b!, a!].forEach(heap.free), /twice/],
+  "a write after free": [
+    (heap, [block]) => {
+      heap.free(block!);
+      new DataView(heap.memory.buffer).setUint32(block!, 0x12345678, true);
+    },
+    /leads to 0x12345678/,
+  ],
+  "a free of no block": [(heap) => heap.free(16), /0x10 was freed, where no block starts/],
+};
+
+for (const [name, [misuse, damage]] of Object.entries(FAULTS)) {
+  test(`the reader sees ${name}`, async () => {
+    const heap = await instantiate();
+    misuse(heap, fill(heap, Array<number>(30).fill(24)));
+    const [report] = readHeaps(heap.memory.buffer, LAYOUTS);
+    assert.match(report!.damage.join("\n"), damage);
+  });
+}
+
+test("a damaged heap gives a report or one line", async () => {
+  const heap = await instantiate();
+  fill(heap, SIZES);
+  const sound = new Uint8Array(heap.memory.buffer).slice();
+  const layout = LAYOUTS[0]!;
+  // Half of the hits go to the state, where they hurt most.
+  const address = fc.oneof(
+    fc.integer({ min: heap.state, max: heap.state + layout.STATE_SIZE }),
+    fc.integer({ min: 0, max: sound.length - 4 }),
+  );
+  const value = fc.oneof(
+    fc.integer(),
+    fc.integer({ min: 0, max: 64 }),
+    fc.integer({ min: 0, max: sound.length }),
+  );
+  fc.assert(
+    fc.property(fc.array(fc.tuple(address, value), { minLength: 1, maxLength: 40 }), (hits) => {
+      const memory = sound.slice();
+      const view = new DataView(memory.buffer);
+      for (const [at, word] of hits) view.setInt32(Math.min(at & ~3, sound.length - 4), word, true);
+      try {
+        for (const report of readHeaps(memory.buffer, LAYOUTS)) {
+          assert.ok(report.damage.length <= 20);
+          assert.ok(report.inUse >= 0 && report.inUse <= report.heap);
+          formatHtml(reportOf(report));
+        }
+      } catch (error) {
+        assert.instance(error, Error);
+        assert.match((error as Error).message, /^the heap .* is damaged: .*$/);
+      }
+    }),
+    { numRuns: 1000, seed: 1 },
+  );
+});
+
+test.run();

@@ -1,0 +1,57 @@
+/** `--leaks`: the places that blocks come from which were never freed, with the names that the compilers leave. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { inspect, type LeakSite } from "../npm/inspect/index.ts";
+import { build } from "../tools/compiler.ts";
+import { LAYOUTS, refusal } from "./support-inspect.ts";
+import { withCompilers } from "./support.ts";
+
+const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
+
+/** What functions, all of them in the stack of one place, forgot: blocks and bytes. */
+function forgottenIn(sites: readonly LeakSite[], ...functions: readonly string[]): number[][] {
+  return sites
+    .filter(({ stack }) => functions.every((name) => stack.includes(name)))
+    .map(({ blocks, bytes }) => [blocks, bytes]);
+}
+
+await withCompilers((compiler, add) => {
+  for (const optimization of ["-O0", "-O2"]) {
+    // Where clang finds wasm-opt it runs it, under -O, and that drops names.
+    const options = { flags: [optimization, "-fno-builtin"], linkFlags: ["--no-wasm-opt"] };
+
+    add(`leaks of a C program name their places, ${optimization}`, async () => {
+      const inputs = ["wasi-tests/programs/inspect-leaks.c", LIBRARY];
+      const program = await build(compiler, { inputs, ...options });
+      const { leaks } = await inspect(program, LAYOUTS, { leaks: true, stdout: 2 });
+      assert.equal(forgottenIn(leaks!.sites, "load_names", "copy_of"), [[20, 20 * 29]]);
+      assert.equal(forgottenIn(leaks!.sites, "load_table"), [[2, 105_000]]);
+      const [first] = leaks!.sites;
+      assert.is(first!.stack[0], "load_table");
+      assert.is(leaks!.calls > 1000, true);
+    });
+
+    add(`leaks of a C++ program name their places, ${optimization}`, async () => {
+      const inputs = ["wasi-tests/programs/inspect-leaks.cc", LIBRARY];
+      const program = await build(compiler, { inputs, ...options });
+      const { leaks } = await inspect(program, LAYOUTS, { leaks: true });
+      const from = (name: string) =>
+        leaks!.sites.filter(({ stack }) => stack.some((frame) => frame.includes(name)));
+      const bytes = (name: string) => from(name).reduce((sum, site) => sum + site.bytes, 0);
+      // The vector and the table in it.
+      assert.is(bytes("shop::open_cache()"), 12 + 4000);
+      assert.ok(bytes("shop::Shelf<") >= 12 + 53, `${bytes("shop::Shelf<")}`);
+      // What is freed is in no list.
+      assert.not.ok(leaks!.sites.some(({ bytes }) => bytes === 2000));
+    });
+  }
+
+  add("a program without names is refused with the way to mend it", async () => {
+    const inputs = ["wasi-tests/programs/inspect-leaks.c", LIBRARY];
+    const program = await build(compiler, { inputs, linkFlags: ["-Wl,--strip-all"] });
+    const message = await refusal(inspect(program, LAYOUTS, { leaks: true }));
+    assert.match(message, /no function by the name of malloc: link it without -s/);
+  });
+});
+
+test.run();

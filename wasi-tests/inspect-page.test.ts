@@ -1,0 +1,193 @@
+/** The inspector in a browser: the page of `--html`, and the view of a heap that lives. */
+import path from "node:path";
+import { readFile } from "node:fs/promises";
+import { pathToFileURL } from "node:url";
+import { build } from "esbuild";
+import type { Page } from "playwright-core";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type * as rsbmalloc from "../npm/index.ts";
+import type * as inspector from "../npm/inspect/browser.ts";
+import type { HeapReport, RunReport } from "../npm/inspect/index.ts";
+import { ROOT } from "../tools/command.ts";
+import { FOLDER, LAYOUTS, buildProgram, command } from "./support-inspect.ts";
+import { launchChromium, needs } from "./support.ts";
+
+/** A page of Chromium, and what went wrong in it or was asked of the network. */
+async function withPage(body: (page: Page) => Promise<void>): Promise<void> {
+  const browser = await launchChromium();
+  try {
+    const page = await browser.newPage({ viewport: { width: 1100, height: 1000 } });
+    const problems: string[] = [];
+    page.on("pageerror", (error) => problems.push(error.message));
+    page.on("request", (request) => void (request.url().startsWith("file:") || problems.push(request.url())));
+    await body(page);
+    assert.equal(problems, []);
+  } finally {
+    await browser.close();
+  }
+}
+
+/** The numbers that elements show, by name. */
+async function numbers(page: Page, selector: string): Promise<Record<string, number>> {
+  const shown = await page.$$eval(`${selector} [data-value]`, (cells) =>
+    cells.map((cell) => [cell.getAttribute("data-key")!, Number(cell.getAttribute("data-value"))] as const),
+  );
+  return Object.fromEntries(shown);
+}
+
+/** A page shows the numbers of this heap, and its map. */
+async function assertShows(page: Page, heap: HeapReport): Promise<void> {
+  assert.equal(await numbers(page, "section[data-heap] .facts"), {
+    heap: heap.heap,
+    inUse: heap.inUse,
+    free: heap.free,
+    peak: heap.peak,
+    mapSize: heap.mapSize,
+    largeBlocks: heap.large.blocks,
+    largeBytes: heap.large.bytes,
+    freeRuns: heap.freeRuns.runs,
+    longestRun: heap.freeRuns.longest,
+  });
+  assert.is(await page.$$eval("tr[data-bin]", (rows) => rows.length), heap.bins.length);
+  for (const { slotSize, pages, slots, usedSlots, rounding, waste } of heap.bins) {
+    const usedBytes = usedSlots * slotSize;
+    assert.equal(await numbers(page, `tr[data-bin="${slotSize}"]`), {
+      slotSize,
+      pages,
+      slots,
+      usedSlots,
+      usedBytes,
+      rounding,
+      waste,
+    });
+  }
+  // The map has every region that is the heap's, and nothing else, in its picture.
+  // In one step: a live page may draw anew at any time, and what was drawn before has no box.
+  const drawn = await page.evaluate(() =>
+    [...document.querySelectorAll<SVGPathElement>("svg.map path")]
+      .filter((path) => path.getBBox().width > 0)
+      .map((path) => path.textContent!),
+  );
+  const regions = heap.regions.filter(({ serves }) => serves !== "other");
+  assert.is(drawn.length, regions.length);
+  for (const [at, { address }] of regions.entries())
+    assert.match(drawn[at]!, new RegExp(`^0x${address.toString(16)}: `));
+  const pages = await page.$eval("svg.map", (map) => Number(map.getAttribute("data-value")));
+  assert.is(pages, (heap.end - heap.start) / heap.pageSize);
+}
+
+const inChromium = needs("chromium");
+
+inChromium("the page of --html shows the numbers of --json", async () => {
+  const program = await buildProgram();
+  const [html, json] = [path.join(FOLDER, "heap.html"), path.join(FOLDER, "heap.json")];
+  assert.is((await command("--leaks", "--html", "--output", html, program)).code, 3);
+  assert.is((await command("--leaks", "--json", "--output", json, program)).code, 3);
+  const report = JSON.parse(await readFile(json, "utf8")) as RunReport;
+  await withPage(async (page) => {
+    await page.goto(pathToFileURL(html).href);
+    await assertShows(page, report.heaps[0]!);
+    const { blocks, bytes, calls, sites } = report.leaks!;
+    assert.equal(await numbers(page, "section[data-leaks] .facts"), {
+      leakedBlocks: blocks,
+      leakedBytes: bytes,
+      calls,
+      sites: sites.length,
+    });
+    assert.equal(
+      await page.$$eval("td.stack", (cells) => cells.map((cell) => cell.textContent)),
+      sites.map(({ stack }) => stack.join(" < ")),
+    );
+    // The timeline has linear memory, the heap and what is in use, each drawn up to the end of the run.
+    const chart = await page.$$eval("svg.chart path", (paths) =>
+      paths.map((path) => Math.round((path as SVGPathElement).getBBox().width)),
+    );
+    assert.equal(chart, [960, 960, 960]);
+    assert.match((await page.textContent("body"))!, "ended with exit code 3");
+  });
+});
+
+/** What a page that shows a heap loads, as one script. */
+async function bundle(): Promise<string> {
+  const contents = 'export * from "./npm/index.ts"; export * from "./npm/inspect/browser.ts";';
+  const { outputFiles } = await build({
+    stdin: { contents, resolveDir: ROOT, loader: "ts" },
+    bundle: true,
+    write: false,
+    format: "iife",
+    globalName: "modules",
+    logLevel: "error",
+    logOverride: { "empty-import-meta": "silent" },
+  });
+  return outputFiles[0]!.text;
+}
+
+/** What the page of the next test has among its globals. */
+interface Globals {
+  modules: typeof rsbmalloc & typeof inspector;
+  heap: rsbmalloc.Heap;
+  stop: () => void;
+}
+
+inChromium("a page shows the heap of an instance while it works", async () => {
+  const module = [...(await readFile(path.join(ROOT, "lib", "rsbmalloc.wasm")))];
+  await withPage(async (page) => {
+    await page.addScriptTag({ content: await bundle() });
+    await page.evaluate(
+      async ([module, layouts]) => {
+        const { modules } = globalThis as unknown as Globals;
+        const heap = await modules.instantiate({ module: Uint8Array.from(module) });
+        const stop = modules.showHeap(document.body, heap.memory, { layouts, every: 20 });
+        Object.assign(globalThis, { heap, stop });
+      },
+      [module, LAYOUTS] as const,
+    );
+    assert.match((await page.textContent("body"))!, "No heap");
+
+    // Blocks of many sizes: the page follows.
+    for (const count of [100, 1000]) {
+      const report = await page.evaluate(
+        ([count, layouts]) => {
+          const { modules, heap } = globalThis as unknown as Globals;
+          for (let index = 0; index < count; ++index) {
+            const block = heap.malloc((index * 97) % 5000);
+            if (index % 3 === 0) heap.free(block);
+          }
+          return modules.readHeaps(heap.memory.buffer, layouts)[0]!;
+        },
+        [count, LAYOUTS] as const,
+      );
+      await page.waitForSelector(`[data-key="inUse"][data-value="${report.inUse}"]`);
+      await assertShows(page, report);
+    }
+    const samples = (): Promise<number> =>
+      page.$eval('[data-key="samples"]', (cell) => Number(cell.getAttribute("data-value")));
+    const before = await samples();
+    await page.waitForFunction(
+      (before) =>
+        Number(document.querySelector('[data-key="samples"]')!.getAttribute("data-value")) > before + 2,
+      before,
+    );
+
+    // A heap that was overwritten is a line, and the page goes on.
+    const state = await page.evaluate(
+      (magic) => {
+        const { heap } = globalThis as unknown as Globals;
+        new Uint8Array(heap.memory.buffer, heap.state, 64).fill(0xff);
+        new DataView(heap.memory.buffer).setUint32(heap.state + magic, 0x31627372, true);
+        return heap.state;
+      },
+      LAYOUTS.find(({ HARDENED }) => !HARDENED)!.STATE_MAGIC,
+    );
+    await page.waitForSelector(".damage");
+    assert.match((await page.textContent(".damage"))!, `state is at 0x${state.toString(16)} is damaged`);
+
+    await page.evaluate(() => (globalThis as unknown as Globals).stop());
+    const last = await samples();
+    await page.waitForTimeout(100);
+    assert.is(await samples(), last);
+  });
+});
+
+test.run();

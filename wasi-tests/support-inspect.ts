@@ -1,0 +1,96 @@
+/** What the tests of the inspector share: a program, heaps with something in them, the command, and refusals. */
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { Heap } from "../npm/index.ts";
+import { readLayouts, type HeapReport, type RunReport } from "../npm/inspect/index.ts";
+import { ROOT } from "../tools/command.ts";
+import { build, findCompiler } from "../tools/compiler.ts";
+
+export const LAYOUTS = readLayouts();
+
+/** It forgets blocks, and ends with exit code 3. */
+export async function buildProgram(): Promise<string> {
+  return build(await findCompiler(), {
+    inputs: ["wasi-tests/programs/inspect-leaks.c", "lib/wasm32-wasi/librsbmallocc.a"],
+    flags: ["-fno-builtin"],
+  });
+}
+
+/** For the files of one test file, gone after it. */
+export const FOLDER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-inspect-"));
+test.after(() => rmSync(FOLDER, { recursive: true }));
+
+/** Writes a file to FOLDER and returns its path. */
+export async function write(
+  name: string,
+  contents: string | Uint8Array | readonly number[],
+): Promise<string> {
+  const file = path.join(FOLDER, name);
+  await writeFile(file, typeof contents === "string" ? contents : Uint8Array.from(contents));
+  return file;
+}
+
+export interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs `rsbmalloc inspect`. */
+export async function command(...args: string[]): Promise<Outcome> {
+  const line = ["--import", "tsx", "npm/cli.ts", "inspect", ...args];
+  try {
+    return {
+      code: 0,
+      ...(await promisify(execFile)(process.execPath, line, { cwd: ROOT, maxBuffer: 1 << 26 })),
+    };
+  } catch (error) {
+    return error as Outcome;
+  }
+}
+
+/** Fills a heap with blocks of these sizes and frees two of three. Returns those in use. */
+export function fill(heap: Heap, sizes: readonly number[]): number[] {
+  const blocks = sizes.map((size) => heap.malloc(size));
+  return blocks.filter((block, index) => {
+    const kept = index % 3 === 0;
+    if (!kept) heap.free(block);
+    return kept;
+  });
+}
+
+/** Of many bins, and some of large blocks. */
+export const SIZES = Array.from(
+  { length: 600 },
+  (_, index) => ((index * index * 37) % 300) * ((index % 7) + 1) + (index % 50 ? 0 : 60_000),
+);
+
+/** A run that ended with this heap. */
+export function reportOf(heap: HeapReport): RunReport {
+  return {
+    program: "p",
+    args: [],
+    end: { exitCode: 0 },
+    ms: 1,
+    memory: heap.end,
+    peak: 0,
+    heaps: [heap],
+    timeline: [],
+  };
+}
+
+/** The one line that something is refused with. */
+export async function refusal(attempt: Promise<unknown>): Promise<string> {
+  const message = await attempt.then(
+    () => assert.unreachable("it was not refused"),
+    (error: Error) => error.message,
+  );
+  assert.match(message!, /^[^\n]+$/);
+  return message!;
+}
