@@ -6,6 +6,7 @@ import { UserError, displayPath, runCommand } from "../tools/command.ts";
 import { countCalls } from "./calls.ts";
 import { engine, engineNames, type Engine } from "./engines.ts";
 import { codeSize } from "./code-size.ts";
+import { EMSCRIPTEN_MALLOCS, measureEmscripten } from "./emscripten/emscripten.ts";
 import { verify } from "./memory.ts";
 import { messageOf, note, progress } from "./output.ts";
 import { BUILD } from "./toolchain.ts";
@@ -29,7 +30,9 @@ import type { Workload } from "./workloads/workload.ts";
 
 const REPORT = path.join(BUILD, "report.html");
 
-const MEASURES = ["memory", "times", "calls", "sizes"] as const;
+/** What is measured of allocators that are linked to a replay. */
+const REPLAYED = ["memory", "times", "calls", "sizes"] as const;
+const MEASURES = [...REPLAYED, "emscripten"] as const;
 type Measure = (typeof MEASURES)[number];
 
 interface Options {
@@ -63,6 +66,29 @@ sade("bench", true)
 async function bench(options: Options): Promise<void> {
   const measures = measuresOf(options);
   const chosen = workloads(list(options.only));
+  const results: Results = { peers: [], engines: [], workloads: [], sizes: {} };
+  if (REPLAYED.some((measure) => measures.has(measure))) await compare(results, chosen, measures, options);
+  if (measures.has("emscripten")) {
+    const names = chosen.map(({ name }) => name);
+    const mallocs = EMSCRIPTEN_MALLOCS.filter((name) => list(options.peers, peerNames).includes(name));
+    const section = await measureEmscripten(names, mallocs, options.quick ?? false);
+    if (section) results.emscripten = section;
+  }
+  progress();
+  if (options.json) console.log(JSON.stringify(results, null, 2));
+  else for (const table of tables(results)) console.log(`\n${terminalTable(table)}`);
+  mkdirSync(BUILD, { recursive: true });
+  writeFileSync(REPORT, htmlReport(results));
+  note(`the report with plots is ${displayPath(REPORT)}`);
+}
+
+/** Replays the workloads with each allocator, in WASI programs. */
+async function compare(
+  results: Results,
+  chosen: readonly Workload[],
+  measures: Set<Measure>,
+  options: Options,
+): Promise<void> {
   const peers = await available("allocator", list(options.peers, peerNames), (name) => peer(name));
   for (const pair of [options.library ?? []].flat()) {
     const [name, file] = pair.split("=");
@@ -70,11 +96,11 @@ async function bench(options: Options): Promise<void> {
     peers.push(otherLibrary(name, file));
   }
   if (peers.length === 0) throw new UserError("there is no allocator to measure");
+  results.peers.push(...peers.map(({ name }) => name));
   const engines = measures.has("times")
     ? await available("engine", list(options.engines, engineNames), engine)
     : [];
 
-  const results: Results = { peers: peers.map(({ name }) => name), engines: [], workloads: [], sizes: {} };
   for (const workload of chosen) {
     progress(`checking ${workload.name}`);
     results.workloads.push(await replay(workload, peers, measures));
@@ -84,12 +110,6 @@ async function bench(options: Options): Promise<void> {
     await measureTimes(results, chosen, timed, engines, options);
   }
   if (measures.has("sizes")) await measureSizes(results, peers);
-  progress();
-  if (options.json) console.log(JSON.stringify(results, null, 2));
-  else for (const table of tables(results)) console.log(`\n${terminalTable(table)}`);
-  mkdirSync(BUILD, { recursive: true });
-  writeFileSync(REPORT, htmlReport(results));
-  note(`the report with plots is ${displayPath(REPORT)}`);
 }
 
 function measuresOf({ measure, quick, verify }: Options): Set<Measure> {

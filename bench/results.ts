@@ -4,20 +4,43 @@ import type { Group } from "./workloads/workload.ts";
 
 /** What one run measured: what --json prints. */
 export interface Results {
-  readonly peers: readonly string[];
+  readonly peers: string[];
   readonly engines: { readonly name: string; readonly title: string }[];
   readonly workloads: WorkloadResult[];
   /** By peer. */
   readonly sizes: Record<string, CodeSize>;
+  emscripten?: EmscriptenResults;
+}
+
+/** What programs that the same emcc built take as a whole. */
+export interface EmscriptenResults {
+  /** The release of emcc. */
+  readonly title: string;
+  readonly peers: readonly string[];
+  readonly engines: readonly { readonly name: string; readonly title: string }[];
+  readonly programs: ProgramResult[];
 }
 
 /** Where a number is missing there is a line that says what went wrong. */
 export type Measured = number | string;
 
-export interface WorkloadResult {
+/** What every row of a table has. */
+export interface Row {
   readonly name: string;
   readonly about: string;
   readonly group: Group;
+}
+
+export interface ProgramResult extends Row {
+  /** Bytes of the .wasm, by peer. */
+  readonly sizes: Record<string, number>;
+  /** The most that malloc took from the system, in bytes, by peer. */
+  readonly peaks: Record<string, Measured>;
+  /** Milliseconds of the shortest run, by engine and peer. */
+  readonly times: Record<string, Readonly<Record<string, Measured>>>;
+}
+
+export interface WorkloadResult extends Row {
   readonly calls: number;
   /** Peak linear memory in bytes, by peer. */
   readonly peaks: Record<string, Measured>;
@@ -35,14 +58,14 @@ export function geometricMean(pairs: readonly (readonly [Measured | undefined, M
   return logs.length === 0 ? undefined : Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
 }
 
-/** For geometricMean: what two peers have, workload by workload. */
-export function ratioPairs(
-  workloads: readonly WorkloadResult[],
-  values: (row: WorkloadResult) => Readonly<Record<string, Measured>>,
+/** For geometricMean: what two peers have, row by row. */
+export function ratioPairs<T extends Row>(
+  rows: readonly T[],
+  values: (row: T) => Readonly<Record<string, Measured>>,
   subject: string,
   peer: string,
 ): (readonly [Measured | undefined, Measured | undefined])[] {
-  return workloads.map((row) => [values(row)[subject], values(row)[peer]]);
+  return rows.map((row) => [values(row)[subject], values(row)[peer]]);
 }
 
 /** What the subject has, as a multiple of the least that any of the others has. */

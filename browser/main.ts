@@ -1,6 +1,7 @@
 /** `make browser`: builds the page and serves it until it is interrupted. PORT chooses the port, 8080 by default. */
+import { serve } from "../tools/browser.ts";
 import { UserError, runCommand } from "../tools/command.ts";
-import { buildSite, serve } from "./site.ts";
+import { buildSite } from "./site.ts";
 
 await runCommand(async () => {
   const port = Number(process.env.PORT ?? 8080);

@@ -35,6 +35,11 @@ export interface EmscriptenResult {
 /** The link flags that put rsbmalloc in the place of Emscripten's malloc. */
 export const RSBMALLOC = ["-sMALLOC=none", "lib/wasm32-emscripten/librsbmallocc.a"];
 
+/** The link flags for one of the mallocs that programs are compared with: Emscripten's own, or rsbmalloc. */
+export function linkMalloc(name: string): readonly string[] {
+  return name === "rsbmalloc" ? RSBMALLOC : [`-sMALLOC=${name}`];
+}
+
 /** Emscripten refused its input. */
 export class EmscriptenError extends Error {}
 

@@ -23,6 +23,7 @@ const NATIVE_COMPILER: readonly Package[] = [
 ];
 
 const EMSCRIPTEN: Package = { name: "emscripten", purpose: "the Emscripten libraries" };
+const CHROMIUM: Package = { name: "chromium", purpose: "a browser to run programs in" };
 
 const SCOPES: Readonly<Record<string, readonly Package[]>> = {
   test: [
@@ -31,7 +32,7 @@ const SCOPES: Readonly<Record<string, readonly Package[]>> = {
     { name: "lld-14", purpose: "an old linker" },
     EMSCRIPTEN,
     { name: "cmake", purpose: "tests of the CMake package" },
-    { name: "chromium", purpose: "tests in a browser" },
+    CHROMIUM,
     { name: "spin", purpose: "checks of the models of threads" },
     { name: "gcc", purpose: "what spin writes" },
   ],
@@ -39,6 +40,7 @@ const SCOPES: Readonly<Record<string, readonly Package[]>> = {
   bench: [
     ...NATIVE_COMPILER,
     EMSCRIPTEN,
+    CHROMIUM,
     { name: "wabt", purpose: "wasm2c, to count instructions" },
     { name: "gcc", purpose: "what wasm2c writes" },
     { name: "valgrind", purpose: "callgrind, to count instructions" },

@@ -9,6 +9,8 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import loadWabt from "wabt";
 import { countCalls } from "../bench/calls.ts";
+import { measureEmscripten } from "../bench/emscripten/emscripten.ts";
+import { sample } from "../bench/emscripten/sampler.ts";
 import { COUNTER, countInstructions } from "../bench/instructions.ts";
 import { verify } from "../bench/memory.ts";
 import { linked, peer, type Peer } from "../bench/peers/peers.ts";
@@ -20,6 +22,7 @@ import { synthetic, syntheticNames } from "../bench/workloads/synthetic.ts";
 import { DamagedTrace, decodeTrace, encodeTrace } from "../bench/workloads/trace-file.ts";
 import { Op, recorder, type Workload } from "../bench/workloads/workload.ts";
 import { ROOT } from "../tools/command.ts";
+import { needs } from "./support.ts";
 
 const run = promisify(execFile);
 const TRACES = path.join(ROOT, "bench", "traces");
@@ -249,9 +252,83 @@ test("the report needs no other file, and shows plots and what failed", () => {
   assert.match(html, /mimalloc on one: gave NULL/);
 });
 
-async function bench(...args: string[]) {
+test("Emscripten's programs have tables of their own, after the others", () => {
+  const emscripten = {
+    title: "emcc 1.2.3",
+    peers: ["rsbmalloc", "dlmalloc"],
+    engines: [{ name: "chromium", title: "Chromium 4" }],
+    programs: [
+      {
+        name: "one",
+        about: "a program",
+        group: "small" as const,
+        sizes: { rsbmalloc: 3000, dlmalloc: 4000 },
+        peaks: { rsbmalloc: 4096, dlmalloc: "Error: exits with 1" },
+        times: { chromium: { rsbmalloc: 2, dlmalloc: "Error: exits with 1" } },
+      },
+    ],
+  };
+  const found = tables({ ...RESULTS, emscripten });
+  assert.equal(found.slice(0, 2), tables(RESULTS));
+  const [times, peaks, sizes] = found.slice(2);
+  assert.match(times!.title, /emcc 1\.2\.3, Chromium 4/);
+  assert.equal(times!.rows[0], ["one", "2.00", "fails", "-"]);
+  assert.equal(peaks!.faults, ["dlmalloc on one: Error: exits with 1"]);
+  assert.equal(sizes!.rows, [
+    ["one", "3000", "4000", "0.75"],
+    ["rsbmalloc / peer, small", "1.00", "0.75", ""],
+  ]);
+});
+
+/** What Emscripten's JavaScript would be for a program whose main returns `status`. It tells its runs to `turns`. */
+const fakeProgram = (name: string, status: number) => ({
+  malloc: name,
+  wasm: "wasm",
+  script: `data:text/javascript,${encodeURIComponent(`export default async () => ({
+    HEAPU8: new Uint8Array(100),
+    _place_input: (length) => 50,
+    _main() { return globalThis.turns.push("${name}") && ${status}; },
+    _heap_bytes: () => 4096,
+  });`)}`,
+});
+
+test("programs run in turns, each first in its own, and one that fails is not run again", async () => {
+  const turns: string[] = [];
+  Object.assign(globalThis, { turns });
+  const modules = [fakeProgram("a", 0), fakeProgram("b", 1), fakeProgram("c", 0)];
+  const empty = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+  const runs = await sample({ input: "input", samples: 3, modules }, async () => empty);
+  assert.equal(turns, ["a", "b", "c", "c", "a", "c", "a"]);
+  assert.is(runs["b"], "Error: exits with 1");
+  for (const name of ["a", "c"]) {
+    const { time, heap } = runs[name] as { time: number; heap: number };
+    assert.ok(time >= 0);
+    assert.is(heap, 4096);
+  }
+});
+
+needs("emcc", "chromium")("a program built by emcc is measured in Node and in Chromium", async () => {
+  const mallocs = ["rsbmalloc", "dlmalloc", "nosuch"];
+  const { peers, engines, programs } = (await measureEmscripten(["stl"], mallocs, true))!;
+  assert.equal(peers, ["rsbmalloc", "dlmalloc"]);
+  assert.equal(
+    engines.map(({ name }) => name),
+    ["node", "chromium"],
+  );
+  const [stl] = programs;
+  for (const name of peers) {
+    for (const engine of ["node", "chromium"]) assert.type(stl!.times[engine]![name], "number");
+    assert.ok(Number(stl!.peaks[name]) > 1 << 20, `${name}: a heap of ${stl!.peaks[name]} bytes`);
+    assert.ok(stl!.sizes[name]! > 20_000, `${name}: ${stl!.sizes[name]} bytes`);
+  }
+  assert.is.not(stl!.sizes["rsbmalloc"], stl!.sizes["dlmalloc"]);
+});
+
+const bench = (...args: string[]) => benchIn(process.env, ...args);
+
+async function benchIn(env: NodeJS.ProcessEnv, ...args: string[]) {
   const command = ["--import", "tsx", "bench/main.ts", ...args];
-  return run(process.execPath, command, { cwd: ROOT }).then(
+  return run(process.execPath, command, { cwd: ROOT, env }).then(
     ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
     (error: { code: number; stdout: string; stderr: string }) => error,
   );
@@ -272,6 +349,40 @@ test("the command leaves out what it has not got, with a line for each, and goes
   assert.equal(Object.keys((JSON.parse(stdout) as Results).workloads[0]!.peaks), ["dlmalloc"]);
   assert.match(stderr, /^bench: allocator nosuch is left out: no such allocator/m);
   assert.match(stderr, /^bench: engine nosuch is left out: no such engine/m);
+});
+
+test("without emcc the Emscripten section is left out with one line", async () => {
+  const env = { ...process.env, PATH: path.join(ROOT, "docs") };
+  const { code, stdout, stderr } = await benchIn(
+    env,
+    "--measure",
+    "emscripten",
+    "--only",
+    "stl,tiny",
+    "--json",
+  );
+  assert.is(code, 0);
+  assert.is((JSON.parse(stdout) as Results).emscripten, undefined);
+  const [line, ...others] = stderr.trim().split("\n");
+  assert.match(line!, /^bench: the Emscripten section is left out: there is no emcc: install/);
+  assert.is(others.length, 1);
+});
+
+needs("emcc")("without Chromium the section has Node alone, and one line says so", async () => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-path-"));
+  try {
+    // Emscripten's own tools still find theirs.
+    for (const name of ["emcc", "em++"]) {
+      const script = `#!/bin/sh\nPATH="${process.env.PATH}" exec ${name} "$@"\n`;
+      writeFileSync(path.join(folder, name), script, { mode: 0o755 });
+    }
+    const args = ["--measure", "emscripten", "--only", "stl", "--peers", "dlmalloc", "--quick", "--json"];
+    const { stdout, stderr } = await benchIn({ ...process.env, PATH: folder }, ...args);
+    assert.equal((JSON.parse(stdout) as Results).emscripten!.engines.length, 1);
+    assert.match(stderr, /^bench: Chromium is left out: there is no chromium: install/m);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("the command refuses what it does not know with one line", async () => {

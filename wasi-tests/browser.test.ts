@@ -3,8 +3,9 @@ import { stat } from "node:fs/promises";
 import path from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { buildSite, serve } from "../browser/site.ts";
-import { launchChromium, needs } from "./support.ts";
+import { buildSite } from "../browser/site.ts";
+import { launchChromium, serve } from "../tools/browser.ts";
+import { needs } from "./support.ts";
 
 const STEPS = 120;
 

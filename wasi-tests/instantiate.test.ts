@@ -1,16 +1,14 @@
 /** `instantiate`: the typed heap over the stand-alone module. What its functions do is tested with the heap. */
-import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { chromium } from "playwright-core";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { serve } from "../browser/site.ts";
 import { instantiate, type ModuleSource, type Options } from "../npm/index.ts";
+import { launchChromium, serve } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
 import { checkHeap } from "./heap-check.ts";
 import { needs } from "./support.ts";
@@ -154,8 +152,7 @@ needs("chromium")("it works in a browser, bundled, with the module beside the bu
   copyFileSync(FILE, path.join(folder, "lib", "rsbmalloc.wasm"));
   writeFileSync(path.join(folder, "index.html"), "<!doctype html><title>instantiate</title>");
   const { url, server } = await serve(folder, 0);
-  const executablePath = execFileSync("which", ["chromium"], { encoding: "utf8" }).trim();
-  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+  const browser = await launchChromium();
   try {
     const page = await browser.newPage();
     await page.goto(url);

@@ -1,8 +1,6 @@
 /** What the tests share: both C compilers, and tests that are left out, by name, where a tool is missing. */
-import { execFileSync } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import path from "node:path";
-import { chromium, type Browser } from "playwright-core";
 import { test } from "uvu";
 import { UserError } from "../tools/command.ts";
 import { findCompiler, type Compiler } from "../tools/compiler.ts";
@@ -20,22 +18,6 @@ export function needs(...executables: readonly string[]): AddTest {
   if (missing.length === 0) return test;
   return (name) => skip(name, `needs ${missing.join(", ")}`);
 }
-
-/** The installed Chromium, without a window. */
-export function launchChromium(): Promise<Browser> {
-  const executablePath = execFileSync("which", ["chromium"], { encoding: "utf8" }).trim();
-  return chromium.launch({ executablePath, args: CHROMIUM_FLAGS });
-}
-
-const CHROMIUM_FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 function inPath(executable: string): boolean {
   return (process.env.PATH ?? "").split(path.delimiter).some((folder) => {

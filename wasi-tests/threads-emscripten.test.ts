@@ -3,10 +3,10 @@ import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { serve } from "../browser/site.ts";
+import { launchChromium, serve } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
 import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from "../tools/emscripten.ts";
-import { launchChromium, needs } from "./support.ts";
+import { needs } from "./support.ts";
 import { VARIANTS, type Variant } from "./support-threads.ts";
 
 /** Where it is missing, the tests are left out. */

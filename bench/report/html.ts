@@ -23,7 +23,8 @@ export function htmlReport(results: Results): string {
 <h1>rsbmalloc beside its peers</h1>
 <p>Less is better everywhere. Times are the best of many short samples, all allocators in turn in one process, less what the
 same loop takes with an allocator that does nothing. Instructions are WebAssembly's, counted as they execute; bytes that
-memory.copy and memory.fill move count as one instruction for each 16. docs/performance.md says more.</p>
+memory.copy and memory.fill move count as one instruction for each 16. Programs that emcc built run whole, in Node and in
+Chromium. docs/performance.md says more.</p>
 ${tables(results).map(section).join("\n")}
 <h2>Workloads</h2>
 <table><tr><th>name</th><th>group</th><th>calls</th><th>what it is</th></tr>

@@ -2,13 +2,16 @@ import {
   againstBest,
   geometricMean,
   ratioPairs,
+  type EmscriptenResults,
   type Measured,
+  type ProgramResult,
   type Results,
+  type Row,
   type WorkloadResult,
 } from "../results.ts";
 import { groups } from "../workloads/workload.ts";
 
-/** What one measure says: a row for each workload, then one for each group with the ratios to the peers. */
+/** What one measure says: a row for each workload or program, then one for each group with the ratios to the peers. */
 export interface Table {
   readonly title: string;
   readonly header: readonly string[];
@@ -28,20 +31,24 @@ export interface Chart {
   }[];
 }
 
-interface Measure {
+interface Measure<T extends Row> {
   readonly title: string;
   readonly unit: string;
-  readonly values: (row: WorkloadResult) => Readonly<Record<string, Measured>>;
+  readonly values: (row: T) => Readonly<Record<string, Measured>>;
   readonly format: (value: number) => string;
 }
 
 export function tables(results: Results): Table[] {
-  const all = measures(results).map((measure) => workloadTable(measure, results));
+  const { peers, workloads, emscripten } = results;
+  const all =
+    workloads.length > 0 ? measures(results).map((measure) => rowTable(measure, peers, workloads)) : [];
   if (Object.keys(results.sizes).length > 0) all.push(sizeTable(results));
-  return all;
+  if (!emscripten) return all;
+  const { peers: mallocs, programs } = emscripten;
+  return [...all, ...emscriptenMeasures(emscripten).map((measure) => rowTable(measure, mallocs, programs))];
 }
 
-function measures({ engines, workloads }: Results): Measure[] {
+function measures({ engines, workloads }: Results): Measure<WorkloadResult>[] {
   const times = engines.map(({ name, title }) => ({
     title: `ns per call, net of the loop: ${title}`,
     unit: "ns",
@@ -71,35 +78,61 @@ function measures({ engines, workloads }: Results): Measure[] {
   return [...times, memory, ...(counted ? costs : [])];
 }
 
+function emscriptenMeasures({ title, engines }: EmscriptenResults): Measure<ProgramResult>[] {
+  const times = engines.map((engine) => ({
+    title: `ms for a program from start to end: ${title}, ${engine.title}`,
+    unit: "ms",
+    values: (row: ProgramResult) => row.times[engine.name] ?? {},
+    format: (ms: number) => ms.toFixed(2),
+  }));
+  const memory = {
+    title: "its peak heap, KiB",
+    unit: "KiB",
+    values: (row: ProgramResult) => mapNumbers(row.peaks, (bytes) => bytes / 1024),
+    format: (kib: number) => kib.toFixed(0),
+  };
+  const size = {
+    title: "bytes of its .wasm",
+    unit: "bytes",
+    values: (row: ProgramResult) => row.sizes,
+    format: String,
+  };
+  return [...times, memory, size];
+}
+
 function mapNumbers(values: Readonly<Record<string, Measured>>, change: (value: number) => number) {
   return Object.fromEntries(
     Object.entries(values).map(([name, value]) => [name, typeof value === "number" ? change(value) : value]),
   );
 }
 
-function workloadTable({ title, unit, values, format }: Measure, { peers, workloads }: Results): Table {
+function rowTable<T extends Row>(
+  { title, unit, values, format }: Measure<T>,
+  peers: readonly string[],
+  all: readonly T[],
+): Table {
   const [subject = "", ...others] = peers;
   const comparing = others.length > 0;
   const faults: string[] = [];
-  const cell = (row: WorkloadResult, peer: string): string => {
+  const cell = (row: T, peer: string): string => {
     const value = values(row)[peer];
     if (typeof value === "string") faults.push(`${peer} on ${row.name}: ${value}`);
     return value === undefined ? "-" : typeof value === "number" ? format(value) : "fails";
   };
-  const rows = workloads.map((row) => [
+  const rows = all.map((row) => [
     row.name,
     ...peers.map((peer) => cell(row, peer)),
     ...(comparing ? [ratio(againstBest(values(row), subject, others))] : []),
   ]);
   for (const group of Object.keys(groups)) {
-    const inGroup = workloads.filter((row) => row.group === group);
+    const inGroup = all.filter((row) => row.group === group);
     if (!comparing || inGroup.length === 0) continue;
     const means = peers.map((peer) => ratio(geometricMean(ratioPairs(inGroup, values, subject, peer))));
     rows.push([`${subject} / peer, ${group}`, ...means, ""]);
   }
   const series = peers.map((name) => ({
     name,
-    values: workloads.map((row) => {
+    values: all.map((row) => {
       const value = values(row)[name];
       return typeof value === "number" ? value : undefined;
     }),
@@ -109,7 +142,7 @@ function workloadTable({ title, unit, values, format }: Measure, { peers, worklo
     header: ["", ...peers, ...(comparing ? ["/ best"] : [])],
     rows,
     faults,
-    chart: { unit, categories: workloads.map(({ name }) => name), series },
+    chart: { unit, categories: all.map(({ name }) => name), series },
   };
 }
 

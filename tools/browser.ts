@@ -1,0 +1,48 @@
+/** For pages in a browser: a server of a folder, and the installed Chromium without a window. */
+import { execFileSync } from "node:child_process";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { chromium, type Browser } from "playwright-core";
+import sirv from "sirv";
+import { UserError } from "./command.ts";
+
+/** Serves a folder to this machine alone. A port of 0 stands for any that is free. Returns the address. */
+export async function serve(folder: string, port: number): Promise<{ url: string; server: Server }> {
+  const files = sirv(folder, {
+    dev: true,
+    // An isolated page has a finer clock.
+    setHeaders: (response) => {
+      response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
+      response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
+    },
+  });
+  const server = createServer((request, response) => {
+    files(request, response, () => void response.writeHead(404).end());
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.on("error", reject);
+    server.listen(port, "127.0.0.1", resolve);
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, server };
+}
+
+/** Throws a UserError if there is none. */
+export async function launchChromium(): Promise<Browser> {
+  let executablePath: string;
+  try {
+    executablePath = execFileSync("which", ["chromium"], { encoding: "utf8" }).trim();
+  } catch {
+    throw new UserError("there is no chromium: install it (Debian: chromium)");
+  }
+  return chromium.launch({ executablePath, args: CHROMIUM_FLAGS });
+}
+
+const CHROMIUM_FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
