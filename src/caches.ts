@@ -8,7 +8,7 @@
 //     | list | room | reserve | most |
 //
 // `malloc` takes the first slot of the list. `free` puts a slot there, whichever thread got it, until there is no more room:
-// then the list is a whole batch of `most` slots. One batch is kept in reserve, the next goes to the bin's stack of batches
+// then the list is a whole batch of `most` slots. One batch is kept in reserve, unless it is a single slot, the next goes to the bin's stack of batches
 // (src/batches.ts), where any thread whose list and reserve are empty finds it. Only when there is none there does a
 // thread lock the heap. So a cache holds two batches of a bin at most, and memory stays bounded when one thread allocates
 // and others free; and a thread that goes to and fro between a full and an empty list meets others once in a batch.
@@ -62,7 +62,7 @@ const MOST: usize = NO_CACHE + 12;
 
 /** The most that a batch holds, in slots and in bytes. */
 const BATCH_SLOTS: u32 = 32;
-const BATCH_BYTES: u32 = 2048;
+const BATCH_BYTES: u32 = 1024;
 
 /** What the caches have in common, at CACHES; the lock guards it. */
 @unmanaged
@@ -180,11 +180,16 @@ export function releaseSlow(kind: u32, block: usize): void {
   if (kind < LARGE) unreachable();
   if (cache && kind != LARGE) {
     const cell = cellOf(kind);
-    const reserve = load<usize>(cell, RESERVE);
-    if (reserve) putBatch(kind, reserve);
-    store<usize>(cell, load<usize>(cell, LIST), RESERVE);
+    const most = load<u32>(cell, MOST);
+    let batch = load<usize>(cell, LIST);
+    if (most > 1) {
+      const reserve = load<usize>(cell, RESERVE);
+      store<usize>(cell, batch, RESERVE);
+      batch = reserve;
+    }
+    if (batch) putBatch(kind, batch);
     store<usize>(cell, block, LIST);
-    store<u32>(cell, load<u32>(cell, MOST) - 1, ROOM);
+    store<u32>(cell, most - 1, ROOM);
     store<usize>(block, 0);
     return;
   }
