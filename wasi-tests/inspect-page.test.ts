@@ -9,9 +9,10 @@ import * as assert from "uvu/assert";
 import type * as rsbmalloc from "../npm/index.ts";
 import type * as inspector from "../npm/inspect/browser.ts";
 import type { HeapReport, RunReport } from "../npm/inspect/index.ts";
+import { launchChromium } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
 import { FOLDER, LAYOUTS, buildProgram, command } from "./support-inspect.ts";
-import { launchChromium, needs } from "./support.ts";
+import { needs } from "./support.ts";
 
 /** A page of Chromium, and what went wrong in it or was asked of the network. */
 async function withPage(body: (page: Page) => Promise<void>): Promise<void> {
