@@ -7,6 +7,7 @@ import { countCalls } from "./calls.ts";
 import { engine, engineNames, type Engine } from "./engines.ts";
 import { codeSize } from "./code-size.ts";
 import { EMSCRIPTEN_MALLOCS, measureEmscripten } from "./emscripten/emscripten.ts";
+import { measureThreads } from "./emscripten/threads.ts";
 import { verify } from "./memory.ts";
 import { messageOf, note, progress } from "./output.ts";
 import { BUILD } from "./toolchain.ts";
@@ -32,7 +33,7 @@ const REPORT = path.join(BUILD, "report.html");
 
 /** What is measured of allocators that are linked to a replay. */
 const REPLAYED = ["memory", "times", "calls", "sizes"] as const;
-const MEASURES = [...REPLAYED, "emscripten"] as const;
+const MEASURES = [...REPLAYED, "emscripten", "threads"] as const;
 type Measure = (typeof MEASURES)[number];
 
 interface Options {
@@ -73,6 +74,10 @@ async function bench(options: Options): Promise<void> {
     const mallocs = EMSCRIPTEN_MALLOCS.filter((name) => list(options.peers, peerNames).includes(name));
     const section = await measureEmscripten(names, mallocs, options.quick ?? false);
     if (section) results.emscripten = section;
+  }
+  if (measures.has("threads")) {
+    const section = await measureThreads(options.quick ?? false);
+    if (section) results.threads = section;
   }
   progress();
   if (options.json) console.log(JSON.stringify(results, null, 2));

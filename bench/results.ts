@@ -10,6 +10,7 @@ export interface Results {
   /** By peer. */
   readonly sizes: Record<string, CodeSize>;
   emscripten?: EmscriptenResults;
+  threads?: ThreadResults;
 }
 
 /** What programs that the same emcc built take as a whole. */
@@ -21,6 +22,14 @@ export interface EmscriptenResults {
   readonly programs: ProgramResult[];
 }
 
+/** What several threads that use one heap take. */
+export interface ThreadResults {
+  /** The release of emcc. */
+  readonly title: string;
+  readonly peers: readonly string[];
+  readonly rows: readonly ThreadResult[];
+}
+
 /** Where a number is missing there is a line that says what went wrong. */
 export type Measured = number | string;
 
@@ -28,7 +37,15 @@ export type Measured = number | string;
 export interface Row {
   readonly name: string;
   readonly about: string;
-  readonly group: Group;
+  readonly group: Group | "threads";
+}
+
+/** A workload with a number of threads, which its name ends with. */
+export interface ThreadResult extends Row {
+  /** Nanoseconds of the wall clock for each malloc and its free, by peer. */
+  readonly times: Record<string, Measured>;
+  /** Bytes of the heap in the end, threads' stacks apart, by peer. */
+  readonly heaps: Record<string, Measured>;
 }
 
 export interface ProgramResult extends Row {

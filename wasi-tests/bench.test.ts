@@ -280,6 +280,38 @@ test("Emscripten's programs have tables of their own, after the others", () => {
   ]);
 });
 
+test("threads have a table of times and one of heaps; a program that fails has a line", () => {
+  const threads = {
+    title: "emcc 1.2.3",
+    peers: ["-mt", "dlmalloc", "no threads"],
+    rows: [
+      {
+        name: "local, 1",
+        about: "a workload",
+        group: "threads" as const,
+        times: { "-mt": 20, dlmalloc: 80, "no threads": 10 },
+        heaps: { "-mt": 2048, dlmalloc: 1024, "no threads": 1024 },
+      },
+      {
+        name: "local, 2",
+        about: "a workload",
+        group: "threads" as const,
+        times: { "-mt": 20, dlmalloc: "Error: exits with 1" },
+        heaps: { "-mt": 4096 },
+      },
+    ],
+  };
+  const [times, heaps] = tables({ ...RESULTS, threads }).slice(tables(RESULTS).length);
+  assert.match(times!.title, /emcc 1\.2\.3/);
+  assert.equal(times!.rows, [
+    ["local, 1", "20.0", "80.0", "10.0", "2.00"],
+    ["local, 2", "20.0", "fails", "-", "-"],
+    ["-mt / peer, threads", "1.00", "0.25", "2.00", ""],
+  ]);
+  assert.equal(times!.faults, ["dlmalloc on local, 2: Error: exits with 1"]);
+  assert.equal(heaps!.rows[1], ["local, 2", "4", "-", "-", "-"]);
+});
+
 /** What Emscripten's JavaScript would be for a program whose main returns `status`. It tells its runs to `turns`. */
 const fakeProgram = (name: string, status: number) => ({
   malloc: name,
@@ -349,6 +381,14 @@ test("the command leaves out what it has not got, with a line for each, and goes
   assert.equal(Object.keys((JSON.parse(stdout) as Results).workloads[0]!.peaks), ["dlmalloc"]);
   assert.match(stderr, /^bench: allocator nosuch is left out: no such allocator/m);
   assert.match(stderr, /^bench: engine nosuch is left out: no such engine/m);
+});
+
+test("without emcc the section for threads is left out with one line", async () => {
+  const env = { ...process.env, PATH: path.join(ROOT, "docs") };
+  const { code, stdout, stderr } = await benchIn(env, "--measure", "threads", "--json");
+  assert.is(code, 0);
+  assert.is((JSON.parse(stdout) as Results).threads, undefined);
+  assert.match(stderr, /^bench: the section for threads is left out: there is no emcc: install/);
 });
 
 test("without emcc the Emscripten section is left out with one line", async () => {

@@ -72,7 +72,7 @@ export async function measureEmscripten(
 }
 
 /** Notes what cannot be had, and why. Other errors are ours. */
-function leftOut(what: string): (error: unknown) => undefined {
+export function leftOut(what: string): (error: unknown) => undefined {
   return (error) => {
     if (!(error instanceof UserError || error instanceof EmscriptenError)) throw error;
     const reason = error.message.split("\n").find((line) => /error|Exception/.test(line));
@@ -80,7 +80,7 @@ function leftOut(what: string): (error: unknown) => undefined {
   };
 }
 
-function release({ version }: Emscripten): string {
+export function release({ version }: Emscripten): string {
   return `emcc ${/\d+(\.\d+)+/.exec(version)?.[0] ?? version}`;
 }
 

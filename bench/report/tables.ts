@@ -7,6 +7,8 @@ import {
   type ProgramResult,
   type Results,
   type Row,
+  type ThreadResult,
+  type ThreadResults,
   type WorkloadResult,
 } from "../results.ts";
 import { groups } from "../workloads/workload.ts";
@@ -39,13 +41,17 @@ interface Measure<T extends Row> {
 }
 
 export function tables(results: Results): Table[] {
-  const { peers, workloads, emscripten } = results;
+  const { peers, workloads, emscripten, threads } = results;
   const all =
     workloads.length > 0 ? measures(results).map((measure) => rowTable(measure, peers, workloads)) : [];
   if (Object.keys(results.sizes).length > 0) all.push(sizeTable(results));
-  if (!emscripten) return all;
-  const { peers: mallocs, programs } = emscripten;
-  return [...all, ...emscriptenMeasures(emscripten).map((measure) => rowTable(measure, mallocs, programs))];
+  if (emscripten) {
+    const { peers: mallocs, programs } = emscripten;
+    all.push(...emscriptenMeasures(emscripten).map((measure) => rowTable(measure, mallocs, programs)));
+  }
+  if (threads)
+    all.push(...threadMeasures(threads).map((measure) => rowTable(measure, threads.peers, threads.rows)));
+  return all;
 }
 
 function measures({ engines, workloads }: Results): Measure<WorkloadResult>[] {
@@ -100,6 +106,23 @@ function emscriptenMeasures({ title, engines }: EmscriptenResults): Measure<Prog
   return [...times, memory, size];
 }
 
+function threadMeasures({ title }: ThreadResults): Measure<ThreadResult>[] {
+  return [
+    {
+      title: `ns for a malloc and its free, by workload and threads: ${title}`,
+      unit: "ns",
+      values: (row) => row.times,
+      format: (ns) => ns.toFixed(1),
+    },
+    {
+      title: "the heap in the end, KiB",
+      unit: "KiB",
+      values: (row) => mapNumbers(row.heaps, (bytes) => bytes / 1024),
+      format: (kib) => kib.toFixed(0),
+    },
+  ];
+}
+
 function mapNumbers(values: Readonly<Record<string, Measured>>, change: (value: number) => number) {
   return Object.fromEntries(
     Object.entries(values).map(([name, value]) => [name, typeof value === "number" ? change(value) : value]),
@@ -124,7 +147,7 @@ function rowTable<T extends Row>(
     ...peers.map((peer) => cell(row, peer)),
     ...(comparing ? [ratio(againstBest(values(row), subject, others))] : []),
   ]);
-  for (const group of Object.keys(groups)) {
+  for (const group of [...Object.keys(groups), "threads"]) {
     const inGroup = all.filter((row) => row.group === group);
     if (!comparing || inGroup.length === 0) continue;
     const means = peers.map((peer) => ratio(geometricMean(ratioPairs(inGroup, values, subject, peer))));

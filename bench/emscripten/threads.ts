@@ -1,0 +1,117 @@
+/** The section for threads: bench/c/threads.c, built by the installed emcc with each malloc, run in Node. */
+import {
+  buildEmscripten,
+  findEmscripten,
+  linkMalloc,
+  runEmscripten,
+  type Emscripten,
+} from "../../tools/emscripten.ts";
+import { messageOf, progress } from "../output.ts";
+import type { Measured, ThreadResult, ThreadResults } from "../results.ts";
+import { leftOut, release } from "./emscripten.ts";
+
+interface Peer {
+  readonly name: string;
+  readonly link: readonly string[];
+  /** Built without threads, and runs one alone. */
+  readonly single?: boolean;
+}
+
+const library = (suffix: string): string[] => [
+  "-sMALLOC=none",
+  `lib/wasm32-emscripten/librsbmallocc-${suffix}.a`,
+];
+
+const PEERS: readonly Peer[] = [
+  { name: "-mt", link: library("mt") },
+  { name: "-locked", link: library("locked") },
+  { name: "dlmalloc", link: linkMalloc("dlmalloc") },
+  { name: "emmalloc", link: linkMalloc("emmalloc") },
+  { name: "no threads", link: linkMalloc("rsbmalloc"), single: true },
+];
+
+const WORKLOADS = [
+  { name: "local", about: "each thread replaces blocks of its own" },
+  { name: "larson", about: "each thread replaces blocks, then leaves them to the next" },
+  { name: "pairs", about: "one thread of two allocates, the other frees" },
+  { name: "queue", about: "all threads put blocks into one queue, and free those that come out" },
+  { name: "exchange", about: "blocks of mixed sizes pass from thread to thread at random" },
+] as const;
+
+const THREADS = [1, 2, 4, 8] as const;
+
+const COMPILE = [
+  "-O2",
+  "-fno-builtin",
+  "-sEXIT_RUNTIME=1",
+  "-sALLOW_MEMORY_GROWTH",
+  "-sTOTAL_STACK=65536",
+  "-Wno-pthreads-mem-growth",
+];
+const WITH_THREADS = [
+  "-pthread",
+  "-sPROXY_TO_PTHREAD=1",
+  `-sPTHREAD_POOL_SIZE=${Math.max(...THREADS) + 1}`,
+  "-sDEFAULT_PTHREAD_STACK_SIZE=65536",
+];
+
+/** Windows of time in one run, and runs of each program in turn. */
+const WINDOWS = 10;
+const RUNS = { usual: 3, quick: 1 };
+
+/** Runs every workload with every number of threads; undefined, and a line, where there is no emcc. */
+export async function measureThreads(quick: boolean): Promise<ThreadResults | undefined> {
+  const emscripten = await findEmscripten().catch(leftOut("the section for threads"));
+  if (!emscripten) return undefined;
+  const built: { peer: Peer; script: string }[] = [];
+  for (const peer of PEERS) {
+    progress(`building for threads: ${peer.name}`);
+    const script = await build(emscripten, peer).catch(leftOut(`${peer.name} with threads`));
+    if (script !== undefined) built.push({ peer, script });
+  }
+  const rows: ThreadResult[] = [];
+  for (const { name, about } of WORKLOADS) {
+    for (const threads of THREADS) {
+      const row: ThreadResult = {
+        name: `${name}, ${threads}`,
+        about,
+        group: "threads",
+        times: {},
+        heaps: {},
+      };
+      for (let run = 0; run < (quick ? RUNS.quick : RUNS.usual); ++run) {
+        for (const { peer, script } of built) {
+          if (peer.single && threads > 1) continue;
+          progress(`${name}, ${threads} threads: ${peer.name}`);
+          await sample(row, peer.name, script, [name, String(threads), String(WINDOWS)]);
+        }
+      }
+      rows.push(row);
+    }
+  }
+  return { title: release(emscripten), peers: built.map(({ peer }) => peer.name), rows };
+}
+
+function build(emscripten: Emscripten, { link, single }: Peer): Promise<string> {
+  const flags = [...COMPILE, ...(single ? [] : WITH_THREADS), ...link];
+  return buildEmscripten(emscripten, { inputs: ["bench/c/threads.c"], flags, output: "threads.js" });
+}
+
+/** Runs a program once. The shortest time counts, and the largest heap; a failure stays. */
+async function sample(row: ThreadResult, peer: string, script: string, args: readonly string[]) {
+  const [time, heap] = await timed(script, args).catch((error: unknown) => [messageOf(error), undefined]);
+  row.times[peer] = better(Math.min, row.times[peer], time!);
+  if (heap !== undefined) row.heaps[peer] = better(Math.max, row.heaps[peer], heap);
+}
+
+async function timed(script: string, args: readonly string[]): Promise<[number, number]> {
+  const { stdout, stderr, exitCode } = await runEmscripten(script, args);
+  const found = /^([\d.]+) (\d+)$/m.exec(stdout);
+  if (exitCode !== 0 || !found) throw new Error(stderr.split("\n")[0] || `exits with ${exitCode}`);
+  return [Number(found[1]), Number(found[2])];
+}
+
+function better(choose: (a: number, b: number) => number, old: Measured | undefined, now: Measured) {
+  if (typeof old === "string" || typeof now === "string") return typeof old === "string" ? old : now;
+  return old === undefined ? now : choose(old, now);
+}
