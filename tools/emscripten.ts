@@ -5,7 +5,7 @@
 import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -116,19 +116,30 @@ export async function runEmscripten(
   args: readonly string[] = [],
   stdin = "",
 ): Promise<EmscriptenResult> {
-  // Emscripten before 3.1.7 takes the presence of fetch for a browser.
-  const child = spawn(process.execPath, ["--no-experimental-fetch", script, ...args], { cwd: os.tmpdir() });
-  let stdout = "";
-  let stderr = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
-  child.stdin.on("error", () => {}); // a program need not read it
-  child.stdin.end(stdin);
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (code, signal) => {
-      if (code === null) reject(new Error(`${path.basename(script)} ended with ${signal}`));
-      else resolve({ stdout, stderr, exitCode: code });
+  // Programs read from a file: of a pipe they take a pause for the end.
+  const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-emscripten-"));
+  const input = path.join(folder, "stdin");
+  await writeFile(input, stdin);
+  const file = await open(input);
+  try {
+    // Emscripten before 3.1.7 takes the presence of fetch for a browser.
+    const child = spawn(process.execPath, ["--no-experimental-fetch", script, ...args], {
+      cwd: os.tmpdir(),
+      stdio: [file.fd, "pipe", "pipe"],
     });
-  });
+    let stdout = "";
+    let stderr = "";
+    child.stdout!.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+    child.stderr!.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+    return await new Promise((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (code, signal) => {
+        if (code === null) reject(new Error(`${path.basename(script)} ended with ${signal}`));
+        else resolve({ stdout, stderr, exitCode: code });
+      });
+    });
+  } finally {
+    await file.close();
+    await rm(folder, { recursive: true });
+  }
 }

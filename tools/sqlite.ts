@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { ROOT, UserError } from "./command.ts";
-import { build, type Compiler } from "./compiler.ts";
+import { build, type Compiler, type Program } from "./compiler.ts";
 import { LIBRARY } from "./examples.ts";
 
 export const ALLOCATORS = ["dlmalloc", "rsbmalloc"] as const;
@@ -37,17 +37,23 @@ function packageFolder(name: string): string {
   return folder;
 }
 
-/** Builds c-examples/sqlite/cities.c with SQLite. wasi-libc's own malloc is dlmalloc. */
-export function buildSqlite(compiler: Compiler, allocator: Allocator): Promise<string> {
+/** c-examples/sqlite/cities.c with SQLite. */
+export function sqliteProgram(): Required<Pick<Program, "inputs" | "flags" | "includes">> {
   const amalgamation = path.join(packageFolder("better-sqlite3"), "deps", "sqlite3");
-  return build(compiler, {
-    inputs: [
-      "c-examples/sqlite/cities.c",
-      path.join(amalgamation, "sqlite3.c"),
-      ...(allocator === "rsbmalloc" ? [LIBRARY] : []),
-    ],
-    flags: ["-O2", ...OPTIONS],
+  return {
+    inputs: ["c-examples/sqlite/cities.c", path.join(amalgamation, "sqlite3.c")],
+    flags: OPTIONS,
     includes: [amalgamation],
+  };
+}
+
+/** wasi-libc's own malloc is dlmalloc. */
+export function buildSqlite(compiler: Compiler, allocator: Allocator): Promise<string> {
+  const { inputs, flags, includes } = sqliteProgram();
+  return build(compiler, {
+    inputs: [...inputs, ...(allocator === "rsbmalloc" ? [LIBRARY] : [])],
+    flags: ["-O2", ...flags],
+    includes,
   });
 }
 

@@ -1,6 +1,7 @@
 /** `rsbmalloc swap`: exchanges the malloc of a finished module. */
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Sade } from "sade";
+import { reasonOf } from "./errors.ts";
 import type { SwapReport } from "./swap.ts";
 
 interface Options {
@@ -38,9 +39,9 @@ async function run(file: string, options: Options): Promise<void> {
   // Binaryen takes a while to load.
   const { swap } = await import("./swap.ts");
   const { bytes: result, report } = await swap(new Uint8Array(bytes), given).catch((error: unknown) => {
-    throw new Error(`${file}: ${error instanceof Error ? error.message : error}`, { cause: error });
+    throw new Error(`${file}: ${reasonOf(error)}`, { cause: error });
   });
-  if (output !== undefined && !dryRun) writeFileSync(output, result);
+  if (output !== undefined && !dryRun) writeFile(output, result);
   process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : format(report));
 }
 
@@ -48,7 +49,15 @@ function readFile(file: string): Buffer {
   try {
     return readFileSync(file);
   } catch (error) {
-    throw new Error(`cannot read ${file}: ${error instanceof Error ? error.message : error}`);
+    throw new Error(`cannot read ${file}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+function writeFile(file: string, bytes: Uint8Array): void {
+  try {
+    writeFileSync(file, bytes);
+  } catch (error) {
+    throw new Error(`cannot write ${file}: ${reasonOf(error)}`, { cause: error });
   }
 }
 

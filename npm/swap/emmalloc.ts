@@ -6,59 +6,59 @@ import binaryen from "binaryen";
 import { named, type ModuleFunction } from "./functions.ts";
 import { children, parse, type Form } from "./text.ts";
 
-/** A function of its own, or two statements at `at` of the one that it was compiled into. */
+/** The statements of a function that are the constructor: a call of it, or what it was compiled into. */
 export interface Constructor {
   readonly owner: ModuleFunction;
-  readonly at?: number;
+  readonly first: number;
+  readonly count: number;
+  /** The function that is called, if it is a call. */
+  readonly whole?: ModuleFunction;
 }
 
-/** How many statements make up the constructor: one for the buckets, one for the first memory. */
-const STATEMENTS = 2;
-
 export function findConstructor(functions: readonly ModuleFunction[]): Constructor | undefined {
-  const owner = named(functions, "initialize_emmalloc_heap");
-  if (owner && !owner.imported) return { owner };
+  const whole = named(functions, "initialize_emmalloc_heap");
   const claim = named(functions, "claim_more_memory");
-  if (!claim) return undefined;
-  for (const each of functions) {
-    if (each.imported || !binaryen.emitText(each.info.body).startsWith("(block")) continue;
-    const texts = statements(each).map((statement) => binaryen.emitText(statement));
-    const at = texts.findIndex((statement, i) => {
-      return linksBuckets(statement) && claimsFirstMemory(parse(texts[i + 1] ?? "(nop)"), claim.id);
+  if (!whole && !claim) return undefined;
+  for (const owner of functions) {
+    // Code is read as text only where it can be what is looked for.
+    if (owner.imported || owner === whole || !/^\((?:block|call)\b/.test(owner.text)) continue;
+    const texts = statements(owner).map((statement) => binaryen.emitText(statement).trim());
+    const call = whole ? texts.indexOf(`(call $${whole.id})`) : -1;
+    if (whole && call >= 0) return { owner, first: call, count: 1, whole };
+    const loop = texts.findIndex((statement, i) => {
+      return claim && linksBuckets(statement) && claimsFirstMemory(parse(texts[i + 1] ?? "(nop)"), claim.id);
     });
-    if (at >= 0) return { owner: each, at };
+    // One statement for the buckets, one for the first memory.
+    if (loop >= 0) return { owner, first: loop, count: 2 };
   }
   return undefined;
 }
 
 function statements({ info }: ModuleFunction): number[] {
-  return (binaryen.getExpressionInfo(info.body) as binaryen.BlockInfo).children;
+  const body = binaryen.getExpressionInfo(info.body);
+  return body.id === binaryen.BlockId ? (body as binaryen.BlockInfo).children : [info.body];
 }
 
-export function removeConstructor(module: binaryen.Module, { owner, at }: Constructor): void {
+/** Takes it out of its owner. */
+export function removeConstructor(module: binaryen.Module, { owner, first, count }: Constructor): void {
   const { id, info } = owner;
-  const rest = at === undefined ? [] : statements(owner).filter((_, i) => i < at || i >= at + STATEMENTS);
+  const rest = statements(owner).filter((_, i) => i < first || i >= first + count);
   module.removeFunction(id);
   module.addFunction(id, info.params, info.results, info.vars, module.block(null, rest, info.results));
 }
 
-/** Adds an export that is the constructor alone. */
-export function exportConstructor(module: binaryen.Module, { owner, at }: Constructor, name: string): void {
-  if (at === undefined) {
-    module.addFunctionExport(owner.id, name);
-    return;
-  }
-  const { params, vars } = owner.info;
+/** Adds an exported function that is the constructor alone. */
+export function exportConstructor(
+  module: binaryen.Module,
+  { owner, first, count }: Constructor,
+  name: string,
+): void {
   const copies = statements(owner)
-    .slice(at, at + STATEMENTS)
+    .slice(first, first + count)
     .map((statement) => module.copyExpression(statement));
-  module.addFunction(
-    name,
-    binaryen.none,
-    binaryen.none,
-    [...binaryen.expandType(params), ...vars],
-    module.block(null, copies),
-  );
+  const { params, vars } = owner.info;
+  const locals = [...binaryen.expandType(params), ...vars];
+  module.addFunction(name, binaryen.none, binaryen.none, locals, module.block(null, copies));
   module.addFunctionExport(name, name);
 }
 

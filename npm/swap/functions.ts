@@ -1,6 +1,7 @@
 /** Which function of a module is which function of its malloc. */
 import binaryen from "binaryen";
-import { forwardsTo, parse } from "./text.ts";
+import { exportsOf, functionsOf } from "./merge.ts";
+import { forwardsTo } from "./text.ts";
 
 /** A function of a module. */
 export interface ModuleFunction {
@@ -8,10 +9,12 @@ export interface ModuleFunction {
   /** As Binaryen calls it: the name section's name, or a made-up one. */
   readonly id: string;
   /** By the name section, the exports, a symbol map or the user. */
-  readonly names: ReadonlySet<string>;
+  readonly names: Set<string>;
   readonly signature: string;
   readonly imported: boolean;
   readonly info: binaryen.FunctionInfo;
+  /** Its code in the text format; empty if it is imported. */
+  readonly text: string;
 }
 
 /** A function that is to be replaced, and the name that the core exports its replacement by. */
@@ -23,8 +26,8 @@ export interface Replacement {
 /** What the user says of a module's functions: name to index. */
 export type GivenNames = ReadonlyMap<string, number>;
 
-/** Names of one of the functions without which there is nothing to exchange. */
-const NEEDED = ["malloc", "free"] as const;
+/** The functions without which there is nothing to exchange. */
+export const NEEDED = ["malloc", "free"] as const;
 
 export function isNameOf(name: string, wanted: (typeof NEEDED)[number]): boolean {
   return new RegExp(`^(dl|emmalloc_|emscripten_builtin_|__libc_)?${wanted}$`).test(name);
@@ -51,32 +54,33 @@ export function readFunctions(
   hasNames: boolean,
   given: GivenNames,
 ): ModuleFunction[] {
-  const infos = Array.from({ length: module.getNumFunctions() }, (_, index) =>
-    binaryen.getFunctionInfo(module.getFunctionByIndex(index)),
-  );
-  const names = infos.map(({ name, module: from, base }) => {
-    if (from) return new Set([base!]);
-    return new Set(hasNames ? [name] : []);
+  const functions = functionsOf(module).map((info, index): ModuleFunction => {
+    let text: string | undefined;
+    return {
+      index,
+      id: info.name,
+      names: new Set(info.module ? [info.base!] : hasNames ? [info.name] : []),
+      signature: signatureOf(info),
+      imported: Boolean(info.module),
+      info,
+      // Made when it is asked for: all of it is many times the module's size.
+      get text() {
+        return (text ??= info.module ? "" : binaryen.emitText(info.body));
+      },
+    };
   });
-  for (let i = 0; i < module.getNumExports(); i++) {
-    const { kind, name, value } = binaryen.getExportInfo(module.getExportByIndex(i));
-    if (kind === binaryen.ExternalFunction) names[infos.findIndex((info) => info.name === value)]!.add(name);
-  }
+  const byId = new Map(functions.map((each) => [each.id, each]));
+  for (const { kind, name, value } of exportsOf(module))
+    if (kind === binaryen.ExternalFunction) byId.get(value)!.names.add(name);
+  // What is said of a function by hand holds, whatever the module says of others.
+  for (const { names } of functions) for (const name of names) if (given.has(name)) names.delete(name);
   for (const [name, index] of given) {
-    if (!infos[index])
-      throw new Error(`there is no function ${index} for ${name}: the module has ${infos.length}`);
-    // What is said of a function by hand holds, whatever a module says of others.
-    for (const other of names) other.delete(name);
-    names[index]!.add(name);
+    const each = functions[index];
+    if (!each)
+      throw new Error(`there is no function ${index} for ${name}: the module has ${functions.length}`);
+    each.names.add(name);
   }
-  return infos.map((info, index) => ({
-    index,
-    id: info.name,
-    names: names[index]!,
-    signature: signatureOf(info),
-    imported: Boolean(info.module),
-    info,
-  }));
+  return functions;
 }
 
 /** The function of that name; undefined if there is none. */
@@ -92,11 +96,13 @@ export function findReplacements(
   functions: readonly ModuleFunction[],
   signatures: ReadonlyMap<string, string>,
 ): Replacement[] {
-  const all = functions.flatMap((old): Replacement[] => {
-    const name = [...old.names].find((each) => signatures.has(each));
+  const wrapped = isWrapped(functions);
+  const replacements = functions.flatMap((old): Replacement[] => {
+    const known = [...old.names].filter((name) => signatures.has(name));
+    const inner = known.find((name) => !isPlain(name));
+    const name = inner ?? (wrapped ? undefined : known[0]);
     return name === undefined || old.imported ? [] : [{ old, name }];
   });
-  const replacements = all.filter(({ name }) => !isWrapped(functions) || !isPlain(name));
   for (const { old, name } of replacements) {
     if (old.signature !== signatures.get(name)) {
       throw new Error(
@@ -129,5 +135,5 @@ function isWrapped(functions: readonly ModuleFunction[]): boolean {
     .map((name) => named(functions, name))
     .find((each) => each !== undefined);
   if (!outer || !inner || outer === inner || outer.imported) return false;
-  return !forwardsTo(parse(binaryen.emitText(outer.info.body)), inner.id);
+  return !forwardsTo(outer.text, inner.id);
 }

@@ -6,6 +6,7 @@ import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import binaryen from "binaryen";
+import { reasonOf } from "./errors.ts";
 
 /** The features that modules may have. Others, such as garbage collection, would change how all code is written. */
 const FEATURES: Readonly<Record<string, number>> = {
@@ -26,14 +27,27 @@ const FEATURES: Readonly<Record<string, number>> = {
 
 const ALL_FEATURES: binaryen.Features = Object.values(FEATURES).reduce((all, feature) => all | feature, 0);
 
-/** Names of modules in a merge, and of what they export to one another. */
-export const APP = "rsbmalloc:app";
-export const CORE = "rsbmalloc:core";
+/** Names of modules in a merge. */
+const APP = "rsbmalloc:app";
+const CORE = "rsbmalloc:core";
+const SBRK = "rsbmalloc:break";
+
+/** What the module exports for the core, by the name that the core imports it by. */
 export const LINKED = {
   memory: "rsbmalloc:memory",
   sbrk: "rsbmalloc:sbrk",
-  resize: "rsbmalloc:resize",
+  emscripten_resize_heap: "rsbmalloc:resize",
 } as const;
+
+/** Where the module imports the function from that takes the place of the one of that name. */
+export function coreFunction(name: string): readonly [module: string, base: string] {
+  return [CORE, exportedName(name)];
+}
+
+/** Unlike any name that a module's own exports have. */
+function exportedName(name: string): string {
+  return `rsbmalloc:new:${name}`;
+}
 
 /** Where the core gets memory from. */
 export type MemorySource = "sbrk" | "emscripten_resize_heap" | "memory.grow";
@@ -56,56 +70,111 @@ export interface Surroundings {
 const run = promisify(execFile);
 const FOLDER = new URL("../../lib/swap/", import.meta.url);
 
+/** Throws an Error of one line if Binaryen cannot read it. */
 export function readModule(bytes: Uint8Array): binaryen.Module {
-  return binaryen.readBinaryWithFeatures(bytes, ALL_FEATURES);
+  try {
+    return binaryen.readBinaryWithFeatures(bytes, ALL_FEATURES);
+  } catch (error) {
+    throw new Error(`Binaryen cannot read it (${reasonOf(error)}): link it without newer features of wasm`, {
+      cause: error,
+    });
+  }
 }
 
-export async function readCore(source: MemorySource): Promise<Uint8Array> {
-  return readFile(new URL(source === "memory.grow" ? "core-grow.wasm" : "core-sbrk.wasm", FOLDER));
+export async function readCore(source: MemorySource): Promise<Uint8Array<ArrayBuffer>> {
+  return readProduct(source === "memory.grow" ? "core-grow.wasm" : "core-sbrk.wasm");
 }
 
-/** The core as it stands in one module alone: it imports from APP, and exports `names` with CORE before them. */
-export async function linkCore(
+async function readProduct(name: string): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await readFile(new URL(name, FOLDER)));
+}
+
+/** Puts the functions of `core` that `names` lists into a module that imports them. */
+export async function addCore(
+  app: Uint8Array,
   core: Uint8Array,
   names: readonly string[],
   surroundings: Surroundings,
+  keepNames: boolean,
 ): Promise<Uint8Array> {
-  const glue = binaryen.parseText(glueText(surroundings));
-  let surrounding = glue.emitBinary();
-  glue.dispose();
-  if (surroundings.source === "emscripten_resize_heap") {
-    const sbrk = await readFile(new URL("sbrk.wasm", FOLDER));
-    surrounding = await merge([
-      ["env", surrounding],
-      ["sbrk", sbrk],
-    ]);
-  }
-  const merged = await merge([
-    ["env", surrounding],
-    [CORE, core],
-  ]);
-  const module = withOwnNames(readModule(merged));
-  const kept = new Map<string, string>();
-  for (const { name, value } of exportsOf(module)) {
-    module.removeExport(name);
-    if (names.includes(name)) kept.set(name, value);
-  }
-  for (const [name, value] of kept) module.addFunctionExport(value, `${CORE}:${name}`);
-  binaryen.setOptimizeLevel(3);
-  binaryen.setShrinkLevel(0);
-  binaryen.setDebugInfo(true);
-  module.optimize();
-  return emit(module, true);
+  const modules: Named[] = [
+    [APP, app],
+    [CORE, link(core, names, surroundings)],
+  ];
+  if (surroundings.source === "emscripten_resize_heap")
+    modules.push([SBRK, link(await readProduct("sbrk.wasm"), ["sbrk"], surroundings)]);
+  return merge(modules, keepNames);
 }
 
-/** Functions named rsbmalloc/heap/..., so that a stack trace tells whose they are. */
-function withOwnNames(core: binaryen.Module): binaryen.Module {
+/** One of the products as it stands in one module alone. */
+function link(product: Uint8Array, names: readonly string[], surroundings: Surroundings): Uint8Array {
+  const module = parseLinked(product, surroundings);
+  setConstants(module, surroundings);
+  const kept = exportsOf(module).filter(({ name }) => names.includes(name));
+  for (const { name } of exportsOf(module)) module.removeExport(name);
+  for (const { name, value } of kept) module.addFunctionExport(value, exportedName(name));
   binaryen.setDebugInfo(true);
-  const text = core.emitText();
-  core.dispose();
-  const module = binaryen.parseText(text.replaceAll(" $src/", " $rsbmalloc/"));
+  module.runPasses(["simplify-globals", "precompute", "remove-unused-module-elements"]);
+  const bytes = write(module, true);
+  module.dispose();
+  return bytes;
+}
+
+/**
+ * Imports from the other modules and not from `env`; functions named rsbmalloc/heap/..., so that a stack trace tells
+ * whose they are; and the module's own break starts after the core's state, as this initial value is the later one.
+ */
+function parseLinked(product: Uint8Array, { source, heapBase, breakAddress }: Surroundings): binaryen.Module {
+  const original = readModule(product);
+  binaryen.setDebugInfo(true);
+  let text = original.emitText().replaceAll(" $src/", " $rsbmalloc/");
+  original.dispose();
+  const places = Object.entries(LINKED).map(([name, linked]) => [name, APP, linked] as const);
+  const ownSbrk = [["sbrk", SBRK, exportedName("sbrk")] as const];
+  for (const [name, from, base] of [...(source === "emscripten_resize_heap" ? ownSbrk : []), ...places])
+    text = text.replace(`(import "env" "${name}"`, `(import "${from}" "${base}"`);
+  if (breakAddress) {
+    const start = [...new Uint8Array(Uint32Array.of(heapBase).buffer)];
+    const string = start.map((byte) => `\\${byte.toString(16).padStart(2, "0")}`).join("");
+    text = text.replace(/\)\s*$/, `(data (i32.const ${breakAddress}) "${string}"))`);
+  }
+  const module = binaryen.parseText(text);
   module.setFeatures(ALL_FEATURES);
   return module;
+}
+
+/** Puts what is known of the module in the place of imports. */
+function setConstants(module: binaryen.Module, surroundings: Surroundings): void {
+  const { state, heapBase, heapEnd, errno, ownBreak } = surroundings;
+  const globals: Readonly<Record<string, number>> = {
+    __rsb_state: state,
+    __rsb_break: ownBreak,
+    __heap_base: heapBase,
+    __heap_end: heapEnd,
+    errno,
+  };
+  for (const { name, base } of globalsOf(module)) {
+    if (base === null || globals[base] === undefined) continue;
+    module.removeGlobal(name);
+    module.addGlobal(name, binaryen.i32, false, module.i32.const(globals[base]));
+  }
+  for (const { name, base, params, results } of functionsOf(module)) {
+    if (base !== "__errno_location") continue;
+    module.removeFunction(name);
+    module.addFunction(name, params, results, [], module.i32.const(errno));
+  }
+}
+
+export function functionsOf(module: binaryen.Module): binaryen.FunctionInfo[] {
+  return Array.from({ length: module.getNumFunctions() }, (_, i) =>
+    binaryen.getFunctionInfo(module.getFunctionByIndex(i)),
+  );
+}
+
+export function globalsOf(module: binaryen.Module): binaryen.GlobalInfo[] {
+  return Array.from({ length: module.getNumGlobals() }, (_, i) =>
+    binaryen.getGlobalInfo(module.getGlobalByIndex(i)),
+  );
 }
 
 export function exportsOf(module: binaryen.Module): binaryen.ExportInfo[] {
@@ -114,68 +183,31 @@ export function exportsOf(module: binaryen.Module): binaryen.ExportInfo[] {
   );
 }
 
-/** Writes a module and gives its memory back. */
-export function emit(module: binaryen.Module, names: boolean): Uint8Array<ArrayBuffer> {
+/** The module's bytes, with or without names. */
+export function write(module: binaryen.Module, names: boolean): Uint8Array<ArrayBuffer> {
   binaryen.setDebugInfo(names);
-  const bytes = new Uint8Array(module.emitBinary());
-  module.dispose();
-  return bytes;
+  return new Uint8Array(module.emitBinary());
 }
 
-/** What the core imports from env. */
-function glueText({ source, state, heapBase, heapEnd, errno, breakAddress, ownBreak }: Surroundings): string {
-  const constants = {
-    __rsb_state: state,
-    __heap_base: heapBase,
-    __heap_end: heapEnd,
-    errno,
-    __rsb_break: ownBreak,
-  };
-  const globals = Object.entries(constants).map(
-    ([name, value]) => `(global (export "${name}") i32 (i32.const ${value}))`,
-  );
-  const passedOn = (name: string, linked: string) =>
-    `(import "${APP}" "${linked}" (func $${name} (param i32) (result i32))) (export "${name}" (func $${name}))`;
-  const functions = {
-    sbrk: [passedOn("sbrk", LINKED.sbrk)],
-    emscripten_resize_heap: [passedOn("emscripten_resize_heap", LINKED.resize)],
-    "memory.grow": [],
-  }[source];
-  // The break starts after the core's state. This initial value comes after the module's own.
-  const start = new Uint8Array(Uint32Array.of(heapBase).buffer);
-  const data = `(data (i32.const ${breakAddress}) "${[...start].map((byte) => `\\${byte.toString(16).padStart(2, "0")}`).join("")}")`;
-  return `(module
-    (import "${APP}" "${LINKED.memory}" (memory $memory 0)) (export "memory" (memory $memory))
-    ${functions.join("\n")}
-    ${globals.join("\n")}
-    (func (export "__errno_location") (result i32) (i32.const ${errno}))
-    ${breakAddress ? data : ""})`;
-}
+type Named = readonly [name: string, bytes: Uint8Array];
 
 /** Merges modules: what one imports by the name of another comes from that one's exports. */
-export async function merge(
-  modules: readonly (readonly [name: string, bytes: Uint8Array])[],
-): Promise<Uint8Array> {
+async function merge(modules: readonly Named[], keepNames: boolean): Promise<Uint8Array> {
   const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-"));
+  const file = (name: string | number) => path.join(folder, `${name}.wasm`);
   try {
-    const inputs: string[] = [];
-    for (const [i, [name, bytes]] of modules.entries()) {
-      const file = path.join(folder, `${i}.wasm`);
-      await writeFile(file, bytes);
-      inputs.push(file, name);
-    }
-    const output = path.join(folder, "merged.wasm");
+    for (const [i, [, bytes]] of modules.entries()) await writeFile(file(i), bytes);
+    const inputs = modules.flatMap(([name], i) => [file(i), name]);
     const features = ["-mvp", ...Object.keys(FEATURES).map((name) => `--enable-${name}`)];
-    await run(process.execPath, [
-      wasmMerge(),
-      ...inputs,
+    const options = [
       "-o",
-      output,
-      "-g",
+      file("merged"),
       "--skip-export-conflicts",
       ...features,
-    ]);
-    return new Uint8Array(await readFile(output));
+      ...(keepNames ? ["-g"] : []),
+    ];
+    await run(process.execPath, [wasmMerge(), ...inputs, ...options]);
+    return new Uint8Array(await readFile(file("merged")));
   } finally {
     await rm(folder, { recursive: true });
   }

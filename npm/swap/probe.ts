@@ -1,16 +1,22 @@
 /**
- * Tries a module's own malloc in an instance that is thrown away, to find out what no name tells: where its heap
- * starts, which word Emscripten's sbrk keeps the break in, where errno lies, and whether the heap is as new.
+ * Tries a module's own malloc in an instance that is thrown away, to find out what no name tells: whose malloc it is,
+ * where its heap starts, which word sbrk keeps the break in, where errno lies, and whether the heap is as new.
  */
+import vm from "node:vm";
 import binaryen from "binaryen";
+import { reasonOf } from "./errors.ts";
+import { functionsOf, globalsOf } from "./merge.ts";
+
+export type Allocator = "dlmalloc" | "emmalloc";
 
 /** Addresses in linear memory, in bytes. */
 export interface Findings {
+  readonly allocator: Allocator;
   /** Where the module's own data end and its malloc's memory begins, as far as it is there from the start. */
   readonly heapStart: number;
   /** Linear memory at the start. */
   readonly memorySize: number;
-  /** The word that holds the break, if sbrk was tried. */
+  /** The word in which a sbrk keeps the break that it moves by any number of bytes; 0 if there is none. */
   readonly breakAddress: number;
   /** 0 if there is none. */
   readonly errno: number;
@@ -21,91 +27,165 @@ export const TRIED = {
   memory: "rsbmalloc:memory",
   constructor: "rsbmalloc:constructor",
   malloc: "rsbmalloc:malloc",
+  free: "rsbmalloc:free",
   sbrk: "rsbmalloc:sbrk",
   errno: "rsbmalloc:errno",
 } as const;
 
+type Tried = keyof Omit<typeof TRIED, "memory">;
+
+/** A block that both take 32 bytes for, and what each has in the word before it: dlmalloc sets two bits besides. */
+const SAMPLE_SIZE = 24;
+const MARKS: ReadonlyMap<number, Allocator> = new Map([
+  [32 | 3, "dlmalloc"],
+  [32, "emmalloc"],
+]);
+
+/** By what the break is moved: any break is aligned to that. Bytes. */
+const STEP = 16;
 const ENOMEM = 48;
 const PAGE = 65536;
 /** A request that no memory can satisfy twice. */
 const TOO_MUCH = 0x7fff0000;
 /** dlmalloc's and emmalloc's headers before a block, and what they leave for alignment, are no larger. */
 const HEADERS = 128;
-
-type Exported = Record<string, (...args: number[]) => number>;
+/** Only a damaged module takes longer. Milliseconds. */
+const TIME_LIMIT = 10_000;
 
 /**
  * `bytes` is the module with the exports of TRIED, as far as there is what they name. Throws an Error of one line if
  * its malloc does not work as one does in a program that has just been loaded.
  */
 export function probe(bytes: Uint8Array<ArrayBuffer>, module: binaryen.Module): Findings {
-  const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), standIns(module));
-  const exports = instance.exports as unknown as Exported;
-  const has = (name: string) => Object.hasOwn(instance.exports, name);
-  const memory = instance.exports[TRIED.memory] as WebAssembly.Memory;
-  const memorySize = memory.buffer.byteLength;
-  const words = () => new Uint32Array(memory.buffer, 0, memorySize / 4);
-  const call = (what: string, name: string, ...args: number[]): number => {
+  const compiled = new WebAssembly.Module(bytes);
+  const [fresh, used] = [start(compiled, module), start(compiled, module)];
+  try {
+    // Of the ways that Node has to stop code which runs forever, this one needs no other thread.
+    return vm.runInNewContext("tried()", { tried: () => tryOut(fresh, used) }, { timeout: TIME_LIMIT });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw error;
+    throw new Error("its malloc does not return when it is tried: the file may be damaged, link it again", {
+      cause: error,
+    });
+  }
+}
+
+interface Instance {
+  readonly memory: WebAssembly.Memory;
+  readonly functions: Readonly<Partial<Record<Tried, (...args: number[]) => number>>>;
+}
+
+function start(compiled: WebAssembly.Module, module: binaryen.Module): Instance {
+  try {
+    const { exports } = new WebAssembly.Instance(compiled, standIns(module));
+    const functions = Object.entries(TRIED).map(([name, exported]) => [name, exports[exported]]);
+    return { memory: exports[TRIED.memory] as WebAssembly.Memory, functions: Object.fromEntries(functions) };
+  } catch (error) {
+    throw new Error(
+      `it cannot be tried without its host (${reasonOf(error)}): link it with rsbmalloc instead`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+function tryOut(fresh: Instance, { memory, functions }: Instance): Findings {
+  const memorySize = fresh.memory.buffer.byteLength;
+  const before = new Uint32Array(fresh.memory.buffer);
+  const word = (address: number) => new Uint32Array(memory.buffer, address, 1)[0]!;
+  const setWord = (address: number, value: number) => {
+    new Uint32Array(memory.buffer, address, 1)[0] = value;
+  };
+  const call = (name: Tried, ...args: number[]): number => {
     try {
-      return exports[name]!(...args) >>> 0;
+      return functions[name]!(...args) >>> 0;
     } catch (error) {
       throw new Error(
-        `its ${what} does not work in a fresh instance (${error instanceof Error ? error.message : error})`,
+        `its ${name} does not work in a fresh instance (${reasonOf(error)}): ` +
+          "name the right one with --function, and initialize_emmalloc_heap if it is emmalloc's",
+        { cause: error },
       );
     }
   };
-  /** The words that `action` changes: address to the value before. */
-  const changes = (action: () => void): Map<number, number> => {
-    const before = words().slice();
-    action();
-    const after = words();
-    return new Map([...before.keys()].filter((i) => before[i] !== after[i]).map((i) => [i * 4, before[i]!]));
-  };
+  /** The addresses of words that are not as in a fresh instance. */
+  const changed = () => changes(before, new Uint32Array(memory.buffer, 0, before.length)).map((i) => i * 4);
 
-  let breakAddress = 0;
-  let heapStart = 0;
-  if (has(TRIED.sbrk)) {
-    let start = 0;
-    const moved = changes(() => (start = call("sbrk", TRIED.sbrk, 16)));
-    [[breakAddress = 0] = []] = [...moved].filter(([, old]) => old === start);
-    if (moved.size !== 1 || breakAddress === 0)
-      throw new Error("its sbrk keeps no break that could be moved: it is not Emscripten's");
-    heapStart = start;
-  }
+  const { sbrk } = functions;
+  const oldBreak = sbrk ? tryQuietly(sbrk, STEP) : undefined;
+  const breakAddress = oldBreak === undefined ? 0 : findBreak(sbrk!, oldBreak);
 
-  let block = 0;
-  const touched = changes(() => {
-    if (has(TRIED.constructor)) call("malloc's constructor", TRIED.constructor);
-    block = call("malloc", TRIED.malloc, 1);
+  if (functions.constructor) call("constructor");
+  const block = call("malloc", SAMPLE_SIZE);
+  if (block === 0 || block + SAMPLE_SIZE > memory.buffer.byteLength)
+    throw new Error("its malloc has no memory to begin with: link it with a larger one");
+  const heapStart = Math.min(breakAddress ? oldBreak! : block, memorySize);
+  const isBreak = (old: number) => old > heapStart - HEADERS && old <= heapStart + HEADERS;
+  const touched = changed();
+  const inUse = touched.some((address) => {
+    const old = before[address / 4]!;
+    return old !== 0 && address !== breakAddress && !isBreak(old);
   });
-  if (block === 0) throw new Error("its malloc has no memory to begin with");
-  heapStart ||= Math.min(block, memorySize);
-  for (const [address, old] of touched) {
-    const isBreak = old > heapStart - HEADERS && old <= heapStart + HEADERS;
-    if (old !== 0 && address !== breakAddress && !isBreak) throw new Error(LIVE);
-  }
-  if (usedBefore(words(), touched, heapStart)) throw new Error(LIVE);
+  if (inUse || before.subarray(Math.ceil(heapStart / 4)).some((each) => each !== 0)) throw new Error(LIVE);
 
-  let errno = has(TRIED.errno) ? call("errno", TRIED.errno) : 0;
-  for (let tries = 0; errno === 0 && tries < 3; tries++) {
-    let failed = false;
-    const set = changes(() => (failed = call("malloc", TRIED.malloc, TOO_MUCH) === 0));
-    if (!failed) continue;
-    const candidates = [...set.keys()].filter((address) => words()[address / 4] === ENOMEM);
-    if (candidates.length === 1) [errno = 0] = candidates;
-    break;
+  const allocator = MARKS.get(word(block - 4));
+  if (!allocator)
+    throw new Error("its malloc is neither dlmalloc nor emmalloc: link it with rsbmalloc instead");
+  call("free", block);
+  if (call("malloc", SAMPLE_SIZE) !== block)
+    throw new Error("its free does not give back what its malloc gave: name the right ones with --function");
+
+  return { allocator, heapStart, memorySize, breakAddress, errno: findErrno() };
+
+  /** The word that decides what sbrk returns. Leaves the break where it was before sbrk was called. */
+  function findBreak(sbrk: NonNullable<typeof functions.sbrk>, old: number): number {
+    const found = changed().find((address) => {
+      if (word(address) !== old + STEP) return false;
+      setWord(address, old);
+      return tryQuietly(sbrk, 0) === old;
+    });
+    return found ?? 0;
   }
-  return { heapStart, memorySize, breakAddress, errno };
+
+  function findErrno(): number {
+    if (functions.errno) return call("errno");
+    for (let tries = 0; tries < 3; tries++) {
+      const earlier = new Set(changed().filter((address) => word(address) === ENOMEM));
+      const result = tryQuietly(functions.malloc!, TOO_MUCH);
+      if (result === undefined) return 0;
+      if (result !== 0) continue;
+      const set = changed().filter((address) => word(address) === ENOMEM && !earlier.has(address));
+      return set.length === 1 ? set[0]! : 0;
+    }
+    return 0;
+  }
 }
 
 const LIVE =
   "its heap is in use already: it is a snapshot of a program that has run (by Wizer or EVAL_CTORS); exchange the malloc before that";
 
-/** Whether there is data where the heap has not yet been. */
-function usedBefore(words: Uint32Array, touched: ReadonlyMap<number, number>, heapStart: number): boolean {
-  for (let i = Math.ceil(heapStart / 4); i < words.length; i++)
-    if (words[i] !== 0 && !touched.has(i * 4)) return true;
-  return false;
+/** The result of a function that may trap: undefined then. */
+function tryQuietly(action: (argument: number) => number, argument: number): number | undefined {
+  try {
+    return action(argument) >>> 0;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The indices at which the two differ. */
+function changes(before: Uint32Array, after: Uint32Array): number[] {
+  const indices: number[] = [];
+  for (let page = 0; page < before.length; page += PAGE / 4) {
+    const [old, now] = [before.subarray(page, page + PAGE / 4), after.subarray(page, page + PAGE / 4)];
+    if (Buffer.compare(asBytes(old), asBytes(now)) === 0) continue;
+    for (let i = 0; i < old.length; i++) if (old[i] !== now[i]) indices.push(page + i);
+  }
+  return indices;
+}
+
+function asBytes({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** Imports that do nothing: a request for more memory is refused. */
@@ -117,13 +197,11 @@ function standIns(module: binaryen.Module): WebAssembly.Imports {
   ) => {
     if (from) (imports[from] ??= {})[base!] = value;
   };
-  for (let i = 0; i < module.getNumFunctions(); i++) {
-    const info = binaryen.getFunctionInfo(module.getFunctionByIndex(i));
+  for (const info of functionsOf(module)) {
     const [result] = binaryen.expandType(info.results);
     add(info, () => (result === binaryen.i64 ? 0n : 0));
   }
-  for (let i = 0; i < module.getNumGlobals(); i++) {
-    const info = binaryen.getGlobalInfo(module.getGlobalByIndex(i));
+  for (const info of globalsOf(module)) {
     const value = TYPES.get(info.type) ?? "i32";
     if (info.module)
       add(info, new WebAssembly.Global({ value, mutable: info.mutable }, value === "i64" ? 0n : 0));

@@ -43,43 +43,48 @@ function constant(form: Form | undefined): number | undefined {
   return form?.[0] === "i32.const" ? Number(form[1]) >>> 0 : undefined;
 }
 
-function offset(form: Form): number {
-  const attribute = form.find((item) => typeof item === "string" && item.startsWith("offset="));
-  return attribute === undefined ? 0 : Number((attribute as string).slice("offset=".length));
-}
+/**
+ * An access whose first operand, the address, is a constant. With SAFE_HEAP, Emscripten makes calls of accesses: the
+ * second operand is the offset there.
+ */
+const ACCESS =
+  /\((?:[if](?:32|64)\.(?:atomic\.)?(load|store|rmw)|call \$SAFE_HEAP_(LOAD|STORE)_)[^()]*\(i32\.const (-?\d+)\)(?:\s*\(i32\.const (-?\d+)\))?/g;
+const OFFSET = / offset=(\d+)/;
 
-const MEMORY_OPERATION = /^[if](?:32|64)\.(?:atomic\.)?(load|store|rmw)/;
-/** With SAFE_HEAP, Emscripten makes calls of accesses: the address and its offset are the first operands. */
-const SAFE_HEAP_CALL = /^\$SAFE_HEAP_(LOAD|STORE)_/;
+/** An access whose address is computed: an element of an array, or code that was not optimized. */
+const INDEXED = /\([if](?:32|64)\.(load|store)[^()]* offset=(\d{4,})/g;
 
-/** The accesses to addresses that stand in the code. */
-export function accesses(code: Form): Access[] {
-  return [...walk(code)].flatMap((form): Access[] => {
-    const [operation, name] = form as readonly [string, string?];
-    const [first, second] = children(form);
-    const base = constant(first);
-    if (base === undefined) return [];
-    const plain = MEMORY_OPERATION.exec(operation);
-    if (plain) return [{ address: base + offset(form), kind: plain[1] === "load" ? "load" : "store" }];
-    const safe = operation === "call" && SAFE_HEAP_CALL.exec(name ?? "");
-    if (safe)
-      return [{ address: base + (constant(second) ?? 0), kind: safe[1] === "LOAD" ? "load" : "store" }];
-    return operation === "memory.fill" || operation === "memory.copy"
-      ? [{ address: base, kind: "store" }]
-      : [];
+/**
+ * The accesses to addresses that stand in the text of code. Programs have no data below 1024: what is an offset from
+ * there on is taken for an address.
+ */
+export function accesses(code: string): Access[] {
+  const direct = [...code.matchAll(ACCESS)].map(([text, plain, safe, address, second]): Access => {
+    const offset = safe ? (second ?? 0) : (OFFSET.exec(text)?.[1] ?? 0);
+    const kind = plain === "load" || safe === "LOAD" ? "load" : "store";
+    return { address: (Number(address) >>> 0) + Number(offset), kind };
   });
+  const indexed = [...code.matchAll(INDEXED)].map(([, kind, offset]): Access => ({
+    address: Number(offset),
+    kind: kind as Access["kind"],
+  }));
+  return [...direct, ...indexed.filter(({ address }) => address >= LOWEST_DATA)];
 }
 
-/** The functions that are called or whose address is taken. */
-export function callees(code: Form): string[] {
-  return [...walk(code)]
-    .filter(([operation]) => operation === "call" || operation === "return_call" || operation === "ref.func")
-    .map(([, name]) => (name as string).slice(1));
+const LOWEST_DATA = 1024;
+
+const CALLEE = /\((?:return_call|call|ref\.func) \$([^\s()]+)/g;
+
+/** The functions that are called, or whose address is taken, in the text of code. */
+export function callees(code: string): string[] {
+  return [...code.matchAll(CALLEE)].map(([, name]) => name!);
 }
 
 /** Whether the code is nothing but a call of `callee` with its own parameters. */
-export function forwardsTo(code: Form, callee: string): boolean {
-  const forms = [...walk(code)].filter(([operation]) => operation !== "return" && operation !== "block");
+export function forwardsTo(code: string, callee: string): boolean {
+  const forms = [...walk(parse(code))].filter(
+    ([operation]) => operation !== "return" && operation !== "block",
+  );
   return forms.every(
     ([operation, name]) => operation === "local.get" || (operation === "call" && name === `$${callee}`),
   );
@@ -89,8 +94,10 @@ export function forwardsTo(code: Form, callee: string): boolean {
  * Whether the code reads the word before a block as dlmalloc and emmalloc do in functions that are small enough to be
  * compiled into their callers: `(word & 3)` to see whether calloc must clear it, `(word - 8)` for its usable size.
  */
-export function readsHeader(code: Form): boolean {
-  return [...walk(code)].some((form) => {
+export function readsHeader(code: string): boolean {
+  // Trees take time: most code has no such constants.
+  if (!/\(i32\.const -?4\)/.test(code) || !/\(i32\.const (?:3|8|-8)\)/.test(code)) return false;
+  return [...walk(parse(code))].some((form) => {
     const [operation] = form;
     const [left, right] = children(form);
     const value = constant(right);

@@ -1,0 +1,134 @@
+/** Reads a module and says what in it is of use: its malloc, its ways to memory, its errno. */
+import binaryen from "binaryen";
+import { findConstructor, type Constructor } from "./emmalloc.ts";
+import { reasonOf } from "./errors.ts";
+import {
+  findReplacements,
+  isNameOf,
+  named,
+  readFunctions,
+  signatureOf,
+  type GivenNames,
+  type ModuleFunction,
+  type Replacement,
+} from "./functions.ts";
+import { exportsOf, functionsOf, readCore, readModule, type MemorySource } from "./merge.ts";
+
+export interface Subject {
+  readonly compiled: WebAssembly.Module;
+  readonly module: binaryen.Module;
+  readonly functions: readonly ModuleFunction[];
+  readonly hasNames: boolean;
+  readonly replacements: readonly Replacement[];
+  readonly constructor: Constructor | undefined;
+  readonly sbrk: ModuleFunction | undefined;
+  readonly resize: ModuleFunction | undefined;
+  readonly errnoLocation: ModuleFunction | undefined;
+}
+
+/** Throws an Error of one line if the module has no malloc that could be exchanged. */
+export async function readSubject(bytes: Uint8Array<ArrayBuffer>, given: GivenNames): Promise<Subject> {
+  const compiled = compile(bytes);
+  const hasNames = WebAssembly.Module.customSections(compiled, "name").length > 0;
+  const module = readModule(bytes);
+  checkMemory(module);
+  const functions = readFunctions(module, hasNames, given);
+  const namesMalloc = ({ names }: ModuleFunction) => [...names].some((name) => isNameOf(name, "malloc"));
+  if (!hasNames && !functions.some(namesMalloc)) throw new Error(NO_NAMES);
+  if (functions.some(({ names }) => [...names].some((name) => /^rsbmalloc(\/|$)/.test(name)))) {
+    throw new Error("its malloc is rsbmalloc already");
+  }
+  return {
+    compiled,
+    module,
+    functions,
+    hasNames,
+    replacements: findReplacements(functions, await coreSignatures()),
+    constructor: findConstructor(functions),
+    sbrk: grower(functions, "sbrk"),
+    resize: grower(functions, "emscripten_resize_heap"),
+    errnoLocation: functions.find(
+      ({ names, signature }) => names.has("__errno_location") && signature === "() -> i32",
+    ),
+  };
+}
+
+const NO_NAMES =
+  "it has no names of functions: link it with names (emcc --profiling-funcs, clang --no-wasm-opt or -g), or give --symbol-map FILE (emcc --emit-symbol-map), or --function malloc=INDEX and so on";
+
+const MAGIC = [0, 0x61, 0x73, 0x6d];
+/** Where modules have 0 and components something else. */
+const LAYER = 6;
+
+function compile(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
+  if (!MAGIC.every((byte, i) => bytes[i] === byte)) throw new Error("it is no WebAssembly file");
+  if (bytes[LAYER] !== 0)
+    throw new Error("it is a component: take the core module out of it (wasm-tools component unbundle)");
+  const module = compileOrExplain(bytes);
+  const has = (section: string) => WebAssembly.Module.customSections(module, section).length > 0;
+  if (has("linking")) throw new Error("it is an object file: link it with librsbmallocc.a instead");
+  if (has("dylink.0") || has("dylink")) throw new Error("it is a dynamic library, whose malloc is elsewhere");
+  return module;
+}
+
+function compileOrExplain(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
+  try {
+    return new WebAssembly.Module(bytes);
+  } catch (error) {
+    throw new Error(
+      `it is no module that Node ${process.version} can run (${reasonOf(error)}): link it again`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+function checkMemory(module: binaryen.Module): void {
+  if (!module.hasMemory()) throw new Error("it has no memory, so no malloc");
+  const { shared, is64 } = module.getMemoryInfo();
+  if (is64) throw new Error("its memory has 64-bit addresses, which rsbmalloc is not made for");
+  if (shared) throw new Error("its memory is shared among threads: link it with librsbmallocc-mt.a instead");
+}
+
+const GROWER_SIGNATURE = "(i32) -> i32";
+
+function grower(functions: readonly ModuleFunction[], name: string): ModuleFunction | undefined {
+  const found = named(functions, name);
+  if (!found || found.signature === GROWER_SIGNATURE) return found;
+  throw new Error(
+    `function ${found.index}, ${name}, takes and returns ${found.signature} and not ${GROWER_SIGNATURE}: ` +
+      `name the right one, --function ${name}=INDEX`,
+  );
+}
+
+/**
+ * Emscripten's own ways first: JavaScript's views of memory depend on them. `keepsBreak` says whether the module has a
+ * sbrk that hands out what lies behind the last that it did, and that others may call, too.
+ */
+export function memorySource(
+  { module, functions, sbrk, resize }: Subject,
+  keepsBreak: boolean,
+): MemorySource {
+  if (keepsBreak) return "sbrk";
+  if (resize && sbrk)
+    throw new Error("its sbrk keeps no break: name Emscripten's, --function sbrk=INDEX, or none");
+  if (resize) return "emscripten_resize_heap";
+  if (functions.some(({ text }) => text.includes("(memory.grow"))) return "memory.grow";
+  const { initial, max } = module.getMemoryInfo();
+  if (initial === max) return "memory.grow";
+  throw new Error(
+    "nothing says how its memory grows: name it, --function sbrk=INDEX or --function emscripten_resize_heap=INDEX",
+  );
+}
+
+/** The signatures of the core's exports: both cores have the same. */
+async function coreSignatures(): Promise<Map<string, string>> {
+  const module = readModule(await readCore("memory.grow"));
+  const infos = new Map(functionsOf(module).map((info) => [info.name, info]));
+  const signatures = exportsOf(module).map(
+    ({ name, value }) => [name, signatureOf(infos.get(value)!)] as const,
+  );
+  module.dispose();
+  return new Map(signatures);
+}

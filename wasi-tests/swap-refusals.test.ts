@@ -1,0 +1,396 @@
+/** What `rsbmalloc swap` refuses, in one line that says what to do, and how the command answers. */
+import { execFile, execFileSync } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import fc from "fast-check";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import loadWabt from "wabt";
+import { HEADER, customSection, flatten, type Bytes } from "../cabi/wasm.ts";
+import { swap, type SwapReport } from "../npm/swap/swap.ts";
+import { ROOT } from "../tools/command.ts";
+import { build, compileObject, findCompiler } from "../tools/compiler.ts";
+import { buildEmscripten, findEmscripten, type Emscripten } from "../tools/emscripten.ts";
+import { runProgram } from "../tools/wasi.ts";
+import { needs, skip } from "./support.ts";
+
+const run = promisify(execFile);
+const PROGRAM = "wasi-tests/programs/swap.c";
+const PAGE = 65536;
+const LIBRARY = path.join("lib", "wasm32-wasi", "librsbmallocc.a");
+
+const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-test-"));
+test.after(() => rm(folder, { recursive: true }));
+
+const compiler = await findCompiler("npm");
+const withEmscripten = needs("emcc");
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "", closure: false }));
+const wabt = await loadWabt();
+
+const read = async (file: string) => new Uint8Array(await readFile(file));
+const of = (bytes: Bytes) => new Uint8Array(flatten(bytes));
+
+function buildProgram(...linkFlags: string[]): Promise<string> {
+  // A clang that finds wasm-opt runs it, and that drops the names.
+  return build(compiler, { inputs: [PROGRAM], flags: ["-O1"], linkFlags: ["--no-wasm-opt", ...linkFlags] });
+}
+
+function wat(source: string): Uint8Array<ArrayBuffer> {
+  const module = wabt.parseWat("module.wat", source, { threads: true });
+  return new Uint8Array(module.toBinary({ write_debug_names: true }).buffer);
+}
+
+interface Fake {
+  /** Where the malloc's memory starts. */
+  readonly start?: number;
+  readonly memory?: string;
+  /** How a block of 24 bytes is marked. */
+  readonly mark?: number;
+  readonly free?: string;
+  readonly others?: string;
+}
+
+const FREE = '(func $free (export "free") (param i32) (global.set $freed (local.get 0)))';
+const GROW = '(func (export "grow") (drop (memory.grow (i32.const 1))))';
+
+/** A module with a malloc that marks its blocks as dlmalloc does, and hands out again the one that was freed last. */
+function fake({
+  start = 1024,
+  memory = '(memory (export "memory") 1)',
+  mark = 35,
+  free = FREE,
+  others = GROW,
+}: Fake = {}): Uint8Array<ArrayBuffer> {
+  return wat(`(module ${memory}
+    (global $next (mut i32) (i32.const ${start}))
+    (global $freed (mut i32) (i32.const 0))
+    (func $malloc (export "malloc") (param i32) (result i32) (local $block i32)
+      (local.set $block (global.get $freed))
+      (global.set $freed (i32.const 0))
+      (if (local.get $block) (then (return (local.get $block))))
+      (local.set $block (i32.add (global.get $next) (i32.const 8)))
+      (global.set $next (i32.add (local.get $block) (i32.and (i32.add (local.get 0) (i32.const 15)) (i32.const -8))))
+      (i32.store (i32.sub (local.get $block) (i32.const 4)) (i32.const ${mark}))
+      (local.get $block))
+    ${free} ${others})`);
+}
+
+type Functions = Record<string, (value: number) => number>;
+
+function instantiate(module: Uint8Array<ArrayBuffer>): { functions: Functions; memory: WebAssembly.Memory } {
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module));
+  return { functions: exports as unknown as Functions, memory: exports["memory"] as WebAssembly.Memory };
+}
+
+async function refuses(
+  bytes: Uint8Array<ArrayBuffer>,
+  why: RegExp,
+  given: ReadonlyMap<string, number> = new Map(),
+): Promise<void> {
+  try {
+    await swap(bytes, given);
+  } catch (error) {
+    const { message } = error as Error;
+    assert.match(message, why);
+    assert.not.match(message, "\n");
+    return;
+  }
+  assert.unreachable(`not refused, as it should be for ${why}`);
+}
+
+test("functions found by exports are exchanged", async () => {
+  const { bytes, report } = await swap(fake());
+  assert.equal(report.replaced.map(({ name }) => name).sort(), ["free", "malloc"]);
+  const { functions } = instantiate(bytes);
+  const block = functions["malloc"]!(100);
+  assert.ok(block >= report.heapBase);
+  functions["free"]!(block);
+  assert.ok(functions["malloc"]!(1) < PAGE);
+});
+
+test("memory that is too small for the state at the start gets a page more", async () => {
+  const { bytes, report } = await swap(fake({ start: PAGE - 64 }));
+  assert.is(report.state, PAGE);
+  const { functions, memory } = instantiate(bytes);
+  assert.is(memory.buffer.byteLength, 2 * PAGE);
+  assert.ok(functions["malloc"]!(10) > PAGE);
+});
+
+test("a sbrk that others call too hands out memory to all", async () => {
+  const others = `
+    (global $break (mut i32) (i32.const 0))
+    (func $sbrk (export "sbrk") (param $by i32) (result i32) (local $old i32)
+      (if (i32.eqz (i32.load (i32.const 512))) (then (i32.store (i32.const 512) (i32.const 2048))))
+      (local.set $old (i32.load (i32.const 512)))
+      (if (i32.gt_u (i32.add (local.get $old) (local.get $by)) (i32.mul (memory.size) (i32.const ${PAGE})))
+        (then (drop (memory.grow (i32.add (i32.shr_u (local.get $by) (i32.const 16)) (i32.const 1))))))
+      (i32.store (i32.const 512) (i32.add (local.get $old) (local.get $by)))
+      (local.get $old))`;
+  const { bytes, report } = await swap(fake({ start: 2048, others }));
+  assert.is(report.source, "sbrk");
+  const { functions } = instantiate(bytes);
+  const block = functions["malloc"]!(1000);
+  const own = functions["sbrk"]!(PAGE);
+  const next = functions["malloc"]!(300_000);
+  assert.ok(block >= report.heapBase && block + 1000 <= own, `${block}, ${own}`);
+  assert.ok(next >= own + PAGE || next + 300_000 <= own, `${next}, ${own}`);
+});
+
+test("refuses what is no module to exchange a malloc in", async () => {
+  await refuses(new TextEncoder().encode("int main(void);"), /no WebAssembly file/);
+  await refuses(new Uint8Array(), /no WebAssembly file/);
+  await refuses(Uint8Array.from([0, 0x61, 0x73, 0x6d, 13, 0, 1, 0]), /is a component: take the core module/);
+  await refuses(of([HEADER, 1, 5, 0]), /no module that Node v\S+ can run .*: link it again/);
+  await refuses(await read(await compileObject(compiler, PROGRAM)), /is an object file: link it/);
+  await refuses(of([HEADER, customSection("dylink.0", []), customSection("name", [])]), /dynamic library/);
+  await refuses(wat("(module (func $malloc))"), /has no memory/);
+  await refuses(fake({ memory: "(memory 1 2 shared)" }), /shared among threads: link it with .*-mt/);
+});
+
+test("refuses a module without names", async () => {
+  const stripped = await read(await buildProgram("-Wl,-s"));
+  const why = /no names of functions: link it with names .*--symbol-map FILE .*--function malloc=INDEX/;
+  await refuses(stripped, why);
+});
+
+test("refuses a malloc of which a part is missing, wrong or elsewhere", async () => {
+  await refuses(fake({ free: "" }), /no function free that can be found: name it, --function free=INDEX/);
+  const wrong = '(func $free (export "free") (param i32 i32))';
+  await refuses(fake({ free: wrong }), /function 1, free, takes .*\(i32, i32\).*-sEXPORTED_FUNCTIONS/);
+  const imported =
+    '(module (import "env" "malloc" (func $malloc (param i32) (result i32))) (memory 1 1) (func $free (param i32)))';
+  await refuses(wat(imported), /malloc is imported from elsewhere/);
+  await refuses(fake({ others: "" }), /nothing says how its memory grows: name it, --function sbrk=INDEX/);
+});
+
+test("refuses a malloc that is not as dlmalloc and emmalloc are", async () => {
+  await refuses(fake({ mark: 0 }), /neither dlmalloc nor emmalloc: link it with rsbmalloc/);
+  const idle = '(func $free (export "free") (param i32))';
+  await refuses(fake({ free: idle }), /free does not give back .*--function/);
+  const module = (body: string) =>
+    wat(`(module (memory 1 1) (func $malloc (param i32) (result i32) ${body}) (func $free (param i32)))`);
+  await refuses(module("unreachable"), /malloc does not work in a fresh instance .*: name the right one/);
+  await refuses(module("(i32.const 0)"), /malloc has no memory to begin with/);
+  await refuses(module("(i32.const -8)"), /malloc has no memory to begin with/);
+});
+
+test("refuses a malloc that never returns", async () => {
+  const forever = '(func $free (export "free") (param i32) (loop (br 0)))';
+  await refuses(fake({ free: forever }), /malloc does not return when it is tried/);
+});
+
+test("refuses names that do not fit the module", async () => {
+  await refuses(fake(), /there is no function 99 for malloc: the module has 3/, new Map([["malloc", 99]]));
+  await refuses(fake(), /function 2, malloc, takes and returns/, new Map([["malloc", 2]]));
+});
+
+test("refuses memory without room for the state", async () => {
+  const memory = '(memory (export "memory") 1 1)';
+  await refuses(fake({ start: PAGE - 64, memory }), /no room for the new malloc's state .*larger/);
+});
+
+test("refuses a function that goes on using the old malloc's data, or its blocks' headers", async () => {
+  const counting =
+    '(func $free (export "free") (param i32) (i32.store (i32.const 512) (local.get 0)) (global.set $freed (local.get 0)))';
+  const freed = '(func $last_freed (export "last_freed") (result i32) (i32.load (i32.const 512)))';
+  const why = /function 2, last_freed, uses the old malloc's data at 512, .*--function calloc=2.*-sEXPORTED/;
+  await refuses(fake({ free: counting, others: freed + GROW }), why);
+  const header = (code: string) =>
+    fake({ others: `(func $usable (export "usable") (param i32) (result i32) ${code}) ${GROW}` });
+  const load = "(i32.load (i32.sub (local.get 0) (i32.const 4)))";
+  await refuses(header(`(i32.and ${load} (i32.const 3))`), /function 2, usable, reads the header of a block/);
+  await refuses(header(`(i32.sub ${load} (i32.const 8))`), /function 2, usable, reads the header of a block/);
+});
+
+test("refuses a heap that is in use", async () => {
+  await refuses(
+    fake({ others: `${GROW}(data (i32.const 2048) "live")` }),
+    /heap is in use already: .*snapshot/,
+  );
+  const moved = `(module (memory 1) (func (drop (memory.grow (i32.const 1)))) (data (i32.const 16) "\\00\\08")
+    (func $malloc (param i32) (result i32)
+      (i32.store (i32.const 16) (i32.add (i32.load (i32.const 16)) (i32.const 512)))
+      (i32.const 4096))
+    (func $free (param i32)))`;
+  await refuses(wat(moved), /heap is in use already/);
+});
+
+const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");
+
+/** What is in the way of running Wizer, whose package has binaries for some machines. */
+function whyNoWizer(): string | undefined {
+  try {
+    execFileSync(process.execPath, [WIZER, "--version"], { stdio: "pipe" });
+    return undefined;
+  } catch (error) {
+    return `Wizer does not run here (${String(error).split("\n")[0]})`;
+  }
+}
+
+function addWizerTest(name: string, body: () => Promise<void>): void {
+  const reason = whyNoWizer();
+  if (reason === undefined) test(name, body);
+  else skip(name, reason);
+}
+
+addWizerTest("refuses a snapshot that Wizer made, and takes the program that it was made from", async () => {
+  const file = await build(compiler, {
+    inputs: ["wasi-tests/programs/swap-snapshot.c"],
+    flags: ["-O1", "-fno-builtin"],
+    model: "reactor",
+    linkFlags: ["--no-wasm-opt", "-Wl,--export=prepare,--export=use,--export=malloc,--export=free"],
+  });
+  const output = path.join(folder, "snapshot.wasm");
+  const options = ["--init-func", "prepare", "--allow-wasi", "--wasm-bulk-memory", "true"];
+  execFileSync(process.execPath, [WIZER, file, "-o", output, ...options], { stdio: "pipe" });
+  await refuses(await read(output), /heap is in use already: .*Wizer/);
+  const { functions } = instantiate((await swap(await read(file))).bytes);
+  assert.is(functions["use"]!(0), 1);
+});
+
+test("refuses a module whose malloc is rsbmalloc", async () => {
+  const { bytes } = await swap(await read(await buildProgram()));
+  await refuses(bytes, /malloc is rsbmalloc already/);
+  const linked = await build(compiler, { inputs: [PROGRAM, LIBRARY], flags: ["-O1"] });
+  await refuses(await read(linked), /rsbmalloc already/);
+});
+
+const EXPORTED = [
+  "main",
+  "malloc",
+  "free",
+  "calloc",
+  "realloc",
+  "memalign",
+  "posix_memalign",
+  "aligned_alloc",
+];
+
+async function buildWith(exported: readonly string[], ...flags: string[]) {
+  const names = `-sEXPORTED_FUNCTIONS=${exported.map((name) => `_${name}`).join()}`;
+  const script = await buildEmscripten(emscripten, {
+    inputs: [PROGRAM],
+    flags: ["-sALLOW_MEMORY_GROWTH", "--emit-symbol-map", names, ...flags],
+  });
+  const symbolMap = `${script}.symbols`;
+  const lines = (await readFile(symbolMap, "utf8")).split("\n").filter(Boolean);
+  const names_ = new Map(lines.map((line) => [line.slice(line.indexOf(":") + 1), Number.parseInt(line)]));
+  return { file: script.replace(/\.js$/, ".wasm"), symbolMap, names: names_ };
+}
+
+withEmscripten("refuses a program into which parts of its malloc are compiled", async () => {
+  for (const malloc of ["dlmalloc", "emmalloc"]) {
+    const { file, names } = await buildWith(["main"], "-O3", `-sMALLOC=${malloc}`);
+    await refuses(await read(file), /uses the old malloc's data at \d+, .*-sEXPORTED_FUNCTIONS/, names);
+  }
+  const withoutCalloc = EXPORTED.filter((name) => name !== "calloc");
+  const { file, names } = await buildWith(withoutCalloc, "-O2", "-sMALLOC=dlmalloc");
+  await refuses(await read(file), /function \d+, main, reads the header of a block/, names);
+});
+
+// Damage.
+
+/** Errors that the tool has not thought of: those of JavaScript, or an engine's. */
+const UNEXPECTED = /undefined|is not a|Cannot read|RuntimeError|Aborted|memory access out of bounds/;
+
+test("a damaged file gets one clear line, or a module that engines take", async () => {
+  const [program, small] = [await read(await buildProgram()), fake()];
+  const damage = fc.record({
+    original: fc.constantFrom(program, small),
+    length: fc.oneof({ weight: 3, arbitrary: fc.constant(1) }, fc.double({ min: 0, max: 1, noNaN: true })),
+    flips: fc.array(fc.tuple(fc.double({ min: 0, max: 0.999, noNaN: true }), fc.nat(7)), { maxLength: 4 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(damage, async ({ original, length, flips }) => {
+      const bytes = original.slice(0, Math.floor(original.length * length));
+      for (const [place, bit] of flips) bytes[Math.floor(bytes.length * place)]! ^= 1 << bit;
+      const outcome = await swap(bytes).catch((error: unknown) => error);
+      if (outcome instanceof Error) {
+        assert.match(outcome.message, /^[^\n]{20,500}$/);
+        assert.not.match(outcome.message, UNEXPECTED);
+        assert.is(outcome.constructor, Error, outcome.stack);
+      } else {
+        assert.ok(WebAssembly.validate((outcome as { bytes: Uint8Array<ArrayBuffer> }).bytes));
+      }
+    }),
+    { numRuns: 60, seed: 20 },
+  );
+});
+
+// The command.
+
+async function command(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
+  const cli = ["--import", "tsx", path.join(ROOT, "npm", "cli.ts"), "swap", ...args];
+  return run(process.execPath, cli, { cwd: ROOT }).then(
+    ({ stdout, stderr }) => ({ stdout, stderr, code: 0 }),
+    ({ stdout, stderr, code }: { stdout: string; stderr: string; code: number }) => ({
+      stdout,
+      stderr,
+      code,
+    }),
+  );
+}
+
+test("the command writes the module and tells what it did", async () => {
+  const file = await buildProgram();
+  const output = path.join(folder, "out.wasm");
+  const { stdout, code } = await command(file, "-o", output);
+  assert.is(code, 0);
+  assert.match(stdout, /^dlmalloc exchanged for rsbmalloc\n/);
+  assert.match(stdout, /replaced: .*dlmalloc \(\d+\).*\n *removed: .*dispose_chunk/);
+  assert.match(stdout, /size: +[\d,]+ B before, [\d,]+ B after\n$/);
+  assert.is((await runProgram("node", output)).stdout, (await runProgram("node", file)).stdout);
+
+  const dry = path.join(folder, "dry.wasm");
+  const told = await command(file, "-o", dry, "--dry-run", "--json");
+  const report = JSON.parse(told.stdout) as SwapReport;
+  assert.is(report.allocator, "dlmalloc");
+  assert.is(report.after, (await read(output)).length);
+  assert.is(await read(dry).catch(() => "not written"), "not written");
+});
+
+withEmscripten("the command takes a symbol map, and names of functions before those of the map", async () => {
+  const { file, symbolMap, names } = await buildWith(EXPORTED, "-O2", "-sMALLOC=dlmalloc");
+  const withMap = await command(file, "--dry-run", "--symbol-map", symbolMap);
+  assert.is(withMap.code, 0, withMap.stderr);
+  const other = `free=${names.get("__errno_location")}`;
+  const wrong = await command(file, "--dry-run", "--symbol-map", symbolMap, "--function", other);
+  assert.is(wrong.code, 1);
+  assert.match(wrong.stderr, /function \d+, free, takes and returns/);
+  const wanted = ["malloc", "free", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc"];
+  const each = wanted.flatMap((name) => {
+    const index = names.get(name) ?? names.get(`dl${name}`);
+    return index === undefined ? [] : ["--function", `${name}=${index}`];
+  });
+  const sources = ["sbrk", "emscripten_resize_heap"].flatMap((name) =>
+    names.has(name) ? ["--function", `${name}=${names.get(name)}`] : [],
+  );
+  const byHand = await command(file, "--dry-run", ...each, ...sources);
+  assert.is(byHand.code, 0, byHand.stderr);
+});
+
+test("the command answers bad input with one line", async () => {
+  const file = await buildProgram();
+  const cases: [string[], RegExp][] = [
+    [[file], /swap needs -o FILE for the new module, or --dry-run/],
+    [[file, "-o"], /--output needs the name of a file/],
+    [["no-such.wasm", "--dry-run"], /cannot read no-such\.wasm/],
+    [["wasi-tests", "--dry-run"], /cannot read wasi-tests/],
+    [[file, "--dry-run", "--symbol-map", "no-such.symbols"], /cannot read no-such\.symbols/],
+    [[file, "--dry-run", "--symbol-map", PROGRAM], /swap\.c is no symbol map/],
+    [[file, "--dry-run", "--function", "malloc"], /--function malloc is not of the form NAME=INDEX/],
+    [[PROGRAM, "--dry-run"], /swap\.c: it is no WebAssembly file/],
+    [[file, "-o", path.join(folder, "no", "such", "folder")], /cannot write .*folder/],
+  ];
+  const outcomes = await Promise.all(cases.map(([args]) => command(...args)));
+  for (const [i, { stderr, code }] of outcomes.entries()) {
+    const [args, message] = cases[i]!;
+    assert.is(code, 1, args.join(" "));
+    assert.match(stderr, message);
+    assert.is(stderr.trim().split("\n").length, 1, stderr);
+  }
+});
+
+test.run();

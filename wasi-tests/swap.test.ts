@@ -1,0 +1,294 @@
+/**
+ * Exchanging the malloc of finished modules: they print the same as before, nothing of the old malloc is left, and the
+ * new one's heap is sound when they end.
+ */
+import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import binaryen from "binaryen";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { linked, peer, type Peer } from "../bench/peers/peers.ts";
+import { SECTION, readFunctionNames, readSections, reader } from "../cabi/wasm.ts";
+import { swap, type SwapReport, type Swapped } from "../npm/swap/swap.ts";
+import type { Program } from "../tools/compiler.ts";
+import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from "../tools/emscripten.ts";
+import { citiesInput, sqliteProgram } from "../tools/sqlite.ts";
+import { runProgram } from "../tools/wasi.ts";
+import { checkHeap } from "./heap-check.ts";
+import { NATIVE, needs } from "./support.ts";
+
+const LEVELS = ["-O0", "-O1", "-O2", "-O3"] as const;
+const MALLOCS = ["dlmalloc", "emmalloc"] as const;
+type Malloc = (typeof MALLOCS)[number];
+const PAGE = 65536;
+
+const EVERYTHING: Program = { inputs: ["wasi-tests/programs/swap.c"] };
+const CONTAINERS: Program = { inputs: ["c-examples/containers.cc"], flags: ["-std=c++17"] };
+const HASH_MAP: Program = { inputs: ["c-examples/hash-map.c"] };
+
+const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-test-"));
+test.after(() => rm(folder, { recursive: true }));
+
+const withEmscripten = needs("emcc");
+const withBoth = needs("emcc", NATIVE);
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "", closure: false }));
+
+const read = async (file: string) => new Uint8Array(await readFile(file));
+
+/** What a program did. */
+interface Ended {
+  readonly stdout: string;
+  readonly memory: ArrayBuffer;
+}
+
+/** Names that an old malloc's code has. */
+const OLD_CODE =
+  /^(dl|emmalloc_)|dispose_chunk|try_realloc_chunk|prepend_alloc|internal_memalign|claim_more_memory|attempt_|initialize_emmalloc/;
+
+function functionNames(module: Uint8Array): string[] {
+  const section = readSections(module).find(({ name }) => name === "name");
+  return section ? [...readFunctionNames(section.payload).values()] : [];
+}
+
+/** Runs the program before and after, and checks what can be seen of the exchange. */
+async function checkSwapped(
+  original: Uint8Array<ArrayBuffer>,
+  { bytes, report }: Swapped,
+  run: (module: Uint8Array<ArrayBuffer>) => Promise<Ended>,
+): Promise<void> {
+  assert.is(report.before, original.length);
+  assert.is(report.after, bytes.length);
+  assert.ok(report.after < report.before + 4000, `${report.before} bytes became ${report.after}`);
+  const exportNames = (module: Uint8Array<ArrayBuffer>) =>
+    WebAssembly.Module.exports(new WebAssembly.Module(module)).map(({ name }) => name);
+  assert.equal(exportNames(bytes), exportNames(original));
+
+  const before = await run(original);
+  const after = await run(bytes);
+  assert.is.not(before.stdout, "");
+  assert.is(after.stdout, before.stdout);
+  checkHeap(after.memory, report.state, { foreign: [[0, report.heapBase]] });
+
+  const words = oldData(original, report);
+  const inUse = ({ memory }: Ended) => words.filter((word) => new Uint32Array(memory, word, 1)[0] !== 0);
+  assert.ok(inUse(before).length > 0, "the old malloc writes to its data");
+  assert.equal(inUse(after), [], "nobody writes to the old malloc's data");
+}
+
+/**
+ * The words to which the functions that are gone write, by addresses that stand in their code. Those that have a value
+ * from the start are not the malloc's: Emscripten's break is one.
+ */
+function oldData(original: Uint8Array, { replaced, removed, errno }: SwapReport): number[] {
+  const module = binaryen.readBinary(original);
+  const addresses = [...replaced, ...removed].flatMap(({ index }) => {
+    const { body } = binaryen.getFunctionInfo(module.getFunctionByIndex(index));
+    const code = binaryen.emitText(body);
+    const stores = code.matchAll(/\([if]\d\d\.store(?: \$\S+)?(?: offset=(\d+))?\s+\(i32\.const (\d+)\)/g);
+    return [...stores].map(([, offset = 0, base]) => Number(base) + Number(offset));
+  });
+  module.dispose();
+  const initialized = dataSegments(original);
+  const hasValue = (address: number) =>
+    initialized.some(({ start, end }) => address >= start && address < end);
+  return [...new Set(addresses)].filter(
+    (address) => address % 4 === 0 && address !== errno && !hasValue(address),
+  );
+}
+
+/** Where the segments lie that engines copy to memory at the start. */
+function dataSegments(module: Uint8Array): { start: number; end: number }[] {
+  const section = readSections(module).find(({ id }) => id === SECTION.data);
+  if (!section) return [];
+  const read = reader(section.payload);
+  return read.vector(() => {
+    const passive = read.u32() === 1;
+    let start = 0;
+    if (!passive) {
+      read.byte(); // i32.const
+      start = read.i32();
+      read.byte(); // end
+    }
+    const { length } = read.take(read.u32());
+    return { start, end: passive ? start : start + length };
+  });
+}
+
+// WASI. wasi-libc's own malloc is dlmalloc.
+
+const WASI_MALLOCS: Record<Malloc, () => Promise<Peer>> = {
+  dlmalloc: async () => linked("dlmalloc", []),
+  emmalloc: () => peer("emmalloc"),
+};
+
+async function checkWasi(malloc: Malloc, program: Program, stdin = ""): Promise<void> {
+  // A clang that finds wasm-opt runs it, and that drops the names.
+  const linkFlags = ["--no-wasm-opt", "-Wl,--import-memory,--export-memory,--initial-memory=2097152"];
+  const original = await read(await (await WASI_MALLOCS[malloc]()).link({ ...program, linkFlags }));
+  const swapped = await swap(original);
+  const { report } = swapped;
+  assert.is(report.allocator, malloc);
+  assert.is(report.source, "memory.grow");
+  assert.equal(
+    functionNames(swapped.bytes).filter((name) => OLD_CODE.test(name)),
+    [],
+  );
+  await checkSwapped(original, swapped, async (module) => {
+    const memory = new WebAssembly.Memory({ initial: report.heapEnd / PAGE });
+    const { stdout } = await runProgram("node", new WebAssembly.Module(module), { memory, stdin });
+    return { stdout, memory: memory.buffer };
+  });
+}
+
+for (const malloc of MALLOCS) {
+  const add = malloc === "dlmalloc" ? test : withEmscripten;
+  for (const level of LEVELS) {
+    add(`WASI, ${malloc}, ${level}: every function that allocates`, () =>
+      checkWasi(malloc, { ...EVERYTHING, flags: [level] }),
+    );
+  }
+  add(`WASI, ${malloc}: C++ containers`, () =>
+    checkWasi(malloc, { ...CONTAINERS, flags: [...CONTAINERS.flags!, "-O2"] }),
+  );
+  add(`WASI, ${malloc}: a hash map`, () => checkWasi(malloc, { ...HASH_MAP, flags: ["-O1"] }));
+  withBoth(`WASI, ${malloc}: SQLite`, async () => {
+    const program = sqliteProgram();
+    await checkWasi(malloc, { ...program, flags: [...program.flags, "-O2"] }, await citiesInput(50));
+  });
+}
+
+// Emscripten.
+
+interface Built {
+  readonly script: string;
+  readonly module: Uint8Array<ArrayBuffer>;
+  readonly names: Map<string, number>;
+}
+
+/** Functions of the C library that are not compiled into their callers, so that they can be exchanged. */
+const EXPORTED =
+  "-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_calloc,_realloc,_memalign,_posix_memalign,_aligned_alloc";
+const WRITE_MEMORY = ["--pre-js", "wasi-tests/programs/swap-memory.js"];
+
+async function emscriptenProgram(inputs: readonly string[], flags: readonly string[]): Promise<Built> {
+  const script = await buildEmscripten(emscripten, {
+    inputs,
+    flags: ["-sALLOW_MEMORY_GROWTH", "--emit-symbol-map", EXPORTED, ...WRITE_MEMORY, ...flags],
+  });
+  const map = await readFile(`${script}.symbols`, "utf8");
+  const lines = map.split("\n").filter(Boolean);
+  const names = new Map(lines.map((line) => [line.slice(line.indexOf(":") + 1), Number.parseInt(line)]));
+  return { script, module: await read(script.replace(/\.js$/, ".wasm")), names };
+}
+
+/** The objects of a program, so that it is compiled once for all that it is linked with. */
+function emscriptenObjects({ inputs, flags = [], includes = [] }: Program): Promise<string[]> {
+  return Promise.all(
+    inputs.map((input) =>
+      buildEmscripten(emscripten, {
+        inputs: [input],
+        flags: ["-c", "-O1", ...flags, ...includes.map((each) => `-I${each}`)],
+        output: `${path.parse(input).name}.o`,
+      }),
+    ),
+  );
+}
+
+/** Runs a program's JavaScript with another module. */
+async function runWith(script: string, module: Uint8Array, stdin = ""): Promise<Ended> {
+  const copy = await mkdtemp(path.join(folder, "run-"));
+  const file = (name: string) => path.join(copy, name);
+  await copyFile(script, file("program.js"));
+  await writeFile(file("program.wasm"), module);
+  const { stdout, stderr } = await runEmscripten(file("program.js"), [file("memory")], stdin);
+  const memory = await readFile(file("memory")).catch(() => {
+    throw new Error(`the program did not end: ${stderr}`);
+  });
+  return { stdout, memory: new Uint8Array(memory).buffer };
+}
+
+async function checkEmscripten(
+  malloc: Malloc,
+  level: string,
+  inputs: readonly string[],
+  stdin = "",
+): Promise<void> {
+  const { script, module, names } = await emscriptenProgram(inputs, [level, `-sMALLOC=${malloc}`]);
+  const swapped = await swap(module, names);
+  const { report } = swapped;
+  assert.is(report.allocator, malloc);
+  const gone = new Set([...report.replaced, ...report.removed].map(({ index }) => index));
+  assert.equal(
+    [...names].filter(([name, index]) => OLD_CODE.test(name) && !gone.has(index)),
+    [],
+  );
+  await checkSwapped(module, swapped, (each) => runWith(script, each, stdin));
+}
+
+for (const level of LEVELS) {
+  for (const malloc of MALLOCS) {
+    withEmscripten(`Emscripten, ${malloc}, ${level}: every function that allocates`, () =>
+      checkEmscripten(malloc, level, EVERYTHING.inputs),
+    );
+    withEmscripten(`Emscripten, ${malloc}, ${level}: SQLite`, async () =>
+      checkEmscripten(malloc, level, await emscriptenObjects(sqliteProgram()), await citiesInput(50)),
+    );
+  }
+}
+
+for (const malloc of MALLOCS) {
+  withEmscripten(`Emscripten, ${malloc}: C++ containers`, async () =>
+    checkEmscripten(malloc, "-O2", await emscriptenObjects(CONTAINERS)),
+  );
+}
+
+withEmscripten(
+  "Emscripten: names of a name section do as well as a map, and are there afterwards",
+  async () => {
+    const flags = ["-O0", "--profiling-funcs"];
+    const { script, module } = await emscriptenProgram(EVERYTHING.inputs, flags);
+    const { bytes } = await swap(module);
+    const names = functionNames(bytes);
+    assert.ok(names.includes("main") && names.includes("sbrk"), names.join(" "));
+    assert.equal(
+      names.filter((name) => OLD_CODE.test(name)),
+      [],
+    );
+    assert.ok(names.includes("rsbmalloc/heap/allocateSlow"), names.join(" "));
+    assert.is((await runWith(script, bytes)).stdout, (await runWith(script, module)).stdout);
+  },
+);
+
+withEmscripten("Emscripten: a program's own malloc over emscripten_builtin_malloc stays", async () => {
+  const script = await buildEmscripten(emscripten, {
+    inputs: ["wasi-tests/programs/emscripten-wrapper.c"],
+    flags: ["-O1", "--profiling-funcs", ...WRITE_MEMORY],
+  });
+  const { bytes, report } = await swap(await read(script.replace(/\.js$/, ".wasm")));
+  assert.not.ok(report.replaced.some(({ name }) => name === "malloc" || name === "free"));
+  assert.is((await runWith(script, bytes)).stdout, "3 alive, 0 in the end\n");
+});
+
+withEmscripten(
+  "Emscripten: a sbrk that nothing names is brought along, and memory still grows by JavaScript",
+  async () => {
+    const { script, module, names } = await emscriptenProgram(EVERYTHING.inputs, [
+      "-O1",
+      "-sMALLOC=dlmalloc",
+    ]);
+    names.delete("sbrk");
+    const swapped = await swap(module, names);
+    assert.is(swapped.report.source, "emscripten_resize_heap");
+    await checkSwapped(module, swapped, (each) => runWith(script, each));
+  },
+);
+
+withEmscripten("Emscripten: checks of every access go on", async () => {
+  const flags = ["-O1", "-sMALLOC=dlmalloc", "-sSAFE_HEAP=1", "-sASSERTIONS=2"];
+  const { script, module, names } = await emscriptenProgram(HASH_MAP.inputs, flags);
+  const { bytes } = await swap(module, names);
+  assert.is((await runWith(script, bytes)).stdout, (await runWith(script, module)).stdout);
+});
+
+test.run();
