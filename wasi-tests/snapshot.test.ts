@@ -5,26 +5,14 @@ import os from "node:os";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { ROOT } from "../tools/command.ts";
 import { build } from "../tools/compiler.ts";
 import { startReactor } from "../tools/wasi.ts";
-import { skip, withCompilers } from "./support.ts";
+import { WIZER, skip, whyNoWizer, withCompilers } from "./support.ts";
 
-const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");
 const INPUTS = ["wasi-tests/programs/snapshot.c", "lib/wasm32-wasi/librsbmallocc.a"];
 const FUNCTIONS = ["prepare", "churn", "check", "in_use", "end"] as const;
 
 type Program = Readonly<Record<(typeof FUNCTIONS)[number], (argument?: number) => number>>;
-
-/** What is in the way of running Wizer, whose package has binaries for some machines. */
-function whyNoWizer(): string | undefined {
-  try {
-    execFileSync(process.execPath, [WIZER, "--version"], { stdio: "pipe" });
-    return undefined;
-  } catch (error) {
-    return `Wizer does not run here (${String(error).split("\n")[0]})`;
-  }
-}
 
 async function start(module: WebAssembly.Module): Promise<{ program: Program; memory: WebAssembly.Memory }> {
   const { exports, memory } = await startReactor("node", module);

@@ -1,8 +1,9 @@
 /** What the tests share: both C compilers, and tests that are left out, by name, where a tool is missing. */
+import { execFileSync } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import path from "node:path";
 import { test } from "uvu";
-import { UserError } from "../tools/command.ts";
+import { ROOT, UserError } from "../tools/command.ts";
 import { findCompiler, type Compiler } from "../tools/compiler.ts";
 
 type AddTest = (name: string, body: () => Promise<void> | void) => void;
@@ -54,4 +55,16 @@ export async function withCompilers(add: (compiler: Compiler, add: AddTest) => v
 function absentCompiler(name: string): Compiler {
   const run = () => Promise.reject(new Error(`there is no ${name}`));
   return { name, version: "", wasi: [], reactor: [], place: (file) => file, run };
+}
+
+export const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");
+
+/** What is in the way of running Wizer, whose package has binaries for some machines. */
+export function whyNoWizer(): string | undefined {
+  try {
+    execFileSync(process.execPath, [WIZER, "--version"], { stdio: "pipe" });
+    return undefined;
+  } catch (error) {
+    return `Wizer does not run here (${String(error).split("\n")[0]})`;
+  }
 }

@@ -14,7 +14,7 @@ import { ROOT } from "../tools/command.ts";
 import { build, compileObject, findCompiler } from "../tools/compiler.ts";
 import { buildEmscripten, findEmscripten, type Emscripten } from "../tools/emscripten.ts";
 import { runProgram } from "../tools/wasi.ts";
-import { needs, skip } from "./support.ts";
+import { WIZER, needs, skip, whyNoWizer } from "./support.ts";
 
 const run = promisify(execFile);
 const PROGRAM = "wasi-tests/programs/swap.c";
@@ -216,18 +216,6 @@ test("refuses a heap that is in use", async () => {
     (func $free (param i32)))`;
   await refuses(wat(moved), /heap is in use already/);
 });
-
-const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");
-
-/** What is in the way of running Wizer, whose package has binaries for some machines. */
-function whyNoWizer(): string | undefined {
-  try {
-    execFileSync(process.execPath, [WIZER, "--version"], { stdio: "pipe" });
-    return undefined;
-  } catch (error) {
-    return `Wizer does not run here (${String(error).split("\n")[0]})`;
-  }
-}
 
 function addWizerTest(name: string, body: () => Promise<void>): void {
   const reason = whyNoWizer();
