@@ -123,6 +123,8 @@ export class Guards {
   faultMessage: usize;
   faultBlock: usize;
   faultSize: usize;
+  /** A page that stays zero, 0 if there is none: the first, which would be beside the heap's own data. */
+  wall: u32;
   /** Where in the quarantines of small and of other slots the next one goes. */
   smallNext: u32;
   mediumNext: u32;

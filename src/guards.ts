@@ -8,29 +8,35 @@
 //     listed slot     | link, 8 bytes | 0 ... 0     | trailer |
 //     quarantined     | 0 ...                     0 | trailer |
 //
-//     trailer   31    26 25       22 21          8 7     0           link   63       32 31       0
-//              | zeros | alignment  |    size     | GUARD |                | not next   | next    |
+//     trailer   31   24 23   22 21          8 7     0           link   63       32 31       0
+//              |  END  | mark  |    size     | GUARD |                | not next   | next    |
 //
-// `size` is 0 in a slot that is free, and `alignment` then tells whether it ever held a block. In a block it is log2 of
-// the alignment that was asked for, 0 for a block of `malloc`. Both words are exclusive-ored with what depends on the
-// slot's address and on a secret, trailers but for the GUARD, so that neither can be forged or moved.
+// `size` is 0 in a slot that is free, and `mark` then tells whether it ever held a block. In a block it tells whether an
+// alignment was asked for: the byte before the trailer has log2 of it. Both words are exclusive-ored with what depends on
+// the slot's address and on a secret, so that neither can be forged or moved; but for GUARD and END, which are the bytes
+// that a write beyond a block meets first, from either side. A byte that differed from slot to slot would now and then be
+// just what is written over it.
 
 import { EMSCRIPTEN, Guards, guards } from "./config";
 
 /** No letter, no digit, and nothing that programs like to fill memory with. */
 export const GUARD: u8 = 0xb7;
+const END: u32 = 0xd9;
 export const TRAILER_SIZE: u32 = 4;
 
 const SIZE_BITS: u32 = 14;
-const ALIGNMENT_BITS: u32 = 4;
 const SIZE_MASK: u32 = (1 << SIZE_BITS) - 1;
+const CONTENTS_MASK: u32 = 0xffff;
 
-/** What every trailer has in the bits that are neither size nor alignment. */
-const TRAILER_MASK: u32 = ~(((1 << (SIZE_BITS + ALIGNMENT_BITS)) - 1) << 8);
+/** The bytes of a trailer that are the same in all slots, and what they are. */
+const FIXED_MASK: u32 = 0xff0000ff;
+const FIXED: u32 = (END << 24) | GUARD;
 
 /** Contents of a free slot's trailer: size 0, and whether it ever was a block. */
 export const NEVER_USED: u32 = 0;
 export const FREED: u32 = 1 << SIZE_BITS;
+/** Contents of an aligned block's trailer, beside its size. */
+const ALIGNED: u32 = 1 << SIZE_BITS;
 
 /** 2^32 and 2^64 divided by the golden ratio: they spread addresses over all bits. */
 const SPREAD: u32 = 0x9e3779b9;
@@ -42,13 +48,7 @@ const WORDWISE_MAX: usize = 128;
 
 @inline
 function tag(slot: usize): u32 {
-  return (((<u32>slot) ^ (<u32>guards().secret)) * SPREAD) & ~0xff;
-}
-
-
-@inline
-export function blockContents(size: usize, alignment: u32): u32 {
-  return (<u32>size) | (alignment << SIZE_BITS);
+  return (((<u32>slot) ^ (<u32>guards().secret)) * SPREAD) & ~FIXED_MASK;
 }
 
 
@@ -57,37 +57,61 @@ export function sizeIn(contents: u32): usize {
   return contents & SIZE_MASK;
 }
 
-
+/** What a block of an alignment takes of its slot besides its size and the trailer: a GUARD of its own, and the alignment. */
 @inline
-export function alignmentIn(contents: u32): u32 {
-  return contents >>> SIZE_BITS;
+export function alignmentBytes(log2: u32): u32 {
+  return log2 ? 2 : 0;
+}
+
+/** log2 of the alignment that a block was asked for, 0 for a block of `malloc`. */
+@inline
+export function alignmentIn(contents: u32, block: usize, bytes: u32): u32 {
+  return contents & ALIGNED ? load<u8>(block + bytes - TRAILER_SIZE - 1) : 0;
+}
+
+/** Marks the end of a block. What lies between its end and the trailer is zero. */
+@inline
+export function guardSlot(block: usize, bytes: u32, size: usize, alignment: u32): void {
+  store<u8>(block + size, GUARD);
+  if (alignment) store<u8>(block + bytes - TRAILER_SIZE - 1, <u8>alignment);
+  setTrailer(block, bytes, (<u32>size) | (alignment ? ALIGNED : 0));
 }
 
 /** Writes the trailer at the end of a slot of `bytes`. */
 @inline
 export function setTrailer(slot: usize, bytes: u32, contents: u32): void {
-  store<u32>(slot + bytes - TRAILER_SIZE, ((contents << 8) | GUARD) ^ tag(slot));
+  store<u32>(slot + bytes - TRAILER_SIZE, ((contents << 8) | FIXED) ^ tag(slot));
 }
 
 /** What a slot's trailer says; BROKEN if it is not what `setTrailer` writes. */
 @inline
 export function trailerOf(slot: usize, bytes: u32): u32 {
   const trailer = load<u32>(slot + bytes - TRAILER_SIZE) ^ tag(slot);
-  return (trailer & TRAILER_MASK) == GUARD ? trailer >>> 8 : BROKEN;
+  return (trailer & FIXED_MASK) == FIXED ? (trailer >>> 8) & CONTENTS_MASK : BROKEN;
 }
 
 export const BROKEN: u32 = ~0;
 
-/** Whether a block of `size` bytes in a slot of `bytes` ends with its guard and zeros. */
+/** Whether a block in a slot of `bytes`, whose trailer has `contents`, ends with its guard and zeros. */
 @inline
-export function isGuarded(block: usize, size: usize, bytes: u32): bool {
+export function isGuarded(block: usize, contents: u32, bytes: u32): bool {
+  const size = sizeIn(contents);
   let at = block + (size & ~3);
   const trailer = block + bytes - TRAILER_SIZE;
   // Then the guard is the trailer's, which `trailerOf` has seen.
   if (at == trailer) return true;
   let bits = (load<u32>(at) >>> (((<u32>size) & 3) << 3)) ^ GUARD;
+  if (contents & ALIGNED) return isGuardedAligned(block, size, trailer);
   while ((at += 4) < trailer) bits |= load<u32>(at);
   return !bits;
+}
+
+/** The same where the byte before the trailer has the alignment, at which the block lies. */
+function isGuardedAligned(block: usize, size: usize, trailer: usize): bool {
+  let bits = load<u8>(block + size) ^ GUARD;
+  for (let at = block + size + 1; at < trailer - 1; ++at) bits |= load<u8>(at);
+  const log2 = load<u8>(trailer - 1);
+  return !bits && log2 - 1 < 31 && !(block & ((1 << log2) - 1));
 }
 
 /** Whether a free slot of `bytes` is zero behind its link. */

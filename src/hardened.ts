@@ -50,8 +50,9 @@ import {
   GUARD,
   NEVER_USED,
   TRAILER_SIZE,
+  alignmentBytes,
   alignmentIn,
-  blockContents,
+  guardSlot,
   isGuarded,
   isZero,
   isZeroSlot,
@@ -108,8 +109,10 @@ export function allocateChecked(size: usize, alignment: usize): usize {
 }
 
 function takeBlock(size: usize, alignment: usize): usize {
-  if (size - 1 >= BIN_MAX - TRAILER_SIZE || alignment >= PAGE) return takeOther(size, alignment);
-  let bin = binOfSize(max(max(size + TRAILER_SIZE, SMALLEST_SLOT), alignment));
+  const room = size + TRAILER_SIZE + alignmentBytes(log2(alignment));
+  if (size - 1 >= BIN_MAX - TRAILER_SIZE || room > BIN_MAX || alignment >= PAGE)
+    return takeOther(size, alignment);
+  let bin = binOfSize(max(max(room, SMALLEST_SLOT), alignment));
   // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
   while (slotSize(bin) & (max<u32>(<u32>alignment, 1) - 1)) ++bin;
   return takeSlot(bin, size, alignment);
@@ -143,13 +146,6 @@ function takeSlot(bin: u32, size: usize, alignment: usize): usize {
 
 
 @inline
-function guardSlot(slot: usize, bytes: u32, size: usize, alignment: u32): void {
-  store<u8>(slot + size, GUARD);
-  setTrailer(slot, bytes, blockContents(size, alignment));
-}
-
-
-@inline
 function partialList(bin: u32): usize {
   return STATE + PARTIAL + ((<usize>bin) << 2);
 }
@@ -160,9 +156,13 @@ function runSlots(bin: u32): u32 {
   return load<u16>(STATE + RUN_SLOTS + ((<usize>bin) << 1));
 }
 
-/** Before the first slot. */
+/** Before the first run is handed out. */
 function begin(): void {
   seed();
+  const wall = obtainRun(1);
+  // As the heap's own data, it does not count as used.
+  if (wall) --state().used;
+  guards().wall = wall;
   for (let bin = FIRST_BIN; bin < END_BIN; ++bin) {
     const bytes = slotSize(bin);
     store<u16>(STATE + RUN_SLOTS + ((<usize>bin) << 1), <u16>((runPages(bytes) << PAGE_BITS) / bytes));
@@ -174,8 +174,6 @@ function fillRun(bin: u32, bytes: u32): u32 {
   const pages = runPages(bytes);
   const page = takeRun(pages);
   if (!page) return 0;
-  const g = guards();
-  if (!g.secret) begin();
   for (let i: u32 = 0; i < pages; ++i) {
     setKind(page + i, bin);
     infoOf(page + i).free = -i;
@@ -206,6 +204,7 @@ function fillRun(bin: u32, bytes: u32): u32 {
 
 /** A run of zeros; 0 when memory is out even if all that waits to be free is. */
 function takeRun(pages: u32): u32 {
+  if (!guards().secret) begin();
   const fresh = state().fresh;
   let page = obtainRun(pages);
   if (!page) {
@@ -343,7 +342,7 @@ function lengthOf(page: u32): u32 {
 function contentsOf(block: usize, bytes: u32): u32 {
   const contents = trailerOf(block, bytes);
   const size = sizeIn(contents);
-  if (contents == BROKEN || !size || size > bytes - TRAILER_SIZE || !isGuarded(block, size, bytes)) {
+  if (contents == BROKEN || !size || size > bytes - TRAILER_SIZE || !isGuarded(block, contents, bytes)) {
     blameBlock(block, bytes);
   }
   return contents;
@@ -381,7 +380,9 @@ export function expectBlock(block: usize, size: usize, alignment: usize): void {
   if (!alignment || isZeroBlock(block)) return;
   const kind = kindOf(pageOf(block));
   const log =
-    kind == LARGE ? largeAlignment(infoOf(pageOf(block))) : alignmentIn(trailerOf(block, slotSize(kind)));
+    kind == LARGE
+      ? largeAlignment(infoOf(pageOf(block)))
+      : alignmentIn(trailerOf(block, slotSize(kind)), block, slotSize(kind));
   if (log != log2(alignment)) rsbmalloc_alignment_mismatch(block, known);
 }
 
@@ -404,7 +405,8 @@ function freeBlock(block: usize): void {
     return;
   }
   const bytes = slotSize(kind);
-  wipe(block, sizeIn(contentsOf(block, bytes)) + 1);
+  const contents = contentsOf(block, bytes);
+  wipe(block, alignmentIn(contents, block, bytes) ? bytes - TRAILER_SIZE : sizeIn(contents) + 1);
   setTrailer(block, bytes, FREED);
   const oldest = quarantine(nextPlace(bytes), block);
   if (oldest) freeSlot(oldest);
@@ -519,7 +521,8 @@ function resizeInPlace(block: usize, kind: u32, old: usize, size: usize): bool {
   if (kind == LARGE) return resizeLarge(pageOf(block), size);
   const bytes = slotSize(kind);
   if (size > bytes - TRAILER_SIZE) return false;
-  // The old guard goes, and with it what lies behind the new end.
+  // The old guard goes, and with it what lies behind the new end. An alignment is not kept.
+  if (alignmentIn(trailerOf(block, bytes), block, bytes)) store<u8>(block + bytes - TRAILER_SIZE - 1, 0);
   store<u8>(block + old, 0);
   if (size < old) memory.fill(block + size, 0, old - size);
   guardSlot(block, bytes, size, 0);
@@ -688,7 +691,7 @@ function isBrokenBlock(slot: usize, bytes: u32): bool {
   const contents = trailerOf(slot, bytes);
   if (contents == BROKEN) return true;
   const size = sizeIn(contents);
-  return size != 0 && (size > bytes - TRAILER_SIZE || !isGuarded(slot, size, bytes));
+  return size != 0 && (size > bytes - TRAILER_SIZE || !isGuarded(slot, contents, bytes));
 }
 
 // Checking the heap.
@@ -697,6 +700,8 @@ function isBrokenBlock(slot: usize, bytes: u32): bool {
 export function checkHeap(): void {
   lock();
   const s = state();
+  const wall = guards().wall;
+  if (wall && !isZero(addressOf(wall), addressOf(wall + 1))) rsbmalloc_overflow(addressOf(wall + 1), 0);
   for (let page = s.start; page < s.end;) {
     const pages = lengthOf(page);
     const kind = kindOf(page);

@@ -1,4 +1,5 @@
 /** Runs WASI programs under two runtimes: Node's own (`node:wasi`) and `@wasmer/wasi`. */
+import { createHash } from "node:crypto";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import os from "node:os";
@@ -16,6 +17,8 @@ export interface RunOptions {
   readonly stdin?: string | Uint8Array;
   /** Handed in as env.memory, for a program linked with --import-memory. */
   readonly memory?: WebAssembly.Memory;
+  /** What the host's random numbers follow from, so that a run can be repeated. */
+  readonly seed?: number;
 }
 
 export interface Trap {
@@ -54,6 +57,7 @@ const SESSIONS: Readonly<
 > = { node: nodeSession, wasmer: wasmerSession };
 
 const PROGRAM_NAME = "program";
+const WASI_MODULE = "wasi_snapshot_preview1";
 
 /** Runs a command from its start to its exit. `program` is a path, or a module that is run repeatedly. */
 export async function runProgram(
@@ -118,10 +122,8 @@ async function nodeSession(module: WebAssembly.Module, options: RunOptions): Pro
     stderr,
     returnOnExit: true,
   });
-  const instance = await WebAssembly.instantiate(module, {
-    ...(wasi.getImportObject() as WebAssembly.Imports),
-    ...hostImports(options),
-  });
+  const imports = wasi.getImportObject() as WebAssembly.Imports;
+  const instance = await instantiate(module, imports, options);
   return {
     instance,
     // Typed as if it returned nothing; with returnOnExit it returns the exit code.
@@ -165,7 +167,8 @@ async function wasmerSession(module: WebAssembly.Module, options: RunOptions): P
     const { stdin } = options;
     wasi.setStdinBuffer(typeof stdin === "string" ? new TextEncoder().encode(stdin) : stdin);
   }
-  const instance = wasi.instantiate(module, hostImports(options));
+  const instance = await instantiate(module, wasi.getImports(module) as WebAssembly.Imports, options);
+  wasi.instantiate(instance);
   return {
     instance,
     start: () => {
@@ -182,7 +185,7 @@ async function wasmerSession(module: WebAssembly.Module, options: RunOptions): P
 
 /** @wasmer/wasi refuses a module that imports nothing of WASI, as a small reactor may. */
 async function bareSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
-  const instance = await WebAssembly.instantiate(module, hostImports(options));
+  const instance = await instantiate(module, {}, options);
   return {
     instance,
     start: () => {
@@ -201,6 +204,22 @@ function innerTrap(error: unknown): unknown {
   return Object.assign(new WebAssembly.RuntimeError(trap[1]), { stack: (error as Error).message });
 }
 
-function hostImports({ memory }: RunOptions): WebAssembly.Imports {
-  return memory ? { env: { memory } } : {};
+/** Makes an instance with WASI's functions, and what the options have in their place or besides. */
+async function instantiate(
+  module: WebAssembly.Module,
+  wasi: WebAssembly.Imports,
+  options: RunOptions,
+): Promise<WebAssembly.Instance> {
+  const { memory, seed } = options;
+  const imports: WebAssembly.Imports = { ...wasi, ...(memory ? { env: { memory } } : {}) };
+  if (seed !== undefined) {
+    const random_get = (at: number, count: number): number => {
+      const bytes = createHash("sha256").update(String(seed)).digest().subarray(0, count);
+      new Uint8Array(memoryOf(instance, options).buffer).set(bytes, at);
+      return 0;
+    };
+    imports[WASI_MODULE] = { ...imports[WASI_MODULE], random_get };
+  }
+  const instance = await WebAssembly.instantiate(module, imports);
+  return instance;
 }
