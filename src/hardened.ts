@@ -506,7 +506,9 @@ function resizeBlock(block: usize, size: usize): usize {
   }
   const moved = takeBlock(size, 0);
   if (!moved) return size - 1 < old && resizeInPlace(block, kind, old, size) ? block : 0;
-  memory.copy(moved, block, min(old, size));
+  // A block of no bytes lies outside memory, where even copying nothing traps.
+  const kept = min(old, size);
+  if (kept) memory.copy(moved, block, kept);
   freeBlock(block);
   return moved;
 }

@@ -13,11 +13,52 @@ export const PTRDIFF_MAX = 2 ** 31 - 1;
 /** The calls that a sequence makes: a heap of the stand-alone module, or functions of a linked program. */
 export type Api = Omit<Heap, "exports" | "state" | "mallinfo">;
 
+type Functions = Readonly<Record<string, (...args: number[]) => number>>;
+
+/** The calls by their names in the library. */
+export const NAMES = {
+  malloc: "rsbmalloc",
+  free: "rsbfree",
+  calloc: "rsbcalloc",
+  realloc: "rsbrealloc",
+  reallocarray: "rsbreallocarray",
+  aligned_alloc: "rsbaligned_alloc",
+  memalign: "rsbmemalign",
+  posix_memalign: "rsbposix_memalign",
+  valloc: "rsbvalloc",
+  pvalloc: "rsbpvalloc",
+  malloc_usable_size: "rsbmalloc_usable_size",
+  free_sized: "rsbfree_sized",
+  free_aligned_sized: "rsbfree_aligned_sized",
+  page_alloc: "rsbpage_alloc",
+  page_realloc: "rsbpage_realloc",
+  page_free: "rsbpage_free",
+} as const;
+
+/** The calls of a linked program with these exports. */
+export function apiOf(memory: WebAssembly.Memory, exports: Functions): Api {
+  const errno = () => new Uint32Array(memory.buffer, exports.__errno_location!(), 1);
+  const functions = Object.entries(NAMES).map(([name, exported]) => [
+    name,
+    (...args: number[]) => exports[exported]!(...args) >>> 0,
+  ]);
+  const api = { memory, ...Object.fromEntries(functions) };
+  Object.defineProperty(api, "errno", {
+    get: () => errno()[0],
+    set: (value: number) => {
+      errno()[0] = value;
+    },
+  });
+  return api as Api;
+}
+
 /** A block in use. All its usable bytes are `tag`. */
 export interface Block {
   readonly address: number;
   readonly usable: number;
   readonly tag: number;
+  /** What was asked for, if anything. */
+  readonly alignment?: number;
   readonly fromPages: boolean;
 }
 
@@ -73,7 +114,11 @@ function adopt(
   const usable = api.malloc_usable_size(address);
   assert(usable >= size, `${usable} usable bytes for ${size}`);
   const end = address + usable;
-  assert(end <= api.memory.buffer.byteLength, `block ${address} of ${usable} bytes ends outside of memory`);
+  // A block without bytes may lie where there is no memory.
+  assert(
+    usable === 0 || end <= api.memory.buffer.byteLength,
+    `block ${address} of ${usable} bytes ends outside of memory`,
+  );
   for (const other of model.blocks) {
     assert(
       end <= other.address || other.address + other.usable <= address,
@@ -82,18 +127,19 @@ function adopt(
   }
   for (const [from, to] of model.foreign) assert(end <= from || to <= address, `${address} is not ours`);
   model.tag = (model.tag + 1) & 0x7f;
-  new Uint8Array(api.memory.buffer, address, usable).fill(model.tag);
-  model.blocks.push({ address, usable, tag: model.tag, fromPages });
+  if (usable > 0) new Uint8Array(api.memory.buffer, address, usable).fill(model.tag);
+  model.blocks.push({ address, usable, tag: model.tag, alignment, fromPages });
 }
 
 /** The first `bytes` of the block at `address` are `tag`: all of them in small blocks, samples of larger ones. */
 export function assertFilled(memory: WebAssembly.Memory, address: number, bytes: number, tag: number): void {
+  if (bytes === 0) return;
   const view = new Uint8Array(memory.buffer, address, bytes);
   const step = bytes <= 2048 ? 1 : 61;
   for (let at = 0; at < bytes; at += step) {
     assert(view[at] === tag, `byte ${at} of ${address} is ${view[at]}, not ${tag}`);
   }
-  if (bytes > 0) assert(view[bytes - 1] === tag, `the last of ${bytes} bytes of ${address} changed`);
+  assert(view[bytes - 1] === tag, `the last of ${bytes} bytes of ${address} changed`);
 }
 
 export function assertKept(api: Api, model: Model): void {
@@ -281,13 +327,13 @@ export function release(
   index: number,
   how: "free" | "free_sized" | "free_aligned_sized" = "free",
 ) {
-  const { address, usable, tag, fromPages } = remove(model, index);
+  const { address, usable, tag, alignment, fromPages } = remove(model, index);
   assertFilled(api.memory, address, usable, tag);
   const before = api.errno;
   if (fromPages) api.page_free(address);
   else if (how === "free") api.free(address);
   else if (how === "free_sized") api.free_sized(address, usable);
-  else api.free_aligned_sized(address, 4, usable);
+  else api.free_aligned_sized(address, alignment ?? 1, usable);
   assert(api.errno === before, "free changes errno");
 }
 

@@ -1,28 +1,8 @@
 /** Random sequences of calls, as in heap-model.test.ts, on the libraries for threads. */
 import fc from "fast-check";
 import { test } from "uvu";
-import { assertKept, calls, emptyModel, make, release, type Api, type Call } from "./support-heap.ts";
-import { VARIANTS, buildThreaded, startThreads, threadLibrary, type Threads } from "./support-threads.ts";
-
-/** The calls by their names in the library. */
-const NAMES = {
-  malloc: "rsbmalloc",
-  free: "rsbfree",
-  calloc: "rsbcalloc",
-  realloc: "rsbrealloc",
-  reallocarray: "rsbreallocarray",
-  aligned_alloc: "rsbaligned_alloc",
-  memalign: "rsbmemalign",
-  posix_memalign: "rsbposix_memalign",
-  valloc: "rsbvalloc",
-  pvalloc: "rsbpvalloc",
-  malloc_usable_size: "rsbmalloc_usable_size",
-  free_sized: "rsbfree_sized",
-  free_aligned_sized: "rsbfree_aligned_sized",
-  page_alloc: "rsbpage_alloc",
-  page_realloc: "rsbpage_realloc",
-  page_free: "rsbpage_free",
-} as const;
+import { NAMES, apiOf, assertKept, calls, emptyModel, make, release, type Call } from "./support-heap.ts";
+import { VARIANTS, buildThreaded, startThreads, threadLibrary } from "./support-threads.ts";
 
 const EXPORTED = [
   "__heap_base",
@@ -34,22 +14,6 @@ const EXPORTED = [
 ];
 const MOST_PAGES = 16384;
 
-function apiOf({ memory, exports }: Threads): Api {
-  const errno = () => new Uint32Array(memory.buffer, exports.__errno_location!(), 1);
-  const functions = Object.entries(NAMES).map(([name, exported]) => [
-    name,
-    (...args: number[]) => exports[exported]!(...args) >>> 0,
-  ]);
-  const api = { memory, ...Object.fromEntries(functions) };
-  Object.defineProperty(api, "errno", {
-    get: () => errno()[0],
-    set: (value: number) => {
-      errno()[0] = value;
-    },
-  });
-  return api as Api;
-}
-
 for (const variant of VARIANTS) {
   const module = await buildThreaded(threadLibrary(variant), ["wasi-tests/programs/threads.c"], MOST_PAGES, {
     exported: EXPORTED,
@@ -59,7 +23,7 @@ for (const variant of VARIANTS) {
   /** From an empty heap to one that is empty again. */
   const run = (sequence: readonly Call[], pages: number, mayFail: boolean): void => {
     const threads = startThreads(module, pages);
-    const api = apiOf(threads);
+    const api = apiOf(threads.memory, threads.exports);
     const model = emptyModel();
     for (const step of sequence) make(api, model, step, mayFail);
     assertKept(api, model);

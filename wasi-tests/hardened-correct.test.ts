@@ -1,0 +1,59 @@
+/** Correct programs never trap on the hardened libraries, and see no difference. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { build, findCompiler } from "../tools/compiler.ts";
+import { EXAMPLES, buildExample, expectedOutput, runExample } from "../tools/examples.ts";
+import { RUNTIMES, runProgram } from "../tools/wasi.ts";
+
+const compiler = await findCompiler();
+const hardened = (library: string): string => library.replace(/\.a$/, "-hardened.a");
+const LIBRARY = hardened("lib/wasm32-wasi/librsbmallocc.a");
+const PROGRAMS = "wasi-tests/programs";
+
+/** Builds a program, runs it under both runtimes, and returns what it printed, the same under both. */
+async function output(inputs: readonly string[], flags: readonly string[]): Promise<string> {
+  const file = await build(compiler, { inputs, includes: ["include"], flags: ["-fno-builtin", ...flags] });
+  const outputs = [];
+  for (const runtime of RUNTIMES) {
+    const { stdout, exitCode, trap } = await runProgram(runtime, file);
+    assert.is(trap?.stack, undefined, runtime);
+    assert.is(exitCode, 0, `${runtime}: ${stdout}`);
+    outputs.push(stdout);
+  }
+  assert.is(outputs[0], outputs[1]);
+  return outputs[0]!;
+}
+
+/** They print where blocks lie, or what the heap takes for them. */
+const MEASURING = ["two-heaps", "page-allocator"];
+
+for (const example of EXAMPLES.filter(({ freestanding }) => !freestanding)) {
+  test(`${example.name} prints what it should`, async () => {
+    const file = await buildExample(compiler, { ...example, library: hardened(example.library) });
+    for (const runtime of RUNTIMES) {
+      const { stdout, exitCode, trap } = await runExample(example, file, runtime);
+      assert.is(trap?.stack, undefined, runtime);
+      if (!MEASURING.includes(example.name)) assert.is(stdout, await expectedOutput(example), runtime);
+      assert.is(exitCode, 0, runtime);
+    }
+  });
+}
+
+for (const level of ["-O0", "-O2"]) {
+  test(`every function keeps its promises: ${level}`, async () => {
+    for (const flags of [[], ["-DPREFIXED"]])
+      assert.is(await output([`${PROGRAMS}/c-abi.c`, LIBRARY], [level, ...flags]), "");
+  });
+
+  test(`a program sees no difference from dlmalloc: ${level}`, async () => {
+    const dlmalloc = await output([`${PROGRAMS}/c-behaviour.c`], [level]);
+    assert.match(dlmalloc, /at the end/);
+    assert.is(await output([`${PROGRAMS}/c-behaviour.c`, LIBRARY], [level]), dlmalloc);
+  });
+
+  test(`C++ allocates: ${level}`, async () => {
+    assert.is(await output([`${PROGRAMS}/cpp-abi.cc`, LIBRARY], [level, "-std=c++17"]), "");
+  });
+}
+
+test.run();
