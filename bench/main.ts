@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import sade from "sade";
 import { UserError, displayPath, runCommand } from "../tools/command.ts";
+import { measureBugs } from "./bugs.ts";
 import { countCalls } from "./calls.ts";
 import { engine, engineNames, type Engine } from "./engines.ts";
 import { codeSize } from "./code-size.ts";
@@ -33,7 +34,7 @@ const REPORT = path.join(BUILD, "report.html");
 
 /** What is measured of allocators that are linked to a replay. */
 const REPLAYED = ["memory", "times", "calls", "sizes"] as const;
-const MEASURES = [...REPLAYED, "emscripten", "threads"] as const;
+const MEASURES = [...REPLAYED, "emscripten", "threads", "bugs"] as const;
 type Measure = (typeof MEASURES)[number];
 
 interface Options {
@@ -79,6 +80,7 @@ async function bench(options: Options): Promise<void> {
     const section = await measureThreads(options.quick ?? false);
     if (section) results.threads = section;
   }
+  if (measures.has("bugs")) results.bugs = await measureBugs(list(options.peers));
   progress();
   if (options.json) console.log(JSON.stringify(results, null, 2));
   else for (const table of tables(results)) console.log(`\n${terminalTable(table)}`);

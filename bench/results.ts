@@ -11,6 +11,19 @@ export interface Results {
   readonly sizes: Record<string, CodeSize>;
   emscripten?: EmscriptenResults;
   threads?: ThreadResults;
+  bugs?: BugResults;
+}
+
+/** Which memory bugs allocators catch. */
+export interface BugResults {
+  readonly peers: readonly string[];
+  readonly rows: readonly BugResult[];
+}
+
+export interface BugResult {
+  readonly name: string;
+  /** By peer. */
+  readonly caught: Record<string, boolean>;
 }
 
 /** What programs that the same emcc built take as a whole. */

@@ -114,12 +114,12 @@ function isGuardedAligned(block: usize, size: usize, trailer: usize): bool {
   return !bits && log2 - 1 < 31 && !(block & ((1 << log2) - 1));
 }
 
-/** Whether a free slot of `bytes` is zero behind its link. */
+/** Whether a free slot of `bytes`, a multiple of 16, is zero behind its link. */
 @inline
 export function isZeroSlot(slot: usize, bytes: u32): bool {
   const end = slot + bytes - 8;
   let bits = <u64>load<u32>(end);
-  for (let at = slot + 8; at < end; at += 8) bits |= load<u64>(at);
+  for (let at = slot + 8; at < end; at += 16) bits |= load<u64>(at) | load<u64>(at, 8);
   return !bits;
 }
 
@@ -127,18 +127,31 @@ export function isZeroSlot(slot: usize, bytes: u32): bool {
 export function isZero(start: usize, end: usize): bool {
   for (; start < end && start & 7; ++start) if (load<u8>(start)) return false;
   let bits: u64 = 0;
-  for (; start + 32 <= end && !bits; start += 32) {
-    bits = load<u64>(start) | load<u64>(start, 8) | load<u64>(start, 16) | load<u64>(start, 24);
+  for (; start + 64 <= end && !bits; start += 64) {
+    bits =
+      load<u64>(start) |
+      load<u64>(start, 8) |
+      load<u64>(start, 16) |
+      load<u64>(start, 24) |
+      load<u64>(start, 32) |
+      load<u64>(start, 40) |
+      load<u64>(start, 48) |
+      load<u64>(start, 56);
   }
   for (; start < end; start += 8) bits |= load<u64>(start);
   return !bits;
 }
 
-/** Zeroes whole double words: `bytes` from the start of a slot, rounded up. */
+/** Zeroes `bytes` from the start of a slot, rounded up to 16. */
 @inline
 export function wipe(slot: usize, bytes: usize): void {
   if (bytes > WORDWISE_MAX) memory.fill(slot, 0, bytes);
-  else for (let i: usize = 0; i < bytes; i += 8) store<u64>(slot + i, 0);
+  else {
+    for (let i: usize = 0; i < bytes; i += 16) {
+      store<u64>(slot + i, 0);
+      store<u64>(slot + i, 0, 8);
+    }
+  }
 }
 
 // Links of free slots.

@@ -204,18 +204,25 @@ function fillRun(bin: u32, bytes: u32): u32 {
 
 /** A run of zeros; 0 when memory is out even if all that waits to be free is. */
 function takeRun(pages: u32): u32 {
-  if (!guards().secret) begin();
   const fresh = state().fresh;
-  let page = obtainRun(pages);
-  if (!page) {
-    emptyQuarantine();
-    page = obtainRun(pages);
-    if (!page) return 0;
-  }
-  // Nobody has written to pages that were never handed out.
+  const page = findPages(pages);
+  if (page) expectUnused(page, pages, fresh);
+  return page;
+}
+
+/** The same before anyone has looked whether it is all zero. */
+function findPages(pages: u32): u32 {
+  if (!guards().secret) begin();
+  const page = obtainRun(pages);
+  if (page) return page;
+  emptyQuarantine();
+  return obtainRun(pages);
+}
+
+/** Traps if someone wrote to a run. No page from `fresh` on had been handed out, so nobody has written there. */
+function expectUnused(page: u32, pages: u32, fresh: u32): void {
   const used = min(pages, max<u32>(page, fresh) - page);
   expectZero(addressOf(page), addressOf(page + used));
-  return page;
 }
 
 /** Traps if someone wrote to memory from `start` to `end`, which is free. */
@@ -233,12 +240,14 @@ function takeLarge(size: usize, alignment: usize): usize {
   if (<isize>size < 0) return 0;
   const pages = pagesFor(size + 1);
   const spare = max<u32>(pagesFor(alignment), 1) - 1;
-  const run = takeRun(pages + spare);
+  const fresh = state().fresh;
+  const run = findPages(pages + spare);
   if (!run) return 0;
   let page = (run + spare) & ~spare;
   if (page > run) freeRun(run, page - run);
   shrinkRun(page, pages + spare - (page - run), pages);
   if (!spare && beganBlock(page)) page = moveOn(page, pages);
+  expectUnused(page, pages, fresh);
   setKind(page, LARGE);
   const info = infoOf(page);
   info.pages = pages;
@@ -251,8 +260,8 @@ function takeLarge(size: usize, alignment: usize): usize {
 /** Exchanges a run for one that begins elsewhere, if there is one. */
 function moveOn(page: u32, pages: u32): u32 {
   freeRun(page, pages);
-  const other = takeRun(pages + 1);
-  if (!other) return takeRun(pages);
+  const other = findPages(pages + 1);
+  if (!other) return findPages(pages);
   if (other != page) {
     shrinkRun(other, pages + 1, pages);
     return other;

@@ -8,6 +8,7 @@ import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import loadWabt from "wabt";
+import { measureBugs } from "../bench/bugs.ts";
 import { countCalls } from "../bench/calls.ts";
 import { measureEmscripten } from "../bench/emscripten/emscripten.ts";
 import { sample } from "../bench/emscripten/sampler.ts";
@@ -354,6 +355,17 @@ needs("emcc", "chromium")("a program built by emcc is measured in Node and in Ch
     assert.ok(stl!.sizes[name]! > 20_000, `${name}: ${stl!.sizes[name]} bytes`);
   }
   assert.is.not(stl!.sizes["rsbmalloc"], stl!.sizes["dlmalloc"]);
+});
+
+test("the hardened library catches nine bugs in ten, and none is put down to an allocator that is not asked for", async () => {
+  const { peers, rows } = await measureBugs(["hardened", "dlmalloc"]);
+  assert.equal(peers, ["hardened", "dlmalloc"]);
+  const missed = rows.filter(({ caught }) => !caught.hardened).map(({ name }) => name);
+  assert.ok(missed.length <= rows.length / 10, missed.join("\n"));
+  assert.ok(rows.length >= 40 && rows.some(({ caught }) => !caught.dlmalloc));
+  const table = tables({ peers: [], engines: [], workloads: [], sizes: {}, bugs: { peers, rows } }).at(-1)!;
+  assert.equal(table.header, ["", ...peers]);
+  assert.is(table.rows.length, rows.length + 1);
 });
 
 const bench = (...args: string[]) => benchIn(process.env, ...args);

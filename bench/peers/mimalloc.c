@@ -5,3 +5,13 @@
 // The one standard name that it leaves out there.
 #undef aligned_alloc
 void *aligned_alloc(size_t alignment, size_t size) { return mi_aligned_alloc(alignment, size); }
+
+#if MI_SECURE
+// It goes on after most errors that it finds, unless it is told what to do.
+static void end(int error, void *argument) {
+  (void)error, (void)argument;
+  __builtin_trap();
+}
+
+__attribute__((constructor)) static void end_on_error(void) { mi_register_error(end, 0); }
+#endif

@@ -60,12 +60,7 @@ const sources: readonly PeerSource[] = [
   },
   {
     name: "mimalloc",
-    async objects(optimization) {
-      const folder = await debianSource("mimalloc");
-      const level = optimization === "size" ? "-Oz" : "-O3";
-      const include = ["include", "src"].map((f) => path.join(folder, f));
-      return [await peerObject("mimalloc.c", [level], include)];
-    },
+    objects: async (optimization) => [await mimalloc([optimization === "size" ? "-Oz" : "-O3"])],
   },
   { name: "tlsf", objects: async () => linkTlsf },
 ];
@@ -85,6 +80,21 @@ export function otherLibrary(name: string, file: string): Peer {
   if (!existsSync(file)) throw new UserError(`${file} is missing`);
   return linked(name, [snapshot(path.resolve(file))]);
 }
+
+async function mimalloc(flags: readonly string[]): Promise<string> {
+  const folder = await debianSource("mimalloc");
+  const include = ["include", "src"].map((f) => path.join(folder, f));
+  return peerObject("mimalloc.c", flags, include);
+}
+
+/** What is compared when it comes to catching bugs. */
+export const hardenedPeers: Readonly<Record<string, () => Promise<Peer>>> = {
+  hardened: async () => otherLibrary("hardened", LIBRARY.replace(/\.a$/, "-hardened.a")),
+  ...Object.fromEntries(
+    ["rsbmalloc", "dlmalloc", "emmalloc", "mimalloc"].map((name) => [name, () => peer(name)]),
+  ),
+  "mimalloc-secure": async () => linked("secure", [await mimalloc(["-O3", "-DMI_SECURE=4"])]),
+};
 
 /** Not an allocator: what is taken off every time, so that the replaying loop does not count. */
 export async function nullAllocator(): Promise<Peer> {

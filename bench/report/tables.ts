@@ -2,6 +2,7 @@ import {
   againstBest,
   geometricMean,
   ratioPairs,
+  type BugResults,
   type EmscriptenResults,
   type Measured,
   type ProgramResult,
@@ -41,7 +42,7 @@ interface Measure<T extends Row> {
 }
 
 export function tables(results: Results): Table[] {
-  const { peers, workloads, emscripten, threads } = results;
+  const { peers, workloads, emscripten, threads, bugs } = results;
   const all =
     workloads.length > 0 ? measures(results).map((measure) => rowTable(measure, peers, workloads)) : [];
   if (Object.keys(results.sizes).length > 0) all.push(sizeTable(results));
@@ -51,7 +52,21 @@ export function tables(results: Results): Table[] {
   }
   if (threads)
     all.push(...threadMeasures(threads).map((measure) => rowTable(measure, threads.peers, threads.rows)));
+  if (bugs) all.push(bugTable(bugs));
   return all;
+}
+
+function bugTable({ peers, rows }: BugResults): Table {
+  const caught = (peer: string) => rows.filter((row) => row.caught[peer]).length;
+  return {
+    title: "memory bugs that are caught",
+    header: ["", ...peers],
+    rows: [
+      ...rows.map((row) => [row.name, ...peers.map((peer) => (row.caught[peer] ? "yes" : "-"))]),
+      [`of ${rows.length}`, ...peers.map((peer) => `${Math.round((100 * caught(peer)) / rows.length)} %`)],
+    ],
+    faults: [],
+  };
 }
 
 function measures({ engines, workloads }: Results): Measure<WorkloadResult>[] {

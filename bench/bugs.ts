@@ -1,0 +1,72 @@
+/** Programs with memory bugs, on each allocator: which of them it catches. */
+import { readFileSync } from "node:fs";
+import vm from "node:vm";
+import { messageOf, note, progress } from "./output.ts";
+import { hardenedPeers, layout, linkDriver, type Peer } from "./peers/peers.ts";
+import type { BugResult, BugResults } from "./results.ts";
+import { wasiStub } from "./wasi-stub.ts";
+
+/** A heap that a bug has damaged may make its allocator run for ever. In ms. */
+const TIME_LIMIT = 5000;
+
+interface Bugs {
+  readonly memory: WebAssembly.Memory;
+  readonly _initialize?: () => void;
+  readonly bug_name: (bug: number) => number;
+  readonly run_bug: (bug: number) => number;
+}
+
+/** On the allocators of these names, or on all. */
+export async function measureBugs(wanted: readonly string[]): Promise<BugResults> {
+  const rows: BugResult[] = [];
+  const found: string[] = [];
+  for (const [name, get] of Object.entries(hardenedPeers)) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue;
+    try {
+      const module = await linkBugs(await get());
+      for (const [bug, about] of names(module).entries()) {
+        progress(`${name}: ${about}`);
+        const row = (rows[bug] ??= { name: about, caught: {} });
+        row.caught[name] = isCaught(module, bug);
+      }
+      found.push(name);
+    } catch (error) {
+      note(`allocator ${name} is left out: ${messageOf(error)}`);
+    }
+  }
+  return { peers: found, rows };
+}
+
+async function linkBugs(peer: Peer): Promise<WebAssembly.Module> {
+  return new WebAssembly.Module(readFileSync(await linkDriver(["bugs"], peer, layout(0, 0, 0))));
+}
+
+/** Each bug has a heap of its own. */
+function start(module: WebAssembly.Module): Bugs {
+  let memory: WebAssembly.Memory;
+  const imports = wasiStub(module, () => memory);
+  const exports = new WebAssembly.Instance(module, imports).exports as unknown as Bugs;
+  memory = exports.memory;
+  exports._initialize?.();
+  return exports;
+}
+
+function names(module: WebAssembly.Module): string[] {
+  const { memory, bug_name } = start(module);
+  const found: string[] = [];
+  for (let at = bug_name(0); at !== 0; at = bug_name(found.length)) {
+    const bytes = new Uint8Array(memory.buffer, at);
+    found.push(new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0))));
+  }
+  return found;
+}
+
+function isCaught(module: WebAssembly.Module, bug: number): boolean {
+  const { run_bug } = start(module);
+  try {
+    return vm.runInNewContext("run()", { run: () => run_bug(bug) }, { timeout: TIME_LIMIT }) !== 0;
+  } catch (error) {
+    // A trap, or the exit of a program that its allocator ended.
+    return (error as NodeJS.ErrnoException).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT";
+  }
+}
