@@ -37,6 +37,29 @@ test("the command looks every so many calls or milliseconds", async () => {
   assert.match(ms.stderr, /^.* ms .* in use .*$/m);
 });
 
+test("a program that computes without calling its host is looked at on the way", async () => {
+  const { timeline } = await inspect(program, LAYOUTS, {
+    args: ["loop"],
+    every: { ms: 1 },
+    timeLimit: 1000,
+    stdout: 2,
+  });
+  // It prints its last line and then turns in a loop: all but the first looks fall into that.
+  assert.ok(timeline.length > 3, `${timeline.length}`);
+});
+
+test("a time limit that falls into a look ends the program all the same", async () => {
+  const look = () => {
+    const end = performance.now() + 5;
+    while (performance.now() < end);
+  };
+  for (let run = 0; run < 5; ++run) {
+    const options = { args: ["loop"], every: { ms: 1 }, timeLimit: 100 + run, onSample: look, stdout: 2 };
+    const { end } = await inspect(program, LAYOUTS, options);
+    assert.equal(end, { timeLimit: 100 + run });
+  }
+});
+
 test("a program that never ends is ended at its time limit, and its heap reported", async () => {
   const { code, stdout } = await command("--timeout", "1", "--json", program, "loop");
   const report = JSON.parse(stdout) as RunReport;

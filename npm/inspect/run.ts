@@ -1,6 +1,7 @@
 /** Runs a WASI program under `node:wasi` and reads its heap at the end and on the way. */
 import { readFile } from "node:fs/promises";
 import { runInNewContext } from "node:vm";
+import { withClock } from "./clock.ts";
 import type { Layout } from "./layout.ts";
 import { recordAllocations, wasmFrames } from "./leaks.ts";
 import { lookAt, totals, type End, type RunReport, type Sample } from "./report.ts";
@@ -13,7 +14,7 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Folders of the host that the program may use, by the names that it knows them by. */
   readonly folders?: Readonly<Record<string, string>>;
-  /** How often to look at the heap. By default at the program's WASI calls, as often as costs a twentieth of the time. */
+  /** How often to look at the heap. By default as often as costs a twentieth of the time. */
   readonly every?: Every;
   /** Whether to find out where the blocks come from that are never freed. */
   readonly leaks?: boolean;
@@ -27,6 +28,9 @@ export interface RunOptions {
 
 /** What cannot be run here; the message is one line. */
 export class ProgramError extends Error {}
+
+/** Milliseconds from one moment at which one may look to the next. */
+const TICK = 10;
 
 type Functions = Record<string, (...values: never[]) => unknown>;
 
@@ -68,21 +72,24 @@ export async function inspect(
   const host = wasi.getImportObject() as Record<string, Functions>;
   const instance = instantiate(program, module, {
     ...Object.fromEntries(
-      Object.entries(host).map(([name, calls]) => [name, observed(calls, timeline.onWasiCall)]),
+      Object.entries(host).map(([name, calls]) => [name, observed(calls, timeline.onMoment)]),
     ),
     [TRACE_MODULE]: { enter: recorder.enter, leave: recorder.leave },
   });
   memory = memoryOf(program, instance);
 
-  const start = performance.now();
-  const end = run(() => {
+  const start = (): number => {
     // Typed as if it returned nothing; with returnOnExit it returns the exit code.
     if ("_start" in instance.exports) return wasi.start(instance) as unknown as number;
     wasi.initialize(instance);
     return 0;
-  }, options.timeLimit);
-  const ms = performance.now() - start;
-  const samples = timeline.take();
+  };
+  const { end, ms, samples } = await withClock(every?.ms ?? TICK, timeline.onMoment, () => {
+    timeline.start();
+    const begin = performance.now();
+    const end = run(start, options.timeLimit);
+    return { end, ms: performance.now() - begin, samples: timeline.take() };
+  });
   return {
     program,
     args,
@@ -120,7 +127,7 @@ function instantiate(
   );
   if (missing)
     throw new ProgramError(
-      `${program}: it imports ${missing.module}.${missing.name}, which WASI preview 1 has not`,
+      `${program}: it imports ${missing.module}.${missing.name}, which WASI preview 1 has not${missing.module === "env" ? " (a program for JavaScript or for threads is shown where it runs: see showHeap in docs/inspect.md)" : ""}`,
     );
   try {
     return new WebAssembly.Instance(module, imports);

@@ -14,8 +14,10 @@ export interface Every {
 }
 
 export interface Timeline {
-  /** To be told of each moment at which one may look. */
-  readonly onWasiCall: () => void;
+  /** Begins to count the time anew. */
+  readonly start: () => void;
+  /** To be told of each moment at which one may look; another may come in the middle of a look. */
+  readonly onMoment: () => void;
   readonly onAllocation: (calls: number) => void;
   /** Looks once more. Returns all samples. */
   readonly take: () => Sample[];
@@ -27,12 +29,15 @@ export function watch(
   every: Every | undefined,
   onSample: (sample: Sample) => void = () => {},
 ): Timeline {
-  const start = performance.now();
+  let start = performance.now();
+  let looking = false;
   let samples: Sample[] = [];
   let calls: number | undefined;
   let thinning = 1;
   let nextMs = every?.ms ?? 0;
   const sample = (): void => {
+    if (looking) return;
+    looking = true;
     const ms = performance.now() - start;
     const taken = { ms, ...(calls === undefined ? {} : { calls }), ...look() };
     const cost = performance.now() - start - ms;
@@ -43,9 +48,13 @@ export function watch(
     }
     nextMs = ms + (every?.ms ?? Math.max(cost / SHARE, 1)) * thinning;
     if (every) onSample(taken);
+    looking = false;
   };
   return {
-    onWasiCall: () => {
+    start: () => {
+      start = performance.now();
+    },
+    onMoment: () => {
       if (every?.calls === undefined && performance.now() - start >= nextMs) sample();
     },
     onAllocation: (now) => {
@@ -57,6 +66,8 @@ export function watch(
       if (due) sample();
     },
     take: () => {
+      // A time limit may have ended a look.
+      looking = false;
       sample();
       return samples;
     },
