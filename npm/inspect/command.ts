@@ -28,7 +28,7 @@ export function register(cli: Sade): void {
     .command("inspect [program]", "Run a WASI program and report what is in its heap at the end")
     .option("--json", "The report as JSON; the program's own output goes to standard error", false)
     .option("--html", "The report as a page of HTML; the program's own output goes to standard error", false)
-    .option("--output", "File for the report, in place of standard output")
+    .option("-o, --output", "File for the report, in place of standard output")
     .option("--every", "Look at the heap every so often: 100ms, or so many calls of malloc and free: 5000")
     .option("--leaks", "Say which calls the blocks come from that were never freed", false)
     .option("--timeout", "End the program after so many seconds, and report what is there then")

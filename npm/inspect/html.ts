@@ -29,9 +29,9 @@ export const STYLE = `
 .heap .map { border: 1px solid var(--line); } .heap .chart { border-bottom: 1px solid var(--line); }
 .heap .legend { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 6px 0; padding: 0; color: var(--soft); font-size: 12px; list-style: none; }
 .heap .legend i { display: inline-block; width: 10px; height: 10px; margin-right: 4px; border: 1px solid var(--line); }
-.heap table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.heap th, .heap td { padding: 2px 12px 2px 0; text-align: right; border-bottom: 1px solid var(--line); }
-.heap th { color: var(--soft); font-weight: normal; } .heap td.stack { text-align: left; font-family: ui-monospace, monospace; font-size: 12px; }
+.heap section { overflow-x: auto; } .heap table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.heap th, .heap td { padding: 2px 12px 2px 0; text-align: right; white-space: nowrap; vertical-align: top; border-bottom: 1px solid var(--line); }
+.heap th { color: var(--soft); font-weight: normal; } .heap .stack { text-align: left; } .heap td.stack { white-space: normal; overflow-wrap: anywhere; font-family: ui-monospace, monospace; font-size: 12px; }
 .heap .bar { display: inline-block; width: 80px; height: 8px; background: var(--free); }
 .heap .bar i { display: block; height: 8px; } .heap .damage { color: #c4372b; font-weight: 600; }
 `;
@@ -135,8 +135,12 @@ export function formatMap(heap: HeapReport): string {
       : [...groupBy(drawn, fill)].map(
           ([colour, regions]) => `<path ${colour} d="${regions.map(outline).join("")}"/>`,
         );
+  // Lines between the pages of a run, fainter than those between runs.
+  const grid = `grid-${heap.state}`;
   return `<svg class="map" data-key="pages" data-value="${pages}" viewBox="0 0 ${columns * CELL} ${rows * CELL}" role="img" aria-label="heap map">
 ${paths.join("\n")}
+<pattern id="${grid}" width="${CELL}" height="${CELL}" patternUnits="userSpaceOnUse"><rect x="${CELL - 1}" width="1" height="${CELL}" fill="var(--paper)" fill-opacity=".5"/></pattern>
+<rect width="100%" height="100%" fill="url(#${grid})" pointer-events="none"/>
 </svg>
 ${legend([
   [hue(4), "slots of few bytes"],
@@ -228,7 +232,7 @@ ${facts([
   countFact("calls", "calls of allocation functions", calls),
   countFact("sites", "places", sites.length),
 ])}
-<table><tr><th>size</th><th>blocks</th><th>called from</th></tr>${rows.join("\n")}</table>
+<table><tr><th>size</th><th>blocks</th><th class="stack">called from</th></tr>${rows.join("\n")}</table>
 </section>`;
 }
 

@@ -14,7 +14,7 @@ export function formatText(report: RunReport): string {
   const { program, args, heaps, memory, ms, peak, leaks, problem } = report;
   return [
     `${[program, ...args].join(" ")}: ${describeEnd(report.end)} after ${formatTime(ms)}`,
-    ...("stack" in report.end ? report.end.stack.slice(0, MOST_FRAMES).map((name) => `    at ${name}`) : []),
+    ...("stack" in report.end ? stackLines(report.end.stack) : []),
     `linear memory ${formatBytes(memory)}; most in use when looked at ${formatBytes(peak)}`,
     ...(problem === undefined ? [] : [problem]),
     ...(heaps.length === 0 && problem === undefined
@@ -30,6 +30,18 @@ export function formatText(report: RunReport): string {
 export function formatSample({ ms, calls, memory, heap, inUse }: Sample): string {
   const made = calls === undefined ? "" : `  ${formatCount(calls)} calls`;
   return `${formatTime(ms)}${made}  memory ${formatBytes(memory)}  heap ${formatBytes(heap)}  in use ${formatBytes(inUse)}`;
+}
+
+function stackLines(stack: readonly string[]): string[] {
+  const more = stack.length - MOST_FRAMES;
+  return [
+    ...stack.slice(0, MOST_FRAMES).map((name) => `    at ${name}`),
+    ...(more > 0 ? [`    and ${more} more`] : []),
+  ];
+}
+
+function plural(count: number, what: string): string {
+  return `${formatCount(count)} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function heapLines(heap: HeapReport): string[] {
@@ -52,8 +64,8 @@ function heapLines(heap: HeapReport): string[] {
     "",
     ...table(["slots of", "pages", "slots", "used", "never freed", "full", "lost at most"], rows),
     "",
-    `${formatCount(large.blocks)} large blocks, ${formatBytes(large.bytes)}; ` +
-      `${formatCount(freeRuns.runs)} free page runs, ${formatBytes(freeRuns.bytes)}, the longest ${formatBytes(freeRuns.longest)}`,
+    `${plural(large.blocks, "large block")}, ${formatBytes(large.bytes)}; ` +
+      `${plural(freeRuns.runs, "free page run")}, ${formatBytes(freeRuns.bytes)}, the longest ${formatBytes(freeRuns.longest)}`,
     "",
     ...mapLines(heap),
   ];
@@ -62,13 +74,13 @@ function heapLines(heap: HeapReport): string[] {
 function leakLines({ blocks, bytes, calls, sites }: LeakReport): string[] {
   const more = sites.length - MOST_SITES;
   return [
-    `${formatCount(blocks)} blocks of ${formatBytes(bytes)} were never freed, of ${formatCount(calls)} calls, from ${formatCount(sites.length)} places`,
+    `${plural(blocks, "block")} of ${formatBytes(bytes)} never freed, of ${plural(calls, "call")}, from ${plural(sites.length, "place")}`,
     ...sites
       .slice(0, MOST_SITES)
       .flatMap((site) => [
         "",
-        `${formatBytes(site.bytes)} in ${formatCount(site.blocks)} blocks`,
-        ...site.stack.slice(0, MOST_FRAMES).map((name) => `    at ${name}`),
+        `${formatBytes(site.bytes)} in ${plural(site.blocks, "block")}`,
+        ...stackLines(site.stack),
       ]),
     ...(more > 0 ? ["", `and ${formatCount(more)} places more`] : []),
   ];
