@@ -25,9 +25,12 @@ async function main(args: readonly string[]): Promise<void> {
   }
   for (const load of asked ? [COMMANDS[asked]!] : Object.values(COMMANDS)) (await load()).register(cli);
   if (args.length === 0) return cli.help();
+  const answered = ["-h", "--help", "-v", "--version"];
+  if (asked === undefined && !args.some((arg) => answered.includes(arg)))
+    throw new Error(`no command in ${args.join(" ")}; there is: ${Object.keys(COMMANDS).join(", ")}`);
 
   const unknown = (option: string) => {
-    throw new Error(`no option ${option}; see rsbmalloc ${asked ?? ""} --help`);
+    throw new Error(`no option ${option}; see rsbmalloc ${asked} --help`);
   };
   const parsed = cli.parse(["", "", ...args], { lazy: true, unknown });
   // sade has no result when it has answered by itself, as to --help.

@@ -33,7 +33,10 @@ export function register(cli: Sade): void {
     .option("--libs", "Flags for the linker only")
     .example("flags")
     .example("flags --prefixed --cflags")
-    .action((flags: Flags) => console.log(formatFlags(flags)));
+    .action(({ _: [extra], ...flags }: Flags & { readonly _: readonly string[] }) => {
+      if (extra !== undefined) throw new Error(`flags takes options only, not ${extra}`);
+      console.log(formatFlags(flags));
+    });
 }
 
 /** Throws an Error of one line if there is no such library. */

@@ -20,12 +20,13 @@ function run(folder: string, command: string, ...args: readonly string[]): strin
 
 const inUser = (name: string, contents: string | Uint8Array) =>
   writeFileSync(path.join(USER, name), contents);
-const flags = (...options: readonly string[]) => run(USER, "npx", "rsbmalloc", "flags", ...options).trim();
+const rsbmalloc = (...words: readonly string[]) => run(USER, "npx", "rsbmalloc", ...words).trim();
+const flags = (...options: readonly string[]) => rsbmalloc("flags", ...options);
 
 /** What the command says when it refuses: one line. */
-function refusal(...options: readonly string[]): string {
+function refusal(...words: readonly string[]): string {
   try {
-    flags(...options);
+    rsbmalloc(...words);
   } catch (error) {
     const { status, stderr } = error as { status: number; stderr: string };
     assert.is(status, 1);
@@ -47,7 +48,14 @@ test.after(() => rmSync(USER, { recursive: true }));
 
 test("it holds what is used, and nothing else", () => {
   const files = readdirSync(PACKAGE, { recursive: true, encoding: "utf8" });
-  for (const file of ["include/rsbmallocc.h", "lib/rsbmalloc.wasm", "lib/wasm32-wasi/librsbmallocc.a"]) {
+  for (const file of [
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "docs/inspect.md",
+    "include/rsbmallocc.h",
+    "lib/rsbmalloc.wasm",
+    "lib/wasm32-wasi/librsbmallocc.a",
+  ]) {
     assert.ok(files.includes(path.normalize(file)), file);
   }
   assert.equal(
@@ -67,10 +75,18 @@ test("flags for the compiler, for the linker, and for both", () => {
 });
 
 test("flags that do not exist are refused with a line that says what there is", () => {
-  assert.match(refusal("--target", "wasm64"), /no library for target wasm64.*wasm32-wasi/);
-  assert.match(refusal("--variant", "turbo"), /no library with --variant turbo.*--prefixed/);
-  assert.match(refusal("--variant"), "needs a name");
-  assert.match(refusal("--turbo"), "no option --turbo");
+  assert.match(refusal("flags", "--target", "wasm64"), /no library for target wasm64.*wasm32-wasi/);
+  assert.match(refusal("flags", "--variant", "turbo"), /no library with --variant turbo.*--prefixed/);
+  assert.match(refusal("flags", "--variant"), "needs a name");
+  assert.match(refusal("flags", "--turbo"), "no option --turbo");
+  assert.match(refusal("flags", "app.c"), "not app.c");
+});
+
+test("lines that name no command or no module are refused in one line", () => {
+  assert.match(refusal("--turbo"), "no command in --turbo; there is: flags");
+  assert.match(refusal("turbo"), "no command turbo; there is: flags");
+  assert.match(refusal("swap"), "swap needs a module");
+  assert.match(refusal("swap", "a.wasm", "b.wasm", "--dry-run"), "b.wasm is too many");
 });
 
 test("every command and every entry finds what it imports", () => {

@@ -10,12 +10,14 @@ interface Options {
   readonly function?: string | true | readonly (string | true)[];
   readonly "dry-run"?: boolean;
   readonly json?: boolean;
+  /** What follows the module. */
+  readonly _: readonly string[];
 }
 
 export function register(cli: Sade): void {
   cli
     .command(
-      "swap <module>",
+      "swap [module]",
       "Exchange the malloc of a finished module, Emscripten's or WASI's, for rsbmalloc",
     )
     .option("-o, --output", "File for the new module")
@@ -30,7 +32,9 @@ export function register(cli: Sade): void {
 }
 
 /** Throws an Error of one line where the result could be wrong, or on bad input. */
-async function run(file: string, options: Options): Promise<void> {
+async function run(file: string | undefined, options: Options): Promise<void> {
+  if (file === undefined) throw new Error("swap needs a module: rsbmalloc swap app.wasm -o app.rsb.wasm");
+  if (options._.length > 0) throw new Error(`swap takes one module, and ${options._[0]} is too many`);
   const { output, "dry-run": dryRun = false, json = false } = options;
   if (output === true) throw new Error("--output needs the name of a file");
   if (output === undefined && !dryRun) throw new Error("swap needs -o FILE for the new module, or --dry-run");
