@@ -14,8 +14,6 @@ import { ROOT, UserError, displayPath } from "./command.ts";
 export interface Emscripten {
   /** As `emcc --version` has it. */
   readonly version: string;
-  /** Whether --closure works: the compiler is a package of its own. */
-  readonly closure: boolean;
 }
 
 export interface EmscriptenProgram {
@@ -49,9 +47,19 @@ const DEBIAN_NODE_PATH = "/usr/share/nodejs";
 
 const run = promisify(execFile);
 
+/** For --closure. Debian's emcc comes without a Closure Compiler. */
+const CLOSURE_COMPILER = path.join(ROOT, "node_modules", ".bin", "google-closure-compiler");
+/** The compiler is newer than Debian's emcc: it has the language by another name, and knows WebGPU itself. */
+const CLOSURE_ARGS = "--language_in=UNSTABLE --jscomp_off=checkVars";
+
 /** What Emscripten's commands are run with. */
 export function emscriptenEnvironment(): NodeJS.ProcessEnv {
-  return { ...process.env, NODE_PATH: process.env.NODE_PATH ?? DEBIAN_NODE_PATH };
+  return {
+    NODE_PATH: DEBIAN_NODE_PATH,
+    EM_CLOSURE_COMPILER: CLOSURE_COMPILER,
+    EMCC_CLOSURE_ARGS: CLOSURE_ARGS,
+    ...process.env,
+  };
 }
 
 /** Emscripten as PATH has it. Throws a UserError if it is missing or does not start. */
@@ -65,11 +73,7 @@ export async function findEmscripten(): Promise<Emscripten> {
       );
     },
   );
-  const closure = await run("closure-compiler", ["--version"]).then(
-    () => true,
-    () => false,
-  );
-  return { version: stdout.split("\n")[0]!, closure };
+  return { version: stdout.split("\n")[0]! };
 }
 
 /** Builds a program and returns the path of its JavaScript in the cache. Throws an EmscriptenError with emcc's messages. */

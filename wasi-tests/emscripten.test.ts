@@ -20,7 +20,7 @@ import { needs } from "./support.ts";
 
 const check = needs("emcc");
 /** Where it is missing, the tests are left out. */
-const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "", closure: false }));
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const program = (name: string): string => `wasi-tests/programs/emscripten-${name}`;
 const LOADER = path.join(ROOT, "wasi-tests", "programs", "load-emscripten.mjs");
 /** Clang takes calls of malloc away where it sees that nothing comes of them. */
@@ -45,7 +45,7 @@ const SETTINGS = {
   aborting: ["-sABORTING_MALLOC=0", "-sABORTING_MALLOC=1"],
   assertions: ["", "-sASSERTIONS=2"],
   safeHeap: ["", "-sSAFE_HEAP=1"],
-  closure: emscripten.closure ? ["", "--closure=1"] : [""],
+  closure: ["", "--closure=1"],
   form: ["", "-sMODULARIZE", "-sMODULARIZE -sEXPORT_ES6"],
 };
 

@@ -26,7 +26,7 @@ test.after(() => rm(folder, { recursive: true }));
 
 const compiler = await findCompiler("npm");
 const withEmscripten = needs("emcc");
-const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "", closure: false }));
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const wabt = await loadWabt();
 
 const read = async (file: string) => new Uint8Array(await readFile(file));

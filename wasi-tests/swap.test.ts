@@ -32,7 +32,7 @@ test.after(() => rm(folder, { recursive: true }));
 
 const withEmscripten = needs("emcc");
 const withBoth = needs("emcc", NATIVE);
-const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "", closure: false }));
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 
 const read = async (file: string) => new Uint8Array(await readFile(file));
 

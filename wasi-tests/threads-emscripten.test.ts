@@ -10,7 +10,7 @@ import { needs } from "./support.ts";
 import { VARIANTS, type Variant } from "./support-threads.ts";
 
 /** Where it is missing, the tests are left out. */
-const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "", closure: false }));
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const INPUTS = ["wasi-tests/programs/emscripten-threads.c", "wasi-tests/programs/threads.c"];
 const FLAGS = [
   "-O2",
