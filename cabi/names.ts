@@ -131,7 +131,7 @@ export function hardened(
 
 /** The symbols of the object in Emscripten's library that stands in for its `sbrk`. */
 export function sbrkNames(): Map<string, PublicSymbol[]> {
-  return new Map(["sbrk", "brk", "emscripten_get_sbrk_ptr"].map((name) => [name, [weak(name)]]));
+  return new Map(["sbrk", "_sbrk64", "brk", "emscripten_get_sbrk_ptr"].map((name) => [name, [weak(name)]]));
 }
 
 /** Names of dlmalloc's functions inside, with those that stand in for them; and one that is compiled into others. */

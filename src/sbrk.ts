@@ -58,6 +58,13 @@ export function sbrk(increment: isize): usize {
   return -1;
 }
 
+/** Current releases' malloc calls this one, whose increment is signed. The break moves up only: -1 and ENOMEM else. */
+export function _sbrk64(increment: i64): usize {
+  if (<u64>increment <= usize.MAX_VALUE) return sbrk(<isize>increment);
+  setErrno(ENOMEM);
+  return -1;
+}
+
 /** Sets the break. Returns 0; -1 and ENOMEM when memory is out. */
 export function brk(address: usize): i32 {
   return sbrk(address - sbrk(0)) == -1 ? -1 : 0;

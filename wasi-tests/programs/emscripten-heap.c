@@ -17,6 +17,9 @@
     }                                                                 \
   } while (0)
 
+// In releases after 3.1.6, and no part of their headers.
+void *_sbrk64(int64_t);
+
 enum { SLOTS = 500, STEPS = 20000, SBRK_BYTES = 1001 };
 
 EM_JS(void *, allocate_in_js, (int bytes, int value), {
@@ -80,11 +83,12 @@ static void churn(void) {
     memset(blocks[slot], value, size);
     sizes[slot] = size;
     if (step % (STEPS / 8) == 0) {
-      foreign[taken] = sbrk(SBRK_BYTES);
+      foreign[taken] = taken % 2 ? sbrk(SBRK_BYTES) : _sbrk64(SBRK_BYTES);
       CHECK(foreign[taken] != (void *)-1);
       memset(foreign[taken++], 0xee, SBRK_BYTES);
     }
   }
+  CHECK(_sbrk64(-SBRK_BYTES) == (void *)-1 && _sbrk64((int64_t)SIZE_MAX + 2) == (void *)-1);
   for (int i = 0; i < taken; i++) CHECK(filled(foreign[i], SBRK_BYTES, 0xee));
   for (int slot = 0; slot < SLOTS; slot++) free(blocks[slot]);
 }
