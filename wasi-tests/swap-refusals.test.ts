@@ -191,6 +191,25 @@ test("refuses memory without room for the state", async () => {
   await refuses(fake({ start: PAGE - 64, memory }), /no room for the new malloc's state .*larger/);
 });
 
+test("refuses a sbrk that nothing names and others call too", async () => {
+  const module = wat(`(module (memory (export "memory") 1)
+    (global $freed (mut i32) (i32.const 0))
+    (func $take (export "take") (param i32) (result i32) (local i32)
+      (local.set 1 (i32.load (i32.const 512)))
+      (i32.store (i32.const 512) (i32.add (local.get 1) (local.get 0)))
+      (drop (memory.grow (i32.const 0)))
+      (i32.add (local.get 1) (i32.const 1024)))
+    (func $malloc (export "malloc") (param i32) (result i32) (local $block i32)
+      (local.set $block (global.get $freed))
+      (global.set $freed (i32.const 0))
+      (if (local.get $block) (then (return (local.get $block))))
+      (local.set $block (i32.add (call $take (i32.add (local.get 0) (i32.const 8))) (i32.const 8)))
+      (i32.store (i32.sub (local.get $block) (i32.const 4)) (i32.const 35))
+      (local.get $block))
+    ${FREE})`);
+  await refuses(module, /function 0, take, takes memory from where .*--function sbrk=0.*_sbrk/);
+});
+
 test("refuses a function that goes on using the old malloc's data, or its blocks' headers", async () => {
   const counting =
     '(func $free (export "free") (param i32) (i32.store (i32.const 512) (local.get 0)) (global.set $freed (local.get 0)))';
@@ -257,9 +276,13 @@ const EXPORTED = [
 ];
 
 async function buildWith(exported: readonly string[], ...flags: string[]) {
+  return buildNamed(PROGRAM, exported, ...flags);
+}
+
+async function buildNamed(program: string, exported: readonly string[], ...flags: string[]) {
   const names = `-sEXPORTED_FUNCTIONS=${exported.map((name) => `_${name}`).join()}`;
   const script = await buildEmscripten(emscripten, {
-    inputs: [PROGRAM],
+    inputs: [program],
     flags: ["-sALLOW_MEMORY_GROWTH", "--emit-symbol-map", names, ...flags],
   });
   const symbolMap = `${script}.symbols`;
@@ -276,6 +299,19 @@ withEmscripten("refuses a program into which parts of its malloc are compiled", 
   const withoutCalloc = EXPORTED.filter((name) => name !== "calloc");
   const { file, names } = await buildWith(withoutCalloc, "-O2", "-sMALLOC=dlmalloc");
   await refuses(await read(file), /function \d+, main, reads the header of a block/, names);
+});
+
+withEmscripten("refuses a program that calls sbrk, unless that is named", async () => {
+  for (const flags of [["-O0"], ["-O1"], ["-O3", "-sALLOW_MEMORY_GROWTH=0"]]) {
+    const { file, names } = await buildNamed("wasi-tests/programs/swap-sbrk.c", EXPORTED, ...flags);
+    assert.is((await swap(await read(file), names)).report.source, "sbrk");
+    names.delete("sbrk");
+    await refuses(
+      await read(file),
+      /takes memory from where the old malloc had it: .*--function sbrk=/,
+      names,
+    );
+  }
 });
 
 // Damage.

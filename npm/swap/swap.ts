@@ -52,8 +52,9 @@ export async function swap(bytes: Uint8Array<ArrayBuffer>, given: GivenNames = n
   const core = await readCore(source);
   const place = placeState(findings, stateSize(core), module);
 
-  const { gone, left } = redirect(subject, source);
+  const { gone, left, shared } = redirect(subject, source);
   checkRemains(subject, gone, left, findings);
+  checkMemory(subject, source, left, shared, findings);
 
   const app = write(module, true);
   module.dispose();
@@ -156,14 +157,20 @@ function stateSize(core: Uint8Array<ArrayBuffer>): number {
   return (JSON.parse(new TextDecoder().decode(section)) as { stateSize: number }).stateSize;
 }
 
-/**
- * Makes imports of the old functions, exports what the core needs, and removes what nothing refers to any more.
- * Returns those of the functions that were reached from the old ones and are no longer there, and those that are.
- */
+/** What became of the functions of a module. */
+interface Outcome {
+  /** The old malloc used them, and they are no longer there. */
+  readonly gone: ReadonlySet<ModuleFunction>;
+  readonly left: readonly ModuleFunction[];
+  /** The old malloc used them, and others do, so that they are left. */
+  readonly shared: readonly ModuleFunction[];
+}
+
+/** Makes imports of the old functions, exports what the core needs, and removes what nothing refers to any more. */
 function redirect(
   { module, functions, replacements, constructor, sbrk, resize }: Subject,
   source: MemorySource,
-): { gone: Set<ModuleFunction>; left: ModuleFunction[] } {
+): Outcome {
   const roots = [...replacements.map(({ old }) => old), ...(constructor?.whole ? [constructor.whole] : [])];
   if (constructor) removeConstructor(module, constructor);
   for (const { old, name } of replacements) {
@@ -176,8 +183,13 @@ function redirect(
     module.addFunctionExport(resize!.id, LINKED.emscripten_resize_heap);
   module.runPasses(["remove-unused-module-elements"]);
   const left = new Set(functionsOf(module).flatMap(({ name, base }) => (base ? [] : [name])));
-  const gone = new Set(reachable(functions, roots).filter(({ id }) => !left.has(id)));
-  return { gone, left: functions.filter(({ id }) => left.has(id)) };
+  const isLeft = ({ id }: ModuleFunction) => left.has(id);
+  const used = reachable(functions, roots);
+  return {
+    gone: new Set(used.filter((each) => !isLeft(each))),
+    left: functions.filter(isLeft),
+    shared: used.filter(isLeft),
+  };
 }
 
 /** The functions that are called from `roots` or whose address is taken there, and so on, the roots among them. */
@@ -220,6 +232,32 @@ function inlined({ index, names: [name] }: ModuleFunction, found: Access | undef
     `function ${index}${name ? `, ${name},` : ""} ${what}, so the old malloc would stay in use there: ` +
     `if the function is a part of malloc, name it (--function calloc=${index}); if malloc was compiled into it, link again ` +
     "with malloc's functions exported (-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_calloc,_realloc,...) or optimize less"
+  );
+}
+
+/**
+ * Throws an Error if the program goes on to take memory where the old malloc had it, and the new one would not know: by
+ * a sbrk that nothing names, which keeps a break of its own.
+ */
+function checkMemory(
+  { sbrk, resize }: Subject,
+  source: MemorySource,
+  left: readonly ModuleFunction[],
+  shared: readonly ModuleFunction[],
+  { errno }: Findings,
+): void {
+  if (source === "sbrk") return;
+  const taker =
+    source === "emscripten_resize_heap"
+      ? left.find((each) => each !== resize && callees(each.text).includes(resize!.id))
+      : shared.find((each) => each !== sbrk && accesses(each.text).some(({ address }) => address !== errno));
+  if (!taker) return;
+  const { index, names } = taker;
+  const [name] = names;
+  throw new Error(
+    `function ${index}${name ? `, ${name},` : ""} takes memory from where the old malloc had it: ` +
+      `if it is sbrk, name it (--function sbrk=${index}); if sbrk was compiled into it, link again with sbrk exported ` +
+      "(-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_sbrk,...)",
   );
 }
 
