@@ -1,6 +1,6 @@
 /** The port file for Emscripten's --use-port, and the package for CMake. */
 import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -12,11 +12,15 @@ import { needs } from "./support.ts";
 
 const run = promisify(execFile);
 const CMAKE_PACKAGE = `-Drsbmalloc_DIR=${path.join(ROOT, "lib", "cmake", "rsbmalloc")}`;
+const PORT = path.join(ROOT, "lib", "wasm32-emscripten", "rsbmalloc.py");
 const withPython = needs("python3");
+const withEmscripten = needs("python3", "emcc");
 const withCMake = needs("emcmake", "cmake");
 
 const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-packages-"));
 test.after(() => rm(folder, { recursive: true }));
+// The programs are scripts, not ES modules.
+await writeFile(path.join(folder, "package.json"), JSON.stringify({ type: "commonjs" }));
 
 /** Calls the port's functions as Emscripten does, with stand-ins for its own modules. */
 const PORT_DRIVER = `
@@ -39,9 +43,8 @@ print(json.dumps([libraries, settings.MALLOC, port.process_args(None), port.show
 `;
 
 async function port(options: Record<string, string>, threads = false): Promise<unknown[]> {
-  const file = path.join(ROOT, "lib", "wasm32-emscripten", "rsbmalloc.py");
   const given = JSON.stringify([options, threads]);
-  const { stdout } = await run("python3", ["-c", PORT_DRIVER, file, given]);
+  const { stdout } = await run("python3", ["-B", "-c", PORT_DRIVER, PORT, given]);
   return JSON.parse(stdout) as unknown[];
 }
 
@@ -63,11 +66,22 @@ withPython("the port refuses a variant that there is not", async () => {
   assert.is(message, "variant must be one of standard, hardened, not none\n");
 });
 
+withEmscripten("Emscripten links a program with the port alone", async () => {
+  const { stdout: root } = await run("em-config", ["EMSCRIPTEN_ROOT"]);
+  const program = path.join(folder, "port.js");
+  const source = path.join(ROOT, "wasi-tests", "programs", "emscripten-wrapper.c");
+  const emcc = [source, "--profiling-funcs", "-o", program];
+  const driver = path.join(ROOT, "wasi-tests", "programs", "use-port.py");
+  await run("python3", ["-B", driver, root.trim(), PORT, ...emcc], { env: emscriptenEnvironment() });
+  assert.is((await runEmscripten(program)).stdout, "3 alive, 0 in the end\n");
+  const names = await readFile(program.replace(/\.js$/, ".wasm"), "latin1");
+  assert.match(names, "rsbmalloc/heap/");
+  assert.not.match(names, "dlmalloc");
+});
+
 withCMake("CMake finds the package and links its targets", async () => {
   const source = path.join(ROOT, "wasi-tests", "programs", "cmake");
   const options = { env: emscriptenEnvironment() };
-  // The programs are scripts, not ES modules.
-  await writeFile(path.join(folder, "package.json"), JSON.stringify({ type: "commonjs" }));
   await run("emcmake", ["cmake", "-S", source, "-B", folder, CMAKE_PACKAGE], options);
   await run("cmake", ["--build", folder], options);
   const standard = await runEmscripten(path.join(folder, "standard.js"));
