@@ -66,6 +66,14 @@ withPython("the port refuses a variant that there is not", async () => {
   assert.is(message, "variant must be one of standard, hardened, not none\n");
 });
 
+withEmscripten("the command of the documentation links a program", async () => {
+  const program = path.join(folder, "library.js");
+  const source = path.join(ROOT, "wasi-tests", "programs", "emscripten-wrapper.c");
+  const flags = ["-sMALLOC=none", source, `-L${path.dirname(PORT)}`, "-lrsbmallocc", "-o", program];
+  await run("emcc", flags, { env: emscriptenEnvironment() });
+  assert.is((await runEmscripten(program)).stdout, "3 alive, 0 in the end\n");
+});
+
 withEmscripten("Emscripten links a program with the port alone", async () => {
   const { stdout: root } = await run("em-config", ["EMSCRIPTEN_ROOT"]);
   const program = path.join(folder, "port.js");

@@ -120,16 +120,30 @@ for (const flags of [
   });
 }
 
-check("embind", async () => {
-  const flags = ["-O1", "--bind", "-sMODULARIZE", "-sALLOW_MEMORY_GROWTH", "--no-entry"];
-  const exported = ["-sEXPORTED_FUNCTIONS=_malloc,_free"];
-  const script = await buildEmscripten(emscripten, {
-    inputs: [program("embind.cc")],
-    flags: [...flags, ...exported, ...RSBMALLOC],
+for (const form of [["-O1"], ["-O2", "-sEXPORT_ES6", "--closure=1"]]) {
+  check(`embind with ${form.join(" ")}`, async () => {
+    const flags = ["--bind", "-sMODULARIZE", "-sALLOW_MEMORY_GROWTH", "--no-entry"];
+    const exported = ["-sEXPORTED_FUNCTIONS=_malloc,_free"];
+    const script = await buildEmscripten(emscripten, {
+      inputs: [program("embind.cc")],
+      flags: [...form, ...flags, ...exported, ...RSBMALLOC],
+      output: form.includes("-sEXPORT_ES6") ? "program.mjs" : "program.js",
+    });
+    const { stdout } = await runEmscripten(LOADER, [script]);
+    assert.is(stdout, "from JavaScript: 7 true\nshelf: 9890\n");
   });
-  const { stdout } = await runEmscripten(LOADER, [script]);
-  assert.is(stdout, "from JavaScript: 7 true\nshelf: 9890\n");
-});
+}
+
+for (const [sanitizer, report] of [
+  ["address", "heap-buffer-overflow"],
+  ["leak", "Direct leak of 10 byte(s)"],
+] as const) {
+  check(`the ${sanitizer} sanitizer reports a bug as before`, async () => {
+    const flags = [`-fsanitize=${sanitizer}`, "-sALLOW_MEMORY_GROWTH", "-sEXIT_RUNTIME", ...RSBMALLOC];
+    const { stderr } = await buildAndRun([program("sanitized.c")], flags);
+    assert.match(stderr, report);
+  });
+}
 
 /** emmalloc's looks into its own data structures, which have no counterpart. */
 const WITHOUT_COUNTERPART = [
