@@ -284,6 +284,13 @@ withEmscripten(
   },
 );
 
+withEmscripten("Emscripten: a program goes on taking memory by sbrk itself", async () => {
+  const { script, module, names } = await emscriptenProgram(["wasi-tests/programs/swap-sbrk.c"], ["-O1"]);
+  const { bytes, report } = await swap(module, names);
+  assert.is(report.source, "sbrk");
+  assert.is((await runWith(script, bytes)).stdout, "0 bytes wrong\n");
+});
+
 withEmscripten("Emscripten: checks of every access go on", async () => {
   const flags = ["-O1", "-sMALLOC=dlmalloc", "-sSAFE_HEAP=1", "-sASSERTIONS=2"];
   const { script, module, names } = await emscriptenProgram(HASH_MAP.inputs, flags);
