@@ -8,10 +8,13 @@
 //     | list | room | reserve | most |
 //
 // `malloc` takes the first slot of the list. `free` puts a slot there, whichever thread got it, until there is no more room:
-// then the list is a whole batch of `most` slots. One batch is kept in reserve, unless it is a single slot, the next goes to the bin's stack of batches
+// then the list is a whole batch of `most` slots. One batch is kept in reserve, the next goes to the bin's stack of batches
 // (src/batches.ts), where any thread whose list and reserve are empty finds it. Only when there is none there does a
 // thread lock the heap. So a cache holds two batches of a bin at most, and memory stays bounded when one thread allocates
 // and others free; and a thread that goes to and fro between a full and an empty list meets others once in a batch.
+//
+// The more caches there are, the smaller are their batches, so that all together hold back no more. Slots so large that
+// a batch would be one of them go to the stack at once, each by itself: `most` is 0.
 //
 // NONE, FREE and LARGE never have room, nor has any list of NO_CACHE: what is not for a cache, and what has no cache to
 // go to, takes the slow path of `free`.
@@ -57,12 +60,12 @@ const LIST: usize = NO_CACHE;
 const ROOM: usize = NO_CACHE + 4;
 /** A batch, or 0. */
 const RESERVE: usize = NO_CACHE + 8;
-/** How many slots there are in a batch. */
+/** How many slots there are in a batch; 0 where slots are not kept. */
 const MOST: usize = NO_CACHE + 12;
 
-/** The most that a batch holds, in slots and in bytes. */
+/** The most that a batch holds, in slots, and in bytes if there were one cache. */
 const BATCH_SLOTS: u32 = 32;
-const BATCH_BYTES: u32 = 1024;
+const BATCH_BYTES: u32 = 8192;
 
 /** What the caches have in common, at CACHES; the lock guards it. */
 @unmanaged
@@ -71,6 +74,8 @@ class Common {
   spare: usize;
   /** How many may yet be made, once that is known. */
   toMake: u32;
+  /** How many there are. Also read without the lock: it need not be the newest number. */
+  made: u32;
   isKnown: bool;
   /** Whether there is a key with a destructor for threads that end. */
   hasKey: bool;
@@ -79,6 +84,8 @@ class Common {
 
 /** Where the thread's cache lies, counted from NO_CACHE. */
 let cache: usize = 0;
+/** How many caches there were when the batches of this one got their size. */
+let sizedFor: u32 = 0;
 /** Whether the thread said that it ends: what it frees after that is not worth a cache. */
 let ended: bool = false;
 
@@ -132,8 +139,9 @@ export function takeSlot(bin: u32): usize {
   if (batch) store<usize>(cell, 0, RESERVE);
   else if (cache) batch = takeBatch(bin);
   if (!batch) return takeFromHeap(bin);
-  store<usize>(cell, load<usize>(batch), LIST);
-  store<u32>(cell, 1, ROOM);
+  const next = load<usize>(batch);
+  if (next) store<u32>(cell, 1, ROOM);
+  store<usize>(cell, next, LIST);
   return batch;
 }
 
@@ -141,6 +149,7 @@ export function takeSlot(bin: u32): usize {
 function takeFromHeap(bin: u32): usize {
   lock();
   if (!cache) claim();
+  else if (sizedFor != common().made) sizeBatches();
   let slot = heapSlot(bin);
   if (!slot && emptyCache()) slot = heapSlot(bin);
   if (slot) {
@@ -179,18 +188,18 @@ export function makeRoom(pages: u32): void {
 export function releaseSlow(kind: u32, block: usize): void {
   if (kind < LARGE) unreachable();
   if (cache && kind != LARGE) {
+    if (sizedFor != common().made) sizeBatches();
     const cell = cellOf(kind);
     const most = load<u32>(cell, MOST);
-    let batch = load<usize>(cell, LIST);
-    if (most > 1) {
-      const reserve = load<usize>(cell, RESERVE);
-      store<usize>(cell, batch, RESERVE);
-      batch = reserve;
+    let batch = block;
+    store<usize>(block, 0);
+    if (most) {
+      batch = load<usize>(cell, RESERVE);
+      store<usize>(cell, load<usize>(cell, LIST), RESERVE);
+      store<usize>(cell, block, LIST);
+      store<u32>(cell, most - 1, ROOM);
     }
     if (batch) putBatch(kind, batch);
-    store<usize>(cell, block, LIST);
-    store<u32>(cell, most - 1, ROOM);
-    store<usize>(block, 0);
     return;
   }
   lock();
@@ -225,7 +234,7 @@ export function emptyCache(): bool {
     const cell = cellOf(bin);
     any |= giveBack(bin, load<usize>(cell, LIST)) | giveBack(bin, load<usize>(cell, RESERVE));
     store<usize>(cell, 0, LIST);
-    store<u32>(cell, load<u32>(cell, MOST), ROOM);
+    store<u32>(cell, 0, ROOM);
     store<usize>(cell, 0, RESERVE);
   }
   return any;
@@ -243,9 +252,19 @@ function claim(): void {
   c.spare = load<usize>(spare);
   store<usize>(spare, 0);
   cache = spare - (STATE + NO_CACHE);
+  sizeBatches();
   if (!endIsKnown()) return;
   if (!c.hasKey) c.hasKey = createKey(STATE + CACHES + offsetof<Common>("key"), DESTRUCTOR);
   if (c.hasKey) atThreadEnd(c.key);
+}
+
+/** Gives the batches of the thread's cache the size that is due with as many caches as there are now. */
+function sizeBatches(): void {
+  sizedFor = common().made;
+  for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
+    const most = min<u32>(BATCH_BYTES / (slotSize(bin) * sizedFor), BATCH_SLOTS);
+    store<u32>(cellOf(bin), most > 1 ? most : 0, MOST);
+  }
 }
 
 /** A new, empty cache; 0 if there are enough, or memory is out. */
@@ -256,21 +275,15 @@ function make(c: Common): usize {
   const page = c.toMake ? obtainRun(pages) : 0;
   if (!page) return 0;
   --c.toMake;
+  ++c.made;
   // Like the page map it is the allocator's own: no block, and not in use.
   s.used -= pages;
   s.peak = peak;
-  const made = addressOf(page);
-  memory.fill(made, 0, CACHE_SIZE);
-  for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
-    const most = max<u32>(min<u32>(BATCH_BYTES / slotSize(bin), BATCH_SLOTS), 1);
-    const cell = made + ((<usize>bin) << CACHE_BIN_BITS);
-    store<u32>(cell, most, ROOM - NO_CACHE);
-    store<u32>(cell, most, MOST - NO_CACHE);
-  }
+  memory.fill(addressOf(page), 0, CACHE_SIZE);
   // Sizes of up to a word.
   store<u8>(STATE, LEAST_BIN, BIN_OF);
   store<u8>(STATE, LEAST_BIN, BIN_OF + 1);
-  return made;
+  return addressOf(page);
 }
 
 /** Gives the thread's cache, and all that is in it, back. The thread may go on: it gets another. */
