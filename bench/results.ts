@@ -55,8 +55,10 @@ export interface Row {
 
 /** A workload with a number of threads, which its name ends with. */
 export interface ThreadResult extends Row {
-  /** Nanoseconds of the wall clock for each malloc and its free, by peer. */
+  /** Nanoseconds of the wall clock for each malloc and its free, net of the loop, by peer. */
   readonly times: Record<string, Measured>;
+  /** The same for the driving loop by itself. The control has nothing else. */
+  readonly loop?: Measured | undefined;
   /** Bytes of the heap in the end, threads' stacks apart, by peer. */
   readonly heaps: Record<string, Measured>;
 }

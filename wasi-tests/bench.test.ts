@@ -281,16 +281,18 @@ test("Emscripten's programs have tables of their own, after the others", () => {
   ]);
 });
 
-test("threads have a table of times and one of heaps; a program that fails has a line", () => {
+test("threads have tables of times, of heaps, and of the loop and the control; a program that fails has a line", () => {
   const threads = {
     title: "emcc 1.2.3",
     peers: ["-mt", "dlmalloc", "no threads"],
     rows: [
+      { name: "spin, 1", about: "the control", group: "threads" as const, times: {}, loop: 3, heaps: {} },
       {
         name: "local, 1",
         about: "a workload",
         group: "threads" as const,
         times: { "-mt": 20, dlmalloc: 80, "no threads": 10 },
+        loop: 5,
         heaps: { "-mt": 2048, dlmalloc: 1024, "no threads": 1024 },
       },
       {
@@ -302,7 +304,7 @@ test("threads have a table of times and one of heaps; a program that fails has a
       },
     ],
   };
-  const [times, heaps] = tables({ ...RESULTS, threads }).slice(tables(RESULTS).length);
+  const [times, heaps, loop] = tables({ ...RESULTS, threads }).slice(tables(RESULTS).length);
   assert.match(times!.title, /emcc 1\.2\.3/);
   assert.equal(times!.rows, [
     ["local, 1", "20.0", "80.0", "10.0", "2.00"],
@@ -311,6 +313,11 @@ test("threads have a table of times and one of heaps; a program that fails has a
   ]);
   assert.equal(times!.faults, ["dlmalloc on local, 2: Error: exits with 1"]);
   assert.equal(heaps!.rows[1], ["local, 2", "4", "-", "-", "-"]);
+  assert.equal(loop!.rows, [
+    ["spin, 1", "3.0"],
+    ["local, 1", "5.0"],
+    ["local, 2", "-"],
+  ]);
 });
 
 /** What Emscripten's JavaScript would be for a program whose main returns `status`. It tells its runs to `turns`. */

@@ -4,8 +4,9 @@
  * thread made it, in the best window; and what the heap took in the end, threads' stacks apart. Built without -pthread,
  * it has one thread.
  *
- * It is the allocator that this measures: sizes are drawn beforehand, and what passes between threads are batches of
- * blocks, so that neither random numbers nor queues take much of the time.
+ * Built with -DNULL_MALLOC and threads-null.c it tells what the loop takes by itself. Sizes are drawn beforehand, and what
+ * passes between threads are batches of blocks, so that this is little. The workload `spin` has nothing to do with memory: it
+ * shows what the machine gives to so many threads just then.
  */
 #include <emscripten.h>
 #include <stdatomic.h>
@@ -20,10 +21,20 @@
 #include <pthread.h>
 #endif
 
+#ifdef NULL_MALLOC
+void *null_malloc(size_t);
+void null_free(void *);
+#define malloc null_malloc
+#define free null_free
+#endif
+
 enum { THREADS = 8, STACK = 65536, SIZES = 4096, BLOCKS = 4096, PAIRS = 1024, BATCH = 64, BATCHES = 64 };
 
-/* In milliseconds: a window, and what goes before the first of them, while the engine still compiles. */
-static const double WINDOW = 50, WARM_UP = 250;
+/*
+ * In milliseconds: a window, and what goes before the first of them, while the engine still compiles. A window is so short
+ * that on a busy machine all threads have their cores in one of them.
+ */
+static const double WINDOW = 10, WARM_UP = 250;
 
 typedef struct Batch {
   void *blocks[BATCH];
@@ -46,13 +57,14 @@ typedef struct Thread {
 static int count;
 static Thread threads[THREADS];
 static unsigned short small[SIZES], medium[SIZES], mixed[SIZES];
-static atomic_bool stopped;
+/* What all threads write, too, has lines of its own. */
+static _Alignas(128) _Atomic(void **) left_table;
+static _Alignas(128) atomic_uint position;
+static _Alignas(128) atomic_bool stopped;
 
 static void *tables[THREADS][BLOCKS];
-static _Atomic(void **) left_table;
 static Batch batches[BATCHES + THREADS];
 static _Atomic(Batch *) cells[BATCHES];
-static atomic_uint position;
 
 static unsigned draw(unsigned *random) {
   return (*random = *random * 1664525 + 1013904223) >> 8;
@@ -153,10 +165,16 @@ static unsigned exchange(Thread *t) {
   return BATCH;
 }
 
+/* Arithmetic alone, about as long for a pair as the others. */
+static unsigned spin(Thread *t) {
+  for (int i = 0; i < 16 * PAIRS; i++) t->random = t->random * 1664525 + 1013904223 + (t->random >> 16);
+  return PAIRS;
+}
+
 static const struct {
   const char *name;
   unsigned (*step)(Thread *);
-} workloads[] = {{"local", local}, {"larson", larson}, {"pairs", pairs}, {"queue", queue}, {"exchange", exchange}};
+} workloads[] = {{"spin", spin}, {"local", local}, {"larson", larson}, {"pairs", pairs}, {"queue", queue}, {"exchange", exchange}};
 
 static unsigned (*step)(Thread *);
 static int windows;

@@ -15,6 +15,8 @@ interface Peer {
   readonly link: readonly string[];
   /** Built without threads, and runs one alone. */
   readonly single?: boolean;
+  /** Further sources and flags. */
+  readonly compile?: readonly string[];
 }
 
 const library = (suffix: string): string[] => [
@@ -30,6 +32,14 @@ const PEERS: readonly Peer[] = [
   { name: "no threads", link: linkMalloc("rsbmalloc"), single: true },
 ];
 
+/** The driving loop by itself: its time is taken off that of the others. It runs the control, too. */
+const LOOP: Peer = {
+  name: "loop",
+  link: linkMalloc("dlmalloc"),
+  compile: ["bench/c/threads-null.c", "-DNULL_MALLOC"],
+};
+
+const CONTROL = { name: "spin", about: "arithmetic alone: what the machine gives to so many threads" };
 const WORKLOADS = [
   { name: "local", about: "each thread replaces blocks of its own" },
   { name: "larson", about: "each thread replaces blocks, then leaves them to the next" },
@@ -56,7 +66,7 @@ const WITH_THREADS = [
 ];
 
 /** Windows of time in one run, and runs of each program in turn. */
-const WINDOWS = 10;
+const WINDOWS = 50;
 const RUNS = { usual: 3, quick: 1 };
 
 /** Runs every workload with every number of threads; undefined, and a line, where there is no emcc. */
@@ -64,13 +74,13 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
   const emscripten = await findEmscripten().catch(leftOut("the section for threads"));
   if (!emscripten) return undefined;
   const built: { peer: Peer; script: string }[] = [];
-  for (const peer of PEERS) {
+  for (const peer of [LOOP, ...PEERS]) {
     progress(`building for threads: ${peer.name}`);
     const script = await build(emscripten, peer).catch(leftOut(`${peer.name} with threads`));
     if (script !== undefined) built.push({ peer, script });
   }
   const rows: ThreadResult[] = [];
-  for (const { name, about } of WORKLOADS) {
+  for (const { name, about } of [CONTROL, ...WORKLOADS]) {
     for (const threads of THREADS) {
       const row: ThreadResult = {
         name: `${name}, ${threads}`,
@@ -81,19 +91,31 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
       };
       for (let run = 0; run < (quick ? RUNS.quick : RUNS.usual); ++run) {
         for (const { peer, script } of built) {
-          if (peer.single && threads > 1) continue;
+          if ((peer.single && threads > 1) || (name === CONTROL.name && peer !== LOOP)) continue;
           progress(`${name}, ${threads} threads: ${peer.name}`);
           await sample(row, peer.name, script, [name, String(threads), String(WINDOWS)]);
         }
       }
-      rows.push(row);
+      rows.push(netOfLoop(row));
     }
   }
-  return { title: release(emscripten), peers: built.map(({ peer }) => peer.name), rows };
+  const peers = built.map(({ peer }) => peer.name).filter((name) => name !== LOOP.name);
+  return { title: release(emscripten), peers, rows };
 }
 
-function build(emscripten: Emscripten, { link, single }: Peer): Promise<string> {
-  const flags = [...COMPILE, ...(single ? [] : WITH_THREADS), ...link];
+/** Takes the loop's own time off that of the others. */
+function netOfLoop(row: ThreadResult): ThreadResult {
+  const { [LOOP.name]: loop, ...times } = row.times;
+  const net = (time: Measured) => (typeof time === "number" && typeof loop === "number" ? time - loop : time);
+  return {
+    ...row,
+    loop,
+    times: Object.fromEntries(Object.entries(times).map(([name, time]) => [name, net(time)])),
+  };
+}
+
+function build(emscripten: Emscripten, { link, single, compile = [] }: Peer): Promise<string> {
+  const flags = [...COMPILE, ...(single ? [] : WITH_THREADS), ...compile, ...link];
   return buildEmscripten(emscripten, { inputs: ["bench/c/threads.c"], flags, output: "threads.js" });
 }
 

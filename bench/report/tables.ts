@@ -50,8 +50,11 @@ export function tables(results: Results): Table[] {
     const { peers: mallocs, programs } = emscripten;
     all.push(...emscriptenMeasures(emscripten).map((measure) => rowTable(measure, mallocs, programs)));
   }
-  if (threads)
-    all.push(...threadMeasures(threads).map((measure) => rowTable(measure, threads.peers, threads.rows)));
+  if (threads) {
+    const rows = threads.rows.filter(({ times }) => Object.keys(times).length > 0);
+    all.push(...threadMeasures(threads).map((measure) => rowTable(measure, threads.peers, rows)));
+    all.push(rowTable(loopMeasure(threads), ["loop"], threads.rows));
+  }
   if (bugs) all.push(bugTable(bugs));
   return all;
 }
@@ -124,7 +127,7 @@ function emscriptenMeasures({ title, engines }: EmscriptenResults): Measure<Prog
 function threadMeasures({ title }: ThreadResults): Measure<ThreadResult>[] {
   return [
     {
-      title: `ns for a malloc and its free, by workload and threads: ${title}`,
+      title: `ns for a malloc and its free, net of the loop, by workload and threads: ${title}`,
       unit: "ns",
       values: (row) => row.times,
       format: (ns) => ns.toFixed(1),
@@ -136,6 +139,15 @@ function threadMeasures({ title }: ThreadResults): Measure<ThreadResult>[] {
       format: (kib) => kib.toFixed(0),
     },
   ];
+}
+
+function loopMeasure({ title }: ThreadResults): Measure<ThreadResult> {
+  return {
+    title: `ns that the loop takes by itself, and the control: ${title}`,
+    unit: "ns",
+    values: ({ loop }) => (loop === undefined ? {} : { loop }),
+    format: (ns) => ns.toFixed(1),
+  };
 }
 
 function mapNumbers(values: Readonly<Record<string, Measured>>, change: (value: number) => number) {
