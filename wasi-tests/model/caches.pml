@@ -109,6 +109,8 @@ inline release(slot) {
     claim();
     heap[slot] = true;
     unlock()
+  /* A slot so large that it is a batch of its own. */
+  :: mine != NO_CACHE -> batched[slot] = true
   :: mine != NO_CACHE && room[mine] > 0 ->
     list[mine] = slot;
     room[mine] = room[mine] - 1
