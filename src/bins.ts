@@ -28,6 +28,7 @@ import {
   STATE,
   state,
 } from "./config";
+import { fillMemory } from "./memory";
 import {
   addressOf,
   findRun,
@@ -121,7 +122,7 @@ export function collect(first: u32): void {
       if (!(info.free++ & FREE_MASK)) push(partialList(bin), page);
       if (((<u32>info.free) & FREE_MASK) == slots) {
         remove(partialList(bin), page);
-        memory.fill(state().kinds + page, <u8>NONE, length);
+        fillMemory(state().kinds + page, <u8>NONE, length);
         freeRun(page, length);
       }
       slot = next;

@@ -42,6 +42,7 @@ import {
 import { putBatch, takeBatch } from "./batches";
 import { flush, listHead, obtainRun, refill, runPages, setListHead } from "./bins";
 import { lock, unlock } from "./lock";
+import { fillMemory } from "./memory";
 import { addressOf, findRun, pagesFor } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 import { slotSize } from "./size-classes";
@@ -279,7 +280,7 @@ function make(c: Common): usize {
   // Like the page map it is the allocator's own: no block, and not in use.
   s.used -= pages;
   s.peak = peak;
-  memory.fill(addressOf(page), 0, CACHE_SIZE);
+  fillMemory(addressOf(page), 0, CACHE_SIZE);
   // Sizes of up to a word.
   store<u8>(STATE, LEAST_BIN, BIN_OF);
   store<u8>(STATE, LEAST_BIN, BIN_OF + 1);

@@ -2,6 +2,7 @@
 // builds for Emscripten. The names are those of its dlmalloc and emmalloc; cabi/names.ts lists the symbols.
 
 import { LARGE } from "./config";
+import { copyMemory } from "./memory";
 import {
   MallInfo,
   allocate,
@@ -153,7 +154,7 @@ export function aligned_realloc(block: usize, alignment: usize, size: usize): us
   if (realloc_in_place(block, size)) return block;
   const moved = allocateAligned(alignment, size);
   if (moved && block) {
-    memory.copy(moved, block, min(usableSize(block), size));
+    copyMemory(moved, block, min(usableSize(block), size));
     release(block);
   }
   return moved;

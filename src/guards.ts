@@ -18,6 +18,7 @@
 // just what is written over it.
 
 import { EMSCRIPTEN, Guards, guards } from "./config";
+import { fillMemory } from "./memory";
 
 /** No letter, no digit, and nothing that programs like to fill memory with. */
 export const GUARD: u8 = 0xb7;
@@ -145,7 +146,7 @@ export function isZero(start: usize, end: usize): bool {
 /** Zeroes `bytes` from the start of a slot, rounded up to 16. */
 @inline
 export function wipe(slot: usize, bytes: usize): void {
-  if (bytes > WORDWISE_MAX) memory.fill(slot, 0, bytes);
+  if (bytes > WORDWISE_MAX) fillMemory(slot, 0, bytes);
   else {
     for (let i: usize = 0; i < bytes; i += 16) {
       store<u64>(slot + i, 0);

@@ -66,6 +66,7 @@ import {
   wipe,
 } from "./guards";
 import { lock, unlock } from "./lock";
+import { copyMemory, fillMemory } from "./memory";
 import {
   Info,
   addressOf,
@@ -469,15 +470,15 @@ function freeEmptyRun(bin: u32, page: u32): void {
   for (let i: u32 = 0; i < slots; ++i) checkFree(addressOf(page) + i * bytes, bytes);
   expectTail(page, slots * bytes, pages);
   remove(partialList(bin), page);
-  memory.fill(addressOf(page), 0, pages << PAGE_BITS);
-  memory.fill(state().kinds + page, <u8>NONE, pages);
+  fillMemory(addressOf(page), 0, pages << PAGE_BITS);
+  fillMemory(state().kinds + page, <u8>NONE, pages);
   freeRun(page, pages);
 }
 
 function freeLarge(page: u32): void {
   const info = checkLarge(page);
   const pages = <u32>info.pages;
-  memory.fill(addressOf(page), 0, largeSize(info) + 1);
+  fillMemory(addressOf(page), 0, largeSize(info) + 1);
   setKind(page, NONE);
   freeRun(page, pages);
   setBeganBlock(page, true);
@@ -517,7 +518,7 @@ function resizeBlock(block: usize, size: usize): usize {
   if (!moved) return size - 1 < old && resizeInPlace(block, kind, old, size) ? block : 0;
   // A block of no bytes lies outside memory, where even copying nothing traps.
   const kept = min(old, size);
-  if (kept) memory.copy(moved, block, kept);
+  if (kept) copyMemory(moved, block, kept);
   freeBlock(block);
   return moved;
 }
@@ -535,7 +536,7 @@ function resizeInPlace(block: usize, kind: u32, old: usize, size: usize): bool {
   // The old guard goes, and with it what lies behind the new end. An alignment is not kept.
   if (alignmentIn(trailerOf(block, bytes), block, bytes)) store<u8>(block + bytes - TRAILER_SIZE - 1, 0);
   store<u8>(block + old, 0);
-  if (size < old) memory.fill(block + size, 0, old - size);
+  if (size < old) fillMemory(block + size, 0, old - size);
   guardSlot(block, bytes, size, 0);
   return true;
 }
@@ -553,7 +554,7 @@ function resizeLarge(page: u32, size: usize): bool {
     expectZero(addressOf(page + from), addressOf(page + to));
   }
   store<u8>(block + old, 0);
-  if (size < old) memory.fill(block + size, 0, old - size);
+  if (size < old) fillMemory(block + size, 0, old - size);
   shrinkRun(page, from, to);
   info.pages = to;
   setLargeAlignment(info, 0);
@@ -570,7 +571,7 @@ export function resizePagesChecked(run: usize, size: usize): usize {
   if (!resizeLarge(pageOf(run), size)) {
     resized = takeLarge(size, 0);
     if (resized) {
-      memory.copy(resized, run, min(old, size));
+      copyMemory(resized, run, min(old, size));
       freeBlock(run);
     }
   }

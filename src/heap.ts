@@ -33,6 +33,7 @@ import {
   sizeChecked,
 } from "./hardened";
 import { lock, unlock } from "./lock";
+import { copyMemory, fillMemory } from "./memory";
 import { addressOf, extendRun, freeRun, infoOf, kindOf, pageOf, pagesFor, setKind, shrinkRun } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
 
@@ -239,7 +240,7 @@ export function resize(block: usize, size: usize): usize {
 @inline
 function copy(to: usize, from: usize, bytes: usize): void {
   if (bytes > WORDWISE_MAX) {
-    memory.copy(to, from, bytes);
+    copyMemory(to, from, bytes);
     return;
   }
   if (bytes <= 4) store<u32>(to, load<u32>(from));
@@ -266,7 +267,7 @@ export function allocateZeroed(count: usize, size: usize): usize {
     const page = pageOf(block);
     bytes = page < fresh ? min(bytes, (<usize>(fresh - page)) << PAGE_BITS) : 0;
   }
-  if (bytes > WORDWISE_MAX) memory.fill(block, 0, bytes);
+  if (bytes > WORDWISE_MAX) fillMemory(block, 0, bytes);
   else if (bytes <= 4) store<u32>(block, 0);
   else for (let i: usize = 0; i < bytes; i += 8) store<u64>(block + i, 0);
   return block;
@@ -321,7 +322,7 @@ export function resizePages(run: usize, size: usize): usize {
   if (resizeInPlace(pageOf(run), size)) return run;
   const moved = allocateLarge(size, 1);
   if (!moved) return 0;
-  memory.copy(moved, run, min(old, size));
+  copyMemory(moved, run, min(old, size));
   release(run);
   return moved;
 }

@@ -66,3 +66,25 @@ export function memoryEndPage(): u32 {
   if (EMSCRIPTEN) return <u32>((sbrk(0) - 1) >>> PAGE_BITS) + 1;
   return (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
 }
+
+/**
+ * `memory.fill` on memory that another thread may have added. V8 (Node 20) may tell a thread that has just started of
+ * memory that others add only with the next that they add: loads and stores reach it, but instructions for many bytes trap.
+ */
+@inline
+export function fillMemory(at: usize, value: u8, bytes: usize): void {
+  if (LOCKED) reach(at + bytes);
+  memory.fill(at, value, bytes);
+}
+
+/** `memory.copy`, likewise. */
+@inline
+export function copyMemory(to: usize, from: usize, bytes: usize): void {
+  if (LOCKED) reach(max(to, from) + bytes);
+  memory.copy(to, from, bytes);
+}
+
+/** Growing by nothing makes the thread look. */
+function reach(end: usize): void {
+  if (<i32>((end - 1) >>> WASM_PAGE_BITS) >= memory.size()) memory.grow(0);
+}

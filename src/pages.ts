@@ -37,7 +37,15 @@ import {
   WASM_PAGE_BITS,
   state,
 } from "./config";
-import { growMemory, grownPages, heapBase, heapEndPage, memoryEndPage } from "./memory";
+import {
+  copyMemory,
+  fillMemory,
+  growMemory,
+  grownPages,
+  heapBase,
+  heapEndPage,
+  memoryEndPage,
+} from "./memory";
 
 /** What is known of a page besides its kind; which fields hold depends on the kind. */
 @unmanaged
@@ -265,9 +273,9 @@ function moveMap(address: usize, size: usize): void {
   const oldRegions = (<usize>s.capacity) >>> REGION_BITS;
   const regions = size / REGION_SIZE;
   const kinds = address + regions * sizeof<usize>();
-  memory.fill(address, 0, size);
+  fillMemory(address, 0, size);
   const start = oldKinds - oldRegions * sizeof<usize>();
-  memory.copy(kinds - (oldKinds - start), start, oldRegions * REGION_SIZE);
+  copyMemory(kinds - (oldKinds - start), start, oldRegions * REGION_SIZE);
   s.capacity = (<u32>regions) << REGION_BITS;
   if (LOCKED) {
     atomic.store<usize>(STATE, kinds, KINDS);
@@ -279,7 +287,7 @@ function moveMap(address: usize, size: usize): void {
   const page = pagesFor(start);
   if (page >= end) return;
   // The call that this growth is for may be calloc, and count on fresh pages.
-  memory.fill(addressOf(page), 0, addressOf(end - page));
+  fillMemory(addressOf(page), 0, addressOf(end - page));
   insert(page, end - page);
 }
 
@@ -383,9 +391,9 @@ export function packInfos(): void {
     hole = findHole(hole, at, INFO_PAGES);
     if (hole >= at) continue;
     cut(hole, INFO_PAGES);
-    memory.copy(addressOf(hole), addressOf(at), INFO_PAGES << PAGE_BITS);
+    copyMemory(addressOf(hole), addressOf(at), INFO_PAGES << PAGE_BITS);
     store<usize>(entry, addressOf(hole));
-    memory.fill(addressOf(at), 0, INFO_PAGES << PAGE_BITS);
+    fillMemory(addressOf(at), 0, INFO_PAGES << PAGE_BITS);
     insert(at, INFO_PAGES);
     hole += INFO_PAGES;
   }

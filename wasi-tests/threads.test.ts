@@ -84,6 +84,16 @@ for (const variant of VARIANTS) {
     checkEmpty(threads);
   });
 
+  test(`${variant}: threads start while others make memory grow`, async () => {
+    const built = await module(PLENTY);
+    for (let round = 0; round < 40; round++) {
+      const threads = startThreads(built, PLENTY);
+      const work = counts(3).map((index) => threads.run([["stress", index + 1, 300], THREAD_END]));
+      for (const [failed] of await Promise.all(work)) assert.is(failed, 0);
+      checkEmpty(threads);
+    }
+  });
+
   test(`${variant}: memory stays bounded when ten thousand threads come and go`, async () => {
     const threads = startThreads(await module(PLENTY), PLENTY);
     const visits: Call[] = [["visit", 1], THREAD_END];
