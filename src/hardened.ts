@@ -6,7 +6,7 @@
 // - A freed block is wiped and waits in a quarantine, first in, first out, before it is free. What was written to it
 //   meanwhile, or later, shows when it leaves, when it is handed out, or in a check of the heap.
 // - A large block is a page run with a guard behind it. Free pages are zero, as is all memory that no block uses. A new
-//   block does not begin where the last one did: a page further, if need be.
+//   block does not begin where the last one did, unless there is no room for it elsewhere: a page further is enough.
 // - A block of no bytes has an address in the last wasm page below 4 GiB, which the heap never reaches.
 
 import {
@@ -260,15 +260,23 @@ function takeLarge(size: usize, alignment: usize): usize {
 
 /** Exchanges a run for one that begins elsewhere, if there is one. */
 function moveOn(page: u32, pages: u32): u32 {
-  freeRun(page, pages);
-  const other = findPages(pages + 1);
-  if (!other) return findPages(pages);
-  if (other != page) {
-    shrinkRun(other, pages + 1, pages);
-    return other;
+  const s = state();
+  const peak = s.peak;
+  // Here the block after the next may begin again.
+  setBeganBlock(page, false);
+  if (extendRun(page, pages, pages + 1)) {
+    freeRun(page++, 1);
+  } else {
+    // The run is held until there is another: were it free, infos might move into it, and leave none that is long enough.
+    const other = obtainRun(pages);
+    if (other) {
+      freeRun(page, pages);
+      page = other;
+    }
   }
-  freeRun(page, 1);
-  return page + 1;
+  // Only one of the two ever serves a block.
+  s.peak = peak;
+  return page;
 }
 
 // What a large block's Info holds besides its pages: the size and the alignment. When the block is gone, the Info tells

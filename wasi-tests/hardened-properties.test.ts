@@ -5,6 +5,7 @@ import { test } from "uvu";
 import { build, findCompiler } from "../tools/compiler.ts";
 import {
   NAMES,
+  PAGE,
   WASM_PAGE,
   apiOf,
   assert,
@@ -42,8 +43,8 @@ for (const { name, library, shared } of LIBRARIES) {
   });
   const module = new WebAssembly.Module(await readFile(file));
 
-  /** From an empty heap to one that is empty again. */
-  const run = (sequence: readonly Call[], seed: number, pages: number, mayFail: boolean): void => {
+  /** An empty heap in a memory of at most `pages` wasm pages. */
+  const start = (seed: number, pages: number) => {
     const memory = new WebAssembly.Memory({ initial: INITIAL, maximum: pages, shared });
     const random_get = (at: number, count: number) => {
       new Uint8Array(memory.buffer, at, count).fill(seed);
@@ -54,7 +55,12 @@ for (const { name, library, shared } of LIBRARIES) {
       wasi_snapshot_preview1: { random_get },
     });
     const exports = instance.exports as unknown as Record<string, (...args: number[]) => number>;
-    const api = apiOf(memory, exports);
+    return { exports, api: apiOf(memory, exports) };
+  };
+
+  /** From an empty heap to one that is empty again. */
+  const run = (sequence: readonly Call[], seed: number, pages: number, mayFail: boolean): void => {
+    const { exports, api } = start(seed, pages);
     const model = emptyModel();
     for (const [at, step] of sequence.entries()) {
       make(api, model, step, mayFail);
@@ -67,6 +73,33 @@ for (const { name, library, shared } of LIBRARIES) {
     const inUse = exports.in_use!();
     assert(inUse === 0, `${inUse} bytes are in use when all is freed`);
   };
+
+  test(`${name}: a large block lies where one was before, if there is no room elsewhere`, () => {
+    // The infos of the pages from 256 on lie behind those before them: in what room there is they could move to.
+    const { exports, api } = start(1, 16);
+    const blocks: number[] = [];
+    for (let block; (block = api.page_alloc(PAGE - 1, PAGE)) !== 0;) blocks.push(block);
+    const [hole] = blocks.filter((block) => [1, 2].every((n) => blocks.includes(block + n * PAGE)));
+    for (const n of [0, 1, 2]) api.page_free(hole! + n * PAGE);
+    for (let i = 0; i < 3; ++i) {
+      const block = api.page_alloc(3 * PAGE - 1, PAGE);
+      assert(block === hole, `${block} for a block that fits at ${hole}`);
+      exports.rsbmalloc_check!();
+      api.page_free(block);
+    }
+  });
+
+  test(`${name}: a large block does not begin where the last one did`, () => {
+    const { api } = start(1, MOST_PAGES);
+    let last = 0;
+    for (let i = 0; i < 10; ++i) {
+      const block = api.malloc(100_000);
+      assert(block !== last, `a block at ${block} again`);
+      api.free(block);
+      last = block;
+    }
+  });
+
   const sequences = fc.array(calls(), { maxLength: 80, size: "max" });
   const seeds = fc.nat(255);
 
