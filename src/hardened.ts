@@ -69,9 +69,11 @@ import { lock, unlock } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
 import {
   Info,
+  REGION_BITS,
   addressOf,
   extendRun,
   freeRun,
+  hasInfos,
   infoOf,
   kindOf,
   pageOf,
@@ -350,8 +352,10 @@ function runOf(page: u32): u32 {
 
 /** The length in pages of the run that begins at a page; 1 for a page that is in none. */
 function lengthOf(page: u32): u32 {
-  if (!isSane(page)) rsbmalloc_overflow(addressOf(page), 0);
   const kind = kindOf(page);
+  // A region of which others have all has no infos.
+  if (kind == NONE && !hasInfos(page >>> REGION_BITS)) return 1;
+  if (!isSane(page)) rsbmalloc_overflow(addressOf(page), 0);
   if (kind >= FIRST_BIN) return runPages(slotSize(kind));
   return kind == NONE ? 1 : <u32>infoOf(page).pages;
 }

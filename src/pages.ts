@@ -421,6 +421,7 @@ function infoBatch(region: u32): u32 {
   return 1 + (region >>> 1);
 }
 
-function hasInfos(region: u32): bool {
+/** Whether the heap reaches a region. */
+export function hasInfos(region: u32): bool {
   return region < state().capacity >>> REGION_BITS && load<usize>(directoryEntry(region)) != 0;
 }

@@ -100,6 +100,23 @@ for (const { name, library, shared } of LIBRARIES) {
     }
   });
 
+  test(`${name}: others may have as much memory between the heap's as one region of the page map, and more`, () => {
+    const { exports, api } = start(1, MOST_PAGES);
+    const before = api.malloc(1);
+    const foreign = api.memory.grow(16) * WASM_PAGE;
+    const behind = api.malloc(100_000);
+    exports.rsbmalloc_check!();
+    api.free(before);
+    api.free(behind);
+    let stack: string | undefined = "";
+    try {
+      api.free(foreign + 12 * WASM_PAGE);
+    } catch (error) {
+      stack = (error as Error).stack;
+    }
+    assert(/\brsbmalloc_invalid_free\b/.test(stack ?? ""), `another's memory is freed: ${stack}`);
+  });
+
   const sequences = fc.array(calls(), { maxLength: 80, size: "max" });
   const seeds = fc.nat(255);
 
