@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { instantiate, type Heap } from "../npm/index.ts";
-import { formatHtml, readHeaps } from "../npm/inspect/index.ts";
+import { formatHtml, formatText, largeSizes, readHeaps } from "../npm/inspect/index.ts";
 import { LAYOUTS, SIZES, fill, reportOf } from "./support-inspect.ts";
 
 test("the reader counts as mallinfo does", async () => {
@@ -35,6 +35,42 @@ test("everything freed leaves nothing in use, and regions cover the heap", async
     at += pages * report!.pageSize;
   }
   assert.is(at, report!.end);
+});
+
+test("large blocks are given by size, those with most bytes first", async () => {
+  const heap = await instantiate();
+  const KIB = 1024;
+  // Of twelve sizes: two more than the reports show one by one.
+  const sizes = [20, 20, 20, 40, 60, 64, 66, 68, 70, 72, 74, 76, 78, 2048].map((kib) => kib * KIB);
+  const blocks = sizes.map((size) => heap.malloc(size));
+  // Freed ones count for nothing, whether the heap has looked at them or not.
+  for (const size of [100, 200]) heap.free(heap.malloc(size * KIB));
+  const [report] = readHeaps(heap.memory.buffer, LAYOUTS);
+  assert.equal(largeSizes(report!), [
+    ...[2048, 78, 76, 74, 72, 70, 68, 66, 64].map((kib) => ({
+      size: kib * KIB,
+      blocks: 1,
+      bytes: kib * KIB,
+    })),
+    // As many bytes as three of 20 KiB are.
+    { size: 60 * KIB, blocks: 1, bytes: 60 * KIB },
+    { size: 20 * KIB, blocks: 3, bytes: 60 * KIB },
+    { size: 40 * KIB, blocks: 1, bytes: 40 * KIB },
+  ]);
+  const text = formatText(reportOf(report!));
+  assert.not.match(text, "slots of");
+  assert.match(
+    text,
+    /^14 large blocks, 2\.7 MiB; .*\n\n *large blocks of +blocks +never freed\n +2,048 KiB +1 +2\.0 MiB\n/m,
+  );
+  assert.match(text, /^ +60 KiB +1 +60\.0 KiB\nand 2 more sizes: 4 blocks of 100 KiB\n\n/m);
+
+  for (const block of blocks.slice(3)) heap.free(block);
+  const [less] = readHeaps(heap.memory.buffer, LAYOUTS);
+  assert.match(formatText(reportOf(less!)), /^ +20 KiB +3 +60\.0 KiB\n\n/m);
+  for (const block of blocks.slice(0, 3)) heap.free(block);
+  const [none] = readHeaps(heap.memory.buffer, LAYOUTS);
+  assert.not.match(formatText(reportOf(none!)), "large blocks of");
 });
 
 test("two heaps in one memory are told apart", async () => {

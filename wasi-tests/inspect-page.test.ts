@@ -8,11 +8,14 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type * as rsbmalloc from "../npm/index.ts";
 import type * as inspector from "../npm/inspect/browser.ts";
-import type { HeapReport, RunReport } from "../npm/inspect/index.ts";
+import { largeSizes, type HeapReport, type RunReport } from "../npm/inspect/index.ts";
 import { launchChromium } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
 import { FOLDER, LAYOUTS, buildProgram, command } from "./support-inspect.ts";
 import { needs } from "./support.ts";
+
+/** How many sizes of large blocks a page shows one by one. */
+const MOST_SIZES = 10;
 
 /** A page of Chromium, and what went wrong in it or was asked of the network. */
 async function withPage(body: (page: Page) => Promise<void>): Promise<void> {
@@ -63,6 +66,19 @@ async function assertShows(page: Page, heap: HeapReport): Promise<void> {
       waste,
     });
   }
+  const large = largeSizes(heap);
+  const rows = await page.$$eval("tr[data-large]", (found) => found.map((row) => row.dataset.large!));
+  const shown = large.slice(0, MOST_SIZES);
+  const rest = large.slice(MOST_SIZES);
+  assert.equal(rows, [...shown.map(({ size }) => `${size}`), ...(rest.length > 0 ? ["rest"] : [])]);
+  for (const { size, blocks, bytes } of shown)
+    assert.equal(await numbers(page, `tr[data-large="${size}"]`), { size, blocks, bytes });
+  if (rest.length > 0)
+    assert.equal(await numbers(page, "tr[data-large=rest]"), {
+      sizes: rest.length,
+      blocks: rest.reduce((sum, { blocks }) => sum + blocks, 0),
+      bytes: rest.reduce((sum, { bytes }) => sum + bytes, 0),
+    });
   // The map has every region that is the heap's, and nothing else, in its picture.
   // In one step: a live page may draw anew at any time, and what was drawn before has no box.
   const drawn = await page.evaluate(() =>
@@ -152,7 +168,7 @@ inChromium("a page shows the heap of an instance while it works", async () => {
         ([count, layouts]) => {
           const { modules, heap } = globalThis as unknown as Globals;
           for (let index = 0; index < count; ++index) {
-            const block = heap.malloc((index * 97) % 5000);
+            const block = heap.malloc(index % 20 ? (index * 97) % 5000 : 20_000 + index * 400);
             if (index % 3 === 0) heap.free(block);
           }
           return modules.readHeaps(heap.memory.buffer, layouts)[0]!;

@@ -1,4 +1,5 @@
 /** What needs nothing but the language: reading a memory, and the reports. */
+export { largeSizes, type LargeSize } from "./large.ts";
 export type { Layout } from "./layout.ts";
 export type { LeakReport, LeakSite } from "./leaks.ts";
 export { readHeaps, type BinReport, type HeapReport, type Region } from "./reader.ts";

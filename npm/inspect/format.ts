@@ -9,8 +9,17 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(value < 100 ? 1 : 0)} ${UNITS[unit]}`;
 }
 
+/** Whole pages to the last byte, so that no two sizes look alike: "12,346 KiB". */
+export function formatKiB(bytes: number): string {
+  return `${formatCount(bytes / 1024)} KiB`;
+}
+
 export function formatCount(count: number): string {
   return count.toLocaleString("en");
+}
+
+export function plural(count: number, what: string): string {
+  return `${formatCount(count)} ${what}${count === 1 ? "" : "s"}`;
 }
 
 export function formatTime(ms: number): string {

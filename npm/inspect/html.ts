@@ -2,8 +2,17 @@
  * The report as HTML: one page that needs nothing else, and its parts, for pages that look at a heap that lives
  * (live.ts). Every number that the page shows has its exact value in `data-value` and its name in `data-key`.
  */
-import { formatAddress, formatBytes, formatCount, formatShare, formatTime } from "./format.ts";
+import {
+  formatAddress,
+  formatBytes,
+  formatCount,
+  formatKiB,
+  formatShare,
+  formatTime,
+  plural,
+} from "./format.ts";
 import { groupBy } from "./group.ts";
+import { summarizeLarge } from "./large.ts";
 import type { LeakReport } from "./leaks.ts";
 import type { HeapReport, Region } from "./reader.ts";
 import { describeEnd, describeFault, type Look, type RunReport, type Sample } from "./report.ts";
@@ -67,7 +76,7 @@ ${formatTimeline(timeline)}
 ${heaps.map(formatHeap).join("\n")}`;
 }
 
-/** A heap: its numbers, its map and its bins. */
+/** A heap: its numbers, its map, its bins and its large blocks. */
 export function formatHeap(heap: HeapReport): string {
   return `<section data-heap="${heap.state}">
 <h2>Heap from ${formatAddress(heap.start)} to ${formatAddress(heap.end)}</h2>
@@ -88,6 +97,7 @@ ${facts([
 ${formatMap(heap)}
 <h3>Bins</h3>
 ${formatBins(heap)}
+${formatLarge(heap)}
 </section>`;
 }
 
@@ -214,6 +224,30 @@ function formatBins({ bins }: HeapReport): string {
     "behind the last slot",
   ];
   return `<table><tr>${head.map((name) => `<th>${name}</th>`).join("")}</tr>${rows.join("\n")}</table>`;
+}
+
+function formatLarge(heap: HeapReport): string {
+  const { first, rest } = summarizeLarge(heap);
+  if (first.length === 0) return "";
+  const row = (id: string | number, cells: readonly string[]): string =>
+    `<tr data-large="${id}">${cells.map((cell) => `<td>${cell}</td>`).join("")}</tr>`;
+  const rows = first.map(({ size, blocks, bytes }) =>
+    row(size, [
+      value("size", size, formatKiB(size)),
+      value("blocks", blocks),
+      value("bytes", bytes, formatBytes(bytes)),
+    ]),
+  );
+  if (rest)
+    rows.push(
+      row("rest", [
+        value("sizes", rest.sizes, `and ${plural(rest.sizes, "more size")}`),
+        value("blocks", rest.blocks),
+        value("bytes", rest.bytes, formatBytes(rest.bytes)),
+      ]),
+    );
+  return `<h3>Large blocks</h3>
+<table><tr><th>blocks of</th><th>blocks</th><th>in use</th></tr>${rows.join("\n")}</table>`;
 }
 
 function formatLeaks({ blocks, bytes, calls, sites }: LeakReport): string {

@@ -1,5 +1,14 @@
 /** The report for a terminal. */
-import { formatAddress, formatBytes, formatCount, formatShare, formatTime } from "./format.ts";
+import {
+  formatAddress,
+  formatBytes,
+  formatCount,
+  formatKiB,
+  formatShare,
+  formatTime,
+  plural,
+} from "./format.ts";
+import { summarizeLarge } from "./large.ts";
 import type { LeakReport } from "./leaks.ts";
 import type { HeapReport, Region } from "./reader.ts";
 import { describeEnd, describeFault, type RunReport, type Sample } from "./report.ts";
@@ -40,10 +49,6 @@ function stackLines(stack: readonly string[]): string[] {
   ];
 }
 
-function plural(count: number, what: string): string {
-  return `${formatCount(count)} ${what}${count === 1 ? "" : "s"}`;
-}
-
 function heapLines(heap: HeapReport): string[] {
   const { inUse, free, bins, large, freeRuns, damage, fault } = heap;
   const rows = bins.map(({ slotSize, pages, slots, usedSlots, waste, rounding }) => [
@@ -62,12 +67,33 @@ function heapLines(heap: HeapReport): string[] {
     ...damage.map((line) => `DAMAGED: ${line}`),
     ...(fault ? [`FAULT: ${describeFault(fault)}`] : []),
     "",
-    ...table(["slots of", "pages", "slots", "used", "never freed", "full", "lost at most"], rows),
-    "",
+    ...(rows.length === 0
+      ? []
+      : [...table(["slots of", "pages", "slots", "used", "never freed", "full", "lost at most"], rows), ""]),
     `${plural(large.blocks, "large block")}, ${formatBytes(large.bytes)}; ` +
       `${plural(freeRuns.runs, "free page run")}, ${formatBytes(freeRuns.bytes)}, the longest ${formatBytes(freeRuns.longest)}`,
+    ...largeLines(heap),
     "",
     ...mapLines(heap),
+  ];
+}
+
+function largeLines(heap: HeapReport): string[] {
+  const { first, rest } = summarizeLarge(heap);
+  if (first.length === 0) return [];
+  const rows = first.map(({ size, blocks, bytes }) => [
+    formatKiB(size),
+    formatCount(blocks),
+    formatBytes(bytes),
+  ]);
+  return [
+    "",
+    ...table(["large blocks of", "blocks", "never freed"], rows),
+    ...(rest
+      ? [
+          `and ${plural(rest.sizes, "more size")}: ${plural(rest.blocks, "block")} of ${formatBytes(rest.bytes)}`,
+        ]
+      : []),
   ];
 }
 
