@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { build as bundle } from "esbuild";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import loadWabt from "wabt";
@@ -104,6 +105,24 @@ test("every command and every entry finds what it imports", () => {
   }
 });
 
+test("a bundler keeps the command, which runs when it is loaded, and drops what is not used", async () => {
+  const bundled = async (contents: string): Promise<string> => {
+    const stdin = { contents, resolveDir: USER };
+    const { outputFiles } = await bundle({
+      stdin,
+      bundle: true,
+      write: false,
+      format: "esm",
+      platform: "node",
+    });
+    return outputFiles[0]!.text;
+  };
+  assert.match(await bundled(`import "./node_modules/rsbmalloc/dist/cli.js";`), "no command in");
+  const one = await bundled(`import { formatText } from "rsbmalloc/inspect"; console.log(formatText);`);
+  assert.match(one, "linear memory");
+  assert.not.match(one, "<!doctype html>");
+});
+
 const PROGRAM = `
 #include <rsbmallocc.h>
 #include <stdio.h>
@@ -156,6 +175,10 @@ const ENDER = `(module
 const CONSUMER = `
 import { readFile } from "node:fs/promises";
 import { ENOMEM, instantiate, type Heap, type MallInfo } from "rsbmalloc";
+import { readHeaps, type HeapReport, type Layout } from "rsbmalloc/inspect";
+import { showHeap } from "rsbmalloc/inspect/browser";
+import layout from "rsbmalloc/layout.json" with { type: "json" };
+import hardened from "rsbmalloc/layout-hardened.json" with { type: "json" };
 
 const heap: Heap = await instantiate({ memory: new WebAssembly.Memory({ initial: 1 }), maximum: 100 });
 const env = { memory: heap.memory, ...heap.exports };
@@ -176,6 +199,10 @@ const enomem: boolean = heap.errno === ENOMEM;
 const wrong = () => heap.malloc("8");
 // @ts-expect-error: there is no such option
 const wrongOption = () => instantiate({ memry: undefined });
+const layouts: Layout[] = [layout, hardened];
+const reports: HeapReport[] = readHeaps(heap.memory.buffer, layouts);
+const show = (element: Element): (() => void) => showHeap(element, heap.memory, { layouts, every: 500 });
+console.log(reports.length, typeof show);
 console.log(kept, between.inUse > 50_000, heap.mallinfo().inUse, enomem, typeof wrong, typeof wrongOption);
 `;
 
@@ -190,6 +217,7 @@ test("a TypeScript program type-checks, runs, and shares a heap with two modules
   const compilerOptions = {
     target: "ES2022",
     module: "NodeNext",
+    resolveJsonModule: true,
     strict: true,
     typeRoots: [],
     types: ["node"],
@@ -200,7 +228,7 @@ test("a TypeScript program type-checks, runs, and shares a heap with two modules
     JSON.stringify({ compilerOptions: { ...compilerOptions, typeRoots }, files: ["consumer.ts"] }),
   );
   run(USER, process.execPath, path.join(ROOT, "node_modules", "typescript", "bin", "tsc"), "--project", ".");
-  assert.is(run(USER, process.execPath, "consumer.js"), "true true 0 true function function\n");
+  assert.is(run(USER, process.execPath, "consumer.js"), "1 function\ntrue true 0 true function function\n");
 });
 
 test("the module can be imported by its name in the package", () => {
