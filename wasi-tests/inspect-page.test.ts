@@ -53,6 +53,27 @@ async function assertShows(page: Page, heap: HeapReport): Promise<void> {
     freeRuns: heap.freeRuns.runs,
     longestRun: heap.freeRuns.longest,
   });
+  const inSlots = heap.bins.reduce((sum, { usedSlots, slotSize }) => sum + usedSlots * slotSize, 0);
+  assert.equal(await numbers(page, "section[data-heap] .share + .legend"), {
+    inSlots,
+    inLarge: heap.large.bytes,
+    idle: heap.free - heap.freeRuns.bytes,
+    inRuns: heap.freeRuns.bytes,
+  });
+  // Each part of the bar has its share of the width.
+  const bar = await page.$eval("section[data-heap] .share", (bar) => ({
+    width: bar.clientWidth,
+    parts: [...bar.children].map((part) => part.getBoundingClientRect().width),
+  }));
+  const parts = [
+    ...heap.bins.map(({ usedSlots, slotSize }) => usedSlots * slotSize),
+    heap.large.bytes,
+    heap.free - heap.freeRuns.bytes,
+    heap.freeRuns.bytes,
+  ].filter((bytes) => bytes > 0);
+  assert.is(bar.parts.length, parts.length);
+  for (const [at, bytes] of parts.entries())
+    assert.ok(Math.abs(bar.parts[at]! - (bar.width * bytes) / heap.heap) < 1, `${at}: ${bar.parts[at]}`);
   assert.is(await page.$$eval("tr[data-bin]", (rows) => rows.length), heap.bins.length);
   for (const { slotSize, pages, slots, usedSlots, rounding, waste } of heap.bins) {
     const usedBytes = usedSlots * slotSize;
@@ -113,15 +134,22 @@ inChromium("the page of --html shows the numbers of --json", async () => {
       sites: sites.length,
     });
     assert.equal(
-      await page.$$eval("td.stack", (cells) => cells.map((cell) => cell.textContent)),
-      sites.map(({ stack }) => stack.join(" < ")),
+      await page.$$eval("td.stack", (cells) =>
+        cells.map((cell) => [...cell.querySelectorAll("li")].map((frame) => frame.textContent)),
+      ),
+      sites.map(({ stack }) => stack),
     );
     // The timeline has linear memory, the heap and what is in use, each drawn up to the end of the run.
     const chart = await page.$$eval("svg.chart path", (paths) =>
       paths.map((path) => Math.round((path as SVGPathElement).getBBox().width)),
     );
     assert.equal(chart, [960, 960, 960]);
-    assert.match((await page.textContent("body"))!, "ended with exit code 3");
+    const body = (await page.textContent("body"))!;
+    assert.match(body, "ended with exit code 3");
+    assert.match(body, `24 blocks of 103 KiB never freed, from ${sites.length} places`);
+    // On a narrow screen tables scroll, and the page does not.
+    await page.setViewportSize({ width: 400, height: 800 });
+    assert.is(await page.evaluate(() => document.documentElement.scrollWidth), 400);
   });
 });
 

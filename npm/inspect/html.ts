@@ -20,34 +20,50 @@ import { describeEnd, describeFault, type Look, type RunReport, type Sample } fr
 /** Of the SVG drawings, in their own units. */
 const CELL = 10;
 const CHART = { width: 960, height: 220 };
+/** Of a page in the map of a small heap, in pixels. */
+const MOST_CELL = 16;
 /** Up to here every region of the map has a tooltip of its own; a map of more is drawn with a path for each colour. */
 const MOST_TOOLTIPS = 10_000;
 const MOST_SITES = 100;
+/** Of a call stack, until one asks for more. */
+const MOST_FRAMES = 12;
 
 export const STYLE = `
-.heap { --ink: #1c2530; --soft: #66717f; --paper: #fff; --line: #dfe4ea; --free: #e9edf1; --large: #7a4fbf; --map: #3a4654;
-  color: var(--ink); font: 14px/1.45 system-ui, sans-serif; }
+.heap { --ink: #1c2530; --soft: #66717f; --paper: #fff; --line: #dfe4ea; --free: #e3e8ee; --idle: #c3ced9; --grown: #b9cbe0;
+  --used: #3a76b8; --large: #7a4fbf; --map: #3a4654; --bad: #c4372b; color: var(--ink); font: 14px/1.45 system-ui, sans-serif; }
 @media (prefers-color-scheme: dark) {
-  .heap { --ink: #e6ebf0; --soft: #9aa6b4; --paper: #14191f; --line: #2e3741; --free: #242c35; --large: #a583e0; --map: #8694a3; }
+  .heap { --ink: #e6ebf0; --soft: #9aa6b4; --paper: #14191f; --line: #2e3741; --free: #27303a; --idle: #46525f; --grown: #38516d;
+    --used: #5f9fe0; --large: #a583e0; --map: #8694a3; --bad: #ff8175; }
 }
-.heap h2 { font-size: 18px; margin: 28px 0 8px; } .heap h3 { font-size: 15px; margin: 20px 0 6px; }
-.heap .facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 0; }
-.heap .facts div { display: flex; flex-direction: column-reverse; }
+.heap h1, .heap p { overflow-wrap: anywhere; } .heap h1 { font-size: 24px; margin: 8px 0 4px; }
+.heap h2 { font-size: 18px; margin: 32px 0 8px; } .heap h3 { font-size: 15px; margin: 24px 0 6px; } .heap a { color: var(--used); }
+.heap .facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 12px 0; }
+.heap .facts div { display: flex; flex-direction: column-reverse; justify-content: flex-end; }
 .heap dt { color: var(--soft); font-size: 12px; } .heap dd { margin: 0; font-size: 20px; font-variant-numeric: tabular-nums; }
-.heap svg { display: block; width: 100%; height: auto; } .heap svg text { fill: var(--soft); font-size: 12px; }
-.heap .map { border: 1px solid var(--line); } .heap .chart { border-bottom: 1px solid var(--line); }
-.heap .legend { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 6px 0; padding: 0; color: var(--soft); font-size: 12px; list-style: none; }
-.heap .legend i { display: inline-block; width: 10px; height: 10px; margin-right: 4px; border: 1px solid var(--line); }
-.heap section { overflow-x: auto; } .heap table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.heap th, .heap td { padding: 2px 12px 2px 0; text-align: right; white-space: nowrap; vertical-align: top; border-bottom: 1px solid var(--line); }
-.heap th { color: var(--soft); font-weight: normal; } .heap .stack { text-align: left; } .heap td.stack { white-space: normal; overflow-wrap: anywhere; font-family: ui-monospace, monospace; font-size: 12px; }
-.heap .bar { display: inline-block; width: 80px; height: 8px; background: var(--free); }
-.heap .bar i { display: block; height: 8px; } .heap .damage { color: #c4372b; font-weight: 600; }
+.heap svg { display: block; width: 100%; box-sizing: border-box; } .heap .map { height: auto; border: 1px solid var(--line); }
+.heap .plot { position: relative; margin: 12px 0 0 72px; border-bottom: 1px solid var(--soft); } .heap .chart { height: 200px; }
+.heap .plot span { position: absolute; right: 100%; margin-right: 8px; transform: translateY(50%); white-space: nowrap; }
+.heap .plot line { stroke: var(--ink); stroke-opacity: .15; vector-effect: non-scaling-stroke; }
+.heap .times { display: flex; justify-content: space-between; margin-left: 72px; }
+.heap .plot span, .heap .times, .heap .legend { color: var(--soft); font-size: 12px; }
+.heap .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 8px 0; padding: 0; list-style: none; }
+.heap .legend i { display: inline-block; width: 10px; height: 10px; margin-right: 5px; border: 1px solid var(--line); vertical-align: -1px; }
+.heap .legend .ramp { width: 70px; }
+.heap .share { display: flex; height: 18px; background: var(--free); border: 1px solid var(--line); } .heap .share i { min-width: 0; }
+.heap .scroll { overflow-x: auto; } .heap table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.heap th, .heap td { padding: 3px 18px 3px 0; text-align: right; white-space: nowrap; vertical-align: top; border-bottom: 1px solid var(--line); }
+.heap th { color: var(--soft); font-weight: normal; font-size: 12px; vertical-align: bottom; } .heap .idle td { color: var(--soft); }
+.heap td b { display: inline-block; width: 3.8em; font-weight: normal; }
+.heap .bar { display: inline-block; width: 80px; height: 8px; background: var(--free); } .heap .bar i { display: block; height: 8px; }
+.heap .stack { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 240px; }
+.heap ol { margin: 0; padding: 0; list-style: none; font: 12px/1.6 ui-monospace, monospace; } .heap details { font-size: 12px; }
+.heap .damage { color: var(--bad); font-weight: 600; }
+@media (max-width: 600px) { .heap .bar { display: none; } .heap th, .heap td { padding-right: 10px; } .heap .stack { min-width: 150px; } }
 `;
 
 /** The whole report as a page. */
 export function formatHtml(report: RunReport): string {
-  const { program, args, end, ms, memory, peak, timeline, leaks } = report;
+  const { program, args, end, ms, memory, peak, timeline, leaks, heaps } = report;
   const title = [program, ...args].join(" ");
   return `<!doctype html>
 <html lang="en">
@@ -57,8 +73,9 @@ export function formatHtml(report: RunReport): string {
 <style>body { margin: 0 auto; padding: 16px 24px 48px; max-width: 1100px; background: var(--paper); }${STYLE}</style>
 <body class="heap">
 <h1>${escape(title)}</h1>
-<p>${escape(describeEnd(end))} after ${formatTime(ms)}</p>
-${"stack" in end ? `<ol>${end.stack.map((name) => `<li><code>${escape(name)}</code></li>`).join("")}</ol>` : ""}
+<p${"trap" in end ? ' class="damage"' : ""}>${escape(describeEnd(end))} after ${formatTime(ms)}${heaps.map(({ fault }) => (fault ? `: ${escape(describeFault(fault))}` : "")).join("")}</p>
+${"stack" in end ? formatStack(end.stack) : ""}
+${leaks ? `<p><a href="#leaks">${leaks.blocks === 0 ? "Every block was freed" : `${plural(leaks.blocks, "block")} of ${formatBytes(leaks.bytes)} never freed, from ${plural(leaks.sites.length, "place")}`}</a></p>` : ""}
 ${facts([bytesFact("memory", "linear memory", memory), bytesFact("peak", "most in use when looked at", peak)])}
 ${formatLook(report, timeline)}
 ${leaks ? formatLeaks(leaks) : ""}
@@ -93,6 +110,7 @@ ${facts([
   countFact("freeRuns", "free page runs", heap.freeRuns.runs),
   bytesFact("longestRun", "longest free run", heap.freeRuns.longest),
 ])}
+${formatShares(heap)}
 <h3>Map</h3>
 ${formatMap(heap)}
 <h3>Bins</h3>
@@ -101,10 +119,38 @@ ${formatLarge(heap)}
 </section>`;
 }
 
+/** What the heap's bytes are, as a bar. */
+function formatShares({ heap, inUse, bins, large, freeRuns }: HeapReport): string {
+  const parts = [
+    ...bins.map(({ slotSize, usedSlots }) => ({
+      bytes: usedSlots * slotSize,
+      colour: hue(slotSize),
+      name: `slots of ${slotSize} B`,
+    })),
+    { bytes: large.bytes, colour: "var(--large)", name: "large blocks" },
+    { bytes: heap - inUse - freeRuns.bytes, colour: "var(--idle)", name: "free in bins" },
+    { bytes: freeRuns.bytes, colour: "var(--free)", name: "free page runs" },
+  ].filter(({ bytes }) => bytes > 0);
+  const bar = parts.map(
+    ({ bytes, colour, name }) =>
+      `<i style="flex: ${bytes}; background: ${colour}" title="${name}: ${formatBytes(bytes)}"></i>`,
+  );
+  const item = (key: string, name: string, bytes: number): string =>
+    `${name} ${value(key, bytes, formatBytes(bytes))}, ${formatShare(bytes, heap) || "0 %"}`;
+  return `<div class="share">${bar.join("")}</div>
+${legend([
+  [RAMP, item("inSlots", "in slots", inUse - large.bytes)],
+  ["var(--large)", item("inLarge", "in large blocks", large.bytes)],
+  ["var(--idle)", item("idle", "free in bins", heap - inUse - freeRuns.bytes)],
+  ["var(--free)", item("inRuns", "in free page runs", freeRuns.bytes)],
+])}`;
+}
+
 /** Linear memory, heap and bytes in use over time. */
 export function formatTimeline(timeline: readonly Sample[]): string {
   const { width, height } = CHART;
-  const end = timeline.at(-1)?.ms || 1;
+  const last = timeline.at(-1);
+  const end = last?.ms || 1;
   const top = Math.max(1, ...timeline.map(({ memory }) => memory));
   const x = (ms: number): string => ((ms / end) * width).toFixed(1);
   const y = (bytes: number): string => (height - (bytes / top) * height).toFixed(1);
@@ -112,26 +158,35 @@ export function formatTimeline(timeline: readonly Sample[]): string {
     const points = timeline.map((sample) => `L${x(sample.ms)} ${y(of(sample))}`).join("");
     return `<path fill="${colour}" d="M0 ${height}${points}V${height}Z"/>`;
   };
-  return `<svg class="chart" viewBox="0 -18 ${width} ${height + 34}" role="img" aria-label="the heap over time">
+  // Two or three lines, at powers of two and their sums.
+  const step = 2 ** Math.floor(Math.log2(top) - 1);
+  const marks = [0, 1, 2, 3].map((count) => count * step).filter((bytes) => bytes <= top);
+  const lines = marks.slice(1).map((bytes) => `<line x2="${width}" y1="${y(bytes)}" y2="${y(bytes)}"/>`);
+  const names = marks.map(
+    (bytes) => `<span style="bottom: ${((100 * bytes) / top).toFixed(1)}%">${formatBytes(bytes)}</span>`,
+  );
+  const now = (bytes: number | undefined): string => (bytes === undefined ? "" : ` ${formatBytes(bytes)}`);
+  return `<div class="plot">${names.join("")}
+<svg class="chart" viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" role="img" aria-label="the heap over time">
 ${area(({ memory }) => memory, "var(--free)")}
-${area(({ heap }) => heap, "#b9cbe0")}
-${area(({ inUse }) => inUse, "#3a76b8")}
-<text x="0" y="-5">${formatBytes(top)}</text>
-<text x="${width}" y="${height + 14}" text-anchor="end">${formatTime(end)}</text>
-</svg>
+${area(({ heap }) => heap, "var(--grown)")}
+${area(({ inUse }) => inUse, "var(--used)")}
+${lines.join("")}
+</svg></div>
+<div class="times"><span>0</span><span>${formatTime(end)}</span></div>
 ${legend([
-  ["var(--free)", "linear memory"],
-  ["#b9cbe0", "heap"],
-  ["#3a76b8", "in use"],
-])}
-<p>${value("samples", timeline.length, `${formatCount(timeline.length)} looks at the heap`)}</p>`;
+  ["var(--free)", `linear memory${now(last?.memory)}`],
+  ["var(--grown)", `heap${now(last?.heap)}`],
+  ["var(--used)", `in use${now(last?.inUse)}`],
+  [undefined, value("samples", timeline.length, `from ${plural(timeline.length, "look")} at the heap`)],
+])}`;
 }
 
 /** Every page a cell, in rows of addresses that go up. */
 export function formatMap(heap: HeapReport): string {
   const first = heap.start / heap.pageSize;
   const pages = heap.end / heap.pageSize - first;
-  const columns = Math.min(256, Math.max(64, Math.ceil(Math.sqrt(pages * 3))));
+  const columns = Math.min(256, Math.max(32, Math.ceil(Math.sqrt(pages * 3))));
   const rows = Math.max(1, Math.ceil(pages / columns));
   const outline = (region: Region): string =>
     cells(region.address / heap.pageSize - first, region.pages, columns);
@@ -147,14 +202,13 @@ export function formatMap(heap: HeapReport): string {
         );
   // Lines between the pages of a run, fainter than those between runs.
   const grid = `grid-${heap.state}`;
-  return `<svg class="map" data-key="pages" data-value="${pages}" viewBox="0 0 ${columns * CELL} ${rows * CELL}" role="img" aria-label="heap map">
+  return `<svg class="map" data-key="pages" data-value="${pages}" viewBox="0 0 ${columns * CELL} ${rows * CELL}" style="max-width: ${columns * MOST_CELL}px" role="img" aria-label="heap map">
 ${paths.join("\n")}
 <pattern id="${grid}" width="${CELL}" height="${CELL}" patternUnits="userSpaceOnUse"><rect x="${CELL - 1}" width="1" height="${CELL}" fill="var(--paper)" fill-opacity=".5"/></pattern>
 <rect width="100%" height="100%" fill="url(#${grid})" pointer-events="none"/>
 </svg>
 ${legend([
-  [hue(4), "slots of few bytes"],
-  [hue(16384), "to many, paler where fewer are used"],
+  [RAMP, "slots, of 4 B to 16 KiB; paler where fewer are used"],
   ["var(--large)", "large block"],
   ["var(--free)", "free"],
   ["var(--map)", "page map"],
@@ -183,6 +237,9 @@ function hue(slotSize: number): string {
   return `hsl(${Math.round(220 - (Math.log2(slotSize) - 2) * 17)} 70% 50%)`;
 }
 
+/** The hues of small to large slots. */
+const RAMP = `linear-gradient(90deg, ${[4, 32, 256, 2048, 16384].map(hue).join(", ")})`;
+
 function fill({ serves, slotSize = 0, slots = 1, usedSlots = 0 }: Region): string {
   if (serves !== "slots") return `fill="var(--${serves})"`;
   // Steps, so that a large map has few colours.
@@ -207,11 +264,11 @@ function formatBins({ bins }: HeapReport): string {
       value("slots", slots),
       value("usedSlots", usedSlots),
       value("usedBytes", usedSlots * slotSize, formatBytes(usedSlots * slotSize)),
-      `${bar} ${formatShare(usedSlots, slots)}`,
+      `${bar}<b>${formatShare(usedSlots, slots)}</b>`,
       value("rounding", rounding, formatBytes(rounding)),
       value("waste", waste, formatBytes(waste)),
     ];
-    return `<tr data-bin="${slotSize}">${shown.map((cell) => `<td>${cell}</td>`).join("")}</tr>`;
+    return `<tr data-bin="${slotSize}"${usedSlots === 0 ? ' class="idle"' : ""}>${shown.map((cell) => `<td>${cell}</td>`).join("")}</tr>`;
   });
   const head = [
     "slots of",
@@ -223,7 +280,7 @@ function formatBins({ bins }: HeapReport): string {
     "lost to rounding, at most",
     "behind the last slot",
   ];
-  return `<table><tr>${head.map((name) => `<th>${name}</th>`).join("")}</tr>${rows.join("\n")}</table>`;
+  return formatTable(head, rows);
 }
 
 function formatLarge(heap: HeapReport): string {
@@ -247,18 +304,20 @@ function formatLarge(heap: HeapReport): string {
       ]),
     );
   return `<h3>Large blocks</h3>
-<table><tr><th>blocks of</th><th>blocks</th><th>in use</th></tr>${rows.join("\n")}</table>`;
+${formatTable(["blocks of", "blocks", "in use"], rows)}`;
 }
 
 function formatLeaks({ blocks, bytes, calls, sites }: LeakReport): string {
-  const rows = sites
-    .slice(0, MOST_SITES)
-    .map(
-      (site) =>
-        `<tr><td>${value("siteBytes", site.bytes, formatBytes(site.bytes))}</td><td>${value("siteBlocks", site.blocks)}</td>` +
-        `<td class="stack">${site.stack.map(escape).join(" &lt; ")}</td></tr>`,
+  const rows = sites.slice(0, MOST_SITES).map((site) => {
+    const share = (100 * site.bytes) / Math.max(bytes, 1);
+    return (
+      `<tr><td>${value("siteBytes", site.bytes, formatBytes(site.bytes))}</td><td>${value("siteBlocks", site.blocks)}</td>` +
+      `<td><span class="bar"><i style="width: ${share}%; background: var(--used)"></i></span><b>${formatShare(site.bytes, bytes)}</b></td>` +
+      `<td class="stack">${formatStack(site.stack)}</td></tr>`
     );
-  return `<section data-leaks>
+  });
+  const more = sites.length - MOST_SITES;
+  return `<section data-leaks id="leaks">
 <h2>Never freed</h2>
 ${facts([
   countFact("leakedBlocks", "blocks", blocks),
@@ -266,8 +325,22 @@ ${facts([
   countFact("calls", "calls of allocation functions", calls),
   countFact("sites", "places", sites.length),
 ])}
-<table><tr><th>size</th><th>blocks</th><th class="stack">called from</th></tr>${rows.join("\n")}</table>
+${rows.length === 0 ? "" : formatTable(["size", "blocks", "of all", "called from"], rows)}
+${more > 0 ? `<p>and ${plural(more, "more place")}</p>` : ""}
 </section>`;
+}
+
+/** Innermost function first. */
+function formatStack(stack: readonly string[]): string {
+  const list = (frames: readonly string[]): string =>
+    `<ol>${frames.map((name) => `<li>${escape(name)}</li>`).join("")}</ol>`;
+  const more = stack.slice(MOST_FRAMES);
+  return `${list(stack.slice(0, MOST_FRAMES))}${more.length > 0 ? `<details><summary>and ${more.length} more</summary>${list(more)}</details>` : ""}`;
+}
+
+function formatTable(head: readonly string[], rows: readonly string[]): string {
+  const names = head.map((name) => `<th${name === "called from" ? ' class="stack"' : ""}>${name}</th>`);
+  return `<div class="scroll"><table><tr>${names.join("")}</tr>${rows.join("\n")}</table></div>`;
 }
 
 function value(key: string, exact: number, shown: string = formatCount(exact)): string {
@@ -286,8 +359,14 @@ function countFact(key: string, name: string, count: number): string {
   return `<div><dt>${name}</dt><dd>${value(key, count)}</dd></div>`;
 }
 
-function legend(items: readonly (readonly [string, string])[]): string {
-  return `<ul class="legend">${items.map(([colour, name]) => `<li><i style="background: ${colour}"></i>${name}</li>`).join("")}</ul>`;
+/** What colours mean; an item without one is a remark. */
+function legend(items: readonly (readonly [string | undefined, string])[]): string {
+  const swatch = (colour: string): string =>
+    `<i${colour === RAMP ? ' class="ramp"' : ""} style="background: ${colour}"></i>`;
+  const parts = items.map(
+    ([colour, name]) => `<li>${colour === undefined ? "" : swatch(colour)}${name}</li>`,
+  );
+  return `<ul class="legend">${parts.join("")}</ul>`;
 }
 
 const ENTITIES: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
