@@ -22,6 +22,8 @@ async function withPage(body: (page: Page) => Promise<void>): Promise<void> {
   const browser = await launchChromium();
   try {
     const page = await browser.newPage({ viewport: { width: 1100, height: 1000 } });
+    // A starved machine takes its time.
+    page.setDefaultTimeout(300_000);
     const problems: string[] = [];
     page.on("pageerror", (error) => problems.push(error.message));
     page.on("request", (request) => void (request.url().startsWith("file:") || problems.push(request.url())));
@@ -230,7 +232,18 @@ inChromium("a page shows the heap of an instance while it works", async () => {
 
     await page.evaluate(() => (globalThis as unknown as Globals).stop());
     const last = await samples();
-    await page.waitForTimeout(100);
+    // While another clock of the page ticks as often, and more than once.
+    await page.evaluate(
+      () =>
+        new Promise<void>((resolve) => {
+          let ticks = 0;
+          const timer = setInterval(() => {
+            if (++ticks < 5) return;
+            clearInterval(timer);
+            resolve();
+          }, 20);
+        }),
+    );
     assert.is(await samples(), last);
   });
 });

@@ -1,5 +1,5 @@
 /** What the tests of the inspector share: a program, heaps with something in them, the command, and refusals. */
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import os from "node:os";
@@ -42,9 +42,11 @@ export interface Outcome {
   readonly stderr: string;
 }
 
+const COMMAND = ["--import", "tsx", "npm/cli.ts", "inspect"];
+
 /** Runs `rsbmalloc inspect`. */
 export async function command(...args: string[]): Promise<Outcome> {
-  const line = ["--import", "tsx", "npm/cli.ts", "inspect", ...args];
+  const line = [...COMMAND, ...args];
   try {
     return {
       code: 0,
@@ -53,6 +55,27 @@ export async function command(...args: string[]): Promise<Outcome> {
   } catch (error) {
     return error as Outcome;
   }
+}
+
+/** How long to wait for what must come: longer than the most starved machine takes. */
+const FOREVER = 300_000;
+
+/** Runs `rsbmalloc inspect` until its standard error has what is wanted, and ends it. Returns what it wrote there. */
+export async function commandUntil(wanted: (stderr: string) => boolean, ...args: string[]): Promise<string> {
+  const child = spawn(process.execPath, [...COMMAND, ...args], {
+    cwd: ROOT,
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const timer = setTimeout(() => child.kill("SIGKILL"), FOREVER);
+  let stderr = "";
+  for await (const text of child.stderr.setEncoding("utf8")) {
+    stderr += text;
+    if (wanted(stderr)) break;
+  }
+  clearTimeout(timer);
+  child.kill("SIGKILL");
+  assert.ok(wanted(stderr), stderr);
+  return stderr;
 }
 
 /** Fills a heap with blocks of these sizes and frees two of three. Returns those in use. */
