@@ -1,0 +1,106 @@
+/** The reader on heaps of other builds: those for threads, whose free slots may be in caches, and those for Emscripten. */
+import path from "node:path";
+import { readFile } from "node:fs/promises";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { largeSizes, readHeaps, type HeapReport } from "../npm/inspect/index.ts";
+import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from "../tools/emscripten.ts";
+import { FOLDER, LAYOUTS, SIZES } from "./support-inspect.ts";
+import { buildThreaded, startThreads, threadLibrary, type Call } from "./support-threads.ts";
+import { needs } from "./support.ts";
+
+const PAGES = 1024;
+const EXPORTED = [
+  "__stack_pointer",
+  "rsbmalloc",
+  "rsbfree",
+  "rsbmalloc_usable_size",
+  "rsbpage_alloc",
+  "rsbpage_free",
+];
+
+/** The one heap that there is, without damage. */
+function readHeap(memory: ArrayBufferLike): HeapReport {
+  const [heap, ...others] = readHeaps(memory, LAYOUTS);
+  assert.equal(others, []);
+  assert.equal(heap!.damage, []);
+  return heap!;
+}
+
+/** Sizes by how many blocks there are of each. */
+function tally(sizes: readonly number[]): Record<number, number> {
+  const counts: Record<number, number> = {};
+  for (const size of sizes) counts[size] = (counts[size] ?? 0) + 1;
+  return counts;
+}
+
+for (const variant of ["locked"] as const) {
+  test(`${variant}: what threads that are still there have freed is free, and nothing else`, async () => {
+    const module = await buildThreaded(threadLibrary(variant), ["wasi-tests/programs/threads.c"], PAGES, {
+      exported: EXPORTED,
+    });
+    const { memory, exports, run } = startThreads(module, PAGES);
+    const { rsbmalloc, rsbfree, rsbmalloc_usable_size } = exports;
+
+    // This thread and another get blocks, a third and this one free two of three. None of them says that it ends.
+    const own = SIZES.map((size) => rsbmalloc!(size));
+    const others = await run(SIZES.map((size): Call => ["rsbmalloc", size]));
+    const isKept = (_: number, index: number): boolean => index % 3 === 0;
+    const isFreed = (_: number, index: number): boolean => index % 3 !== 0;
+    for (const block of own.filter(isFreed)) rsbfree!(block);
+    await run(others.filter(isFreed).map((block): Call => ["rsbfree", block]));
+
+    const kept = [...own.filter(isKept), ...others.filter(isKept)];
+    const heap = readHeap(memory.buffer);
+    const sizes = kept.map((block) => rsbmalloc_usable_size!(block));
+    const slots = heap.bins.filter(({ usedSlots }) => usedSlots > 0);
+    assert.equal(
+      Object.fromEntries([
+        ...slots.map(({ slotSize, usedSlots }) => [slotSize, usedSlots]),
+        ...largeSizes(heap).map(({ size, blocks }) => [size, blocks]),
+      ]),
+      tally(sizes),
+    );
+    assert.is(
+      heap.inUse,
+      sizes.reduce((sum, size) => sum + size),
+    );
+    assert.is(heap.heap, heap.inUse + heap.free);
+
+    for (const block of kept) rsbfree!(block);
+    assert.is(readHeap(memory.buffer).inUse, 0);
+  });
+}
+
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
+
+/** By library, the flags to link it and how many threads the program then has. */
+const EMSCRIPTEN: Readonly<Record<string, readonly [flags: readonly string[], threads: number]>> = {
+  "": [[], 1],
+  "-locked": [["-pthread", "-sPTHREAD_POOL_SIZE=2"], 3],
+};
+
+for (const [suffix, [flags, threads]] of Object.entries(EMSCRIPTEN)) {
+  needs("emcc")(`an Emscripten program's heap is read, librsbmallocc${suffix}`, async () => {
+    const script = await buildEmscripten(emscripten, {
+      inputs: ["wasi-tests/programs/emscripten-inspect.c"],
+      flags: [
+        "-O1",
+        "-fno-builtin",
+        "-sEXIT_RUNTIME=1",
+        ...flags,
+        "-sMALLOC=none",
+        `lib/wasm32-emscripten/librsbmallocc${suffix}.a`,
+      ],
+    });
+    const file = path.join(FOLDER, `emscripten${suffix}.memory`);
+    const { exitCode, stderr } = await runEmscripten(script, [file]);
+    assert.is(exitCode, 0, stderr);
+    const heap = readHeap(Uint8Array.from(await readFile(file)).buffer);
+    // 3,000 and 100,000 bytes, rounded up. What the C library and threads have is of other sizes.
+    assert.is(heap.bins.find(({ slotSize }) => slotSize === 3072)!.usedSlots, 10 * threads);
+    assert.is(largeSizes(heap).find(({ size }) => size === 49 * 2048)!.blocks, 2 * threads);
+  });
+}
+
+test.run();
