@@ -17,7 +17,7 @@
 
 import { BATCHES, STATE } from "./config";
 
-const NEXT_BATCH: usize = 4;
+export const NEXT_BATCH: usize = 4;
 const COUNT: u64 = 1 << 32;
 
 

@@ -30,6 +30,7 @@ import {
   BIN_OF,
   CACHES,
   CACHE_BIN_BITS,
+  CACHE_RESERVE,
   CACHE_SIZE,
   END_BIN,
   FIRST_BIN,
@@ -60,7 +61,7 @@ const LIST: usize = NO_CACHE;
 /** How many more fit. */
 const ROOM: usize = NO_CACHE + 4;
 /** A batch, or 0. */
-const RESERVE: usize = NO_CACHE + 8;
+const RESERVE: usize = NO_CACHE + CACHE_RESERVE;
 /** How many slots there are in a batch; 0 where slots are not kept. */
 const MOST: usize = NO_CACHE + 12;
 
@@ -281,6 +282,8 @@ function make(c: Common): usize {
   s.used -= pages;
   s.peak = peak;
   fillMemory(addressOf(page), 0, CACHE_SIZE);
+  store<usize>(addressOf(page), s.caches, CACHE_RESERVE);
+  s.caches = addressOf(page);
   // Sizes of up to a word.
   store<u8>(STATE, LEAST_BIN, BIN_OF);
   store<u8>(STATE, LEAST_BIN, BIN_OF + 1);

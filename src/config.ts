@@ -88,6 +88,8 @@ export class State {
   /** Pages in bins and large blocks, and the most there ever were. */
   used: u32;
   peak: u32;
+  /** First of the thread caches, a list, for those who look at the heap from outside; 0 where there are none. */
+  caches: usize;
 }
 
 export const LISTS: usize = offsetof<State>();
@@ -109,6 +111,8 @@ export const NO_CACHE: usize = (BATCHES + <usize>END_BIN * 8 + LINES + 15) & ~15
 /** log2 of the bytes that a cache has for each kind of page. */
 export const CACHE_BIN_BITS: u32 = 4;
 export const CACHE_SIZE: usize = (<usize>END_BIN) << CACHE_BIN_BITS;
+/** Where in those bytes the reserve is. NONE has none: there it is the address of the next cache. */
+export const CACHE_RESERVE: usize = 8;
 
 const PLAIN_SIZE: usize = CACHED ? NO_CACHE + CACHE_SIZE : LOCKED ? CACHES : SHARED;
 

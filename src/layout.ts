@@ -2,12 +2,14 @@
 // beside the core and writes what it exports to lib/layout.json.
 
 import { Info } from "./pages";
-import { GUARDS, Guards, HARDENED as hardened, State } from "./config";
+import { CACHE_BIN_BITS, GUARDS, Guards, HARDENED as hardened, State } from "./config";
 
 export {
+  BATCHES,
   BINS,
   BIN_MAX,
   BIN_OF,
+  CACHE_RESERVE,
   FIRST_BIN,
   FREE,
   FRESH,
@@ -36,6 +38,9 @@ export const STATE_CAPACITY: usize = offsetof<State>("capacity");
 export const STATE_FRESH: usize = offsetof<State>("fresh");
 export const STATE_USED: usize = offsetof<State>("used");
 export const STATE_PEAK: usize = offsetof<State>("peak");
+export const STATE_CACHES: usize = offsetof<State>("caches");
+/** What a thread cache has of a kind of page, in bytes. */
+export const CACHE_CELL: usize = 1 << CACHE_BIN_BITS;
 
 export const INFO_SIZE: usize = offsetof<Info>();
 export const INFO_PAGES: usize = offsetof<Info>("pages");
@@ -49,6 +54,7 @@ export const FAULT_MESSAGE: usize = GUARDS + offsetof<Guards>("faultMessage");
 export const FAULT_BLOCK: usize = GUARDS + offsetof<Guards>("faultBlock");
 export const FAULT_SIZE: usize = GUARDS + offsetof<Guards>("faultSize");
 
+export { NEXT_BATCH } from "./batches";
 export { slotSize } from "./size-classes";
 export { REGION_BITS, runClass } from "./pages";
 export { runPages } from "./bins";

@@ -6,7 +6,15 @@ import * as assert from "uvu/assert";
 import { largeSizes, readHeaps, type HeapReport } from "../npm/inspect/index.ts";
 import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from "../tools/emscripten.ts";
 import { FOLDER, LAYOUTS, SIZES } from "./support-inspect.ts";
-import { buildThreaded, startThreads, threadLibrary, type Call } from "./support-threads.ts";
+import {
+  VARIANTS,
+  buildThreaded,
+  startThreads,
+  threadLibrary,
+  type Call,
+  type Threads,
+  type Variant,
+} from "./support-threads.ts";
 import { needs } from "./support.ts";
 
 const PAGES = 1024;
@@ -34,12 +42,12 @@ function tally(sizes: readonly number[]): Record<number, number> {
   return counts;
 }
 
-for (const variant of ["locked"] as const) {
+const build = (variant: Variant): Promise<WebAssembly.Module> =>
+  buildThreaded(threadLibrary(variant), ["wasi-tests/programs/threads.c"], PAGES, { exported: EXPORTED });
+
+for (const variant of VARIANTS) {
   test(`${variant}: what threads that are still there have freed is free, and nothing else`, async () => {
-    const module = await buildThreaded(threadLibrary(variant), ["wasi-tests/programs/threads.c"], PAGES, {
-      exported: EXPORTED,
-    });
-    const { memory, exports, run } = startThreads(module, PAGES);
+    const { memory, exports, run } = startThreads(await build(variant), PAGES);
     const { rsbmalloc, rsbfree, rsbmalloc_usable_size } = exports;
 
     // This thread and another get blocks, a third and this one free two of three. None of them says that it ends.
@@ -70,6 +78,24 @@ for (const variant of ["locked"] as const) {
     for (const block of kept) rsbfree!(block);
     assert.is(readHeap(memory.buffer).inUse, 0);
   });
+
+  const MISUSES: Readonly<Record<string, (heap: Threads, a: number, b: number) => void>> = {
+    "a double free": ({ exports }, a, b) => [a, b, a].forEach((block) => exports.rsbfree!(block)),
+    "a write after free": ({ exports, memory }, a) => {
+      exports.rsbfree!(a);
+      new DataView(memory.buffer).setUint32(a, 0x12345678, true);
+    },
+  };
+  for (const [name, misuse] of Object.entries(MISUSES)) {
+    test(`${variant}: ${name} is seen`, async () => {
+      const threads = startThreads(await build(variant), PAGES);
+      const [a, b] = [24, 24].map((size) => threads.exports.rsbmalloc!(size));
+      misuse(threads, a!, b!);
+      const [heap] = readHeaps(threads.memory.buffer, LAYOUTS);
+      assert.is(heap!.damage.length, 1);
+      assert.match(heap!.damage[0]!, /written to after free|twice/);
+    });
+  }
 }
 
 const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
@@ -78,6 +104,7 @@ const emscripten = await findEmscripten().catch((): Emscripten => ({ version: ""
 const EMSCRIPTEN: Readonly<Record<string, readonly [flags: readonly string[], threads: number]>> = {
   "": [[], 1],
   "-locked": [["-pthread", "-sPTHREAD_POOL_SIZE=2"], 3],
+  "-mt": [["-pthread", "-sPTHREAD_POOL_SIZE=2"], 3],
 };
 
 for (const [suffix, [flags, threads]] of Object.entries(EMSCRIPTEN)) {

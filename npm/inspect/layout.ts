@@ -40,6 +40,13 @@ export interface Layout {
   readonly FAULT_BLOCK: number;
   readonly FAULT_SIZE: number;
 
+  /** First of the thread caches, 0 where there are none; and what they and the stacks of batches have of a kind of page. */
+  readonly STATE_CACHES: number;
+  readonly CACHE_CELL: number;
+  readonly CACHE_RESERVE: number;
+  readonly BATCHES: number;
+  readonly NEXT_BATCH: number;
+
   // By bin.
   readonly SLOT_SIZES: readonly number[];
   readonly RUN_PAGES: readonly number[];

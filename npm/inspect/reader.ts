@@ -3,6 +3,7 @@
  * the lists of free slots. Reads nothing but the memory, and trusts nothing in it: a damaged heap gives a report that
  * says so. Works in Node and in browsers.
  */
+import { countCached } from "./cached.ts";
 import { formatAddress } from "./format.ts";
 import type { Layout } from "./layout.ts";
 
@@ -284,6 +285,18 @@ function countFreeSlots(raw: Raw, runs: readonly Run[]): void {
         `the run at ${formatAddress(run.page * pageSize)} has not the ${listed} free slots that it counts`,
       );
   }
+  const cached = new Set<number>();
+  countCached(raw, (slot) => {
+    const run = runOf(slot, raw.kindOf(slot >>> layout.PAGE_BITS) - layout.FIRST_BIN);
+    const isUsed = run !== undefined && run.freeSlots < raw.slotsOf(run.bin) && !cached.has(slot);
+    cached.add(slot);
+    if (isUsed) run.freeSlots += 1;
+    else
+      complain(
+        `a thread's free slots lead to ${formatAddress(slot)}, where there is none: written to after free, or freed wrongly or twice`,
+      );
+    return isUsed;
+  });
 }
 
 /** The addresses of freed large blocks that are not free yet in the page map. */

@@ -1,0 +1,44 @@
+/** The free slots that builds for threads keep outside of the heap's lists: in thread caches and batches (src/caches.ts). */
+import type { Layout } from "./layout.ts";
+
+/** What reads a state: a field of it, and a word of memory, 0 outside. Unsigned. */
+export interface CacheSource {
+  readonly layout: Layout;
+  readonly field: (offset: number) => number;
+  readonly word: (address: number) => number;
+}
+
+/** As many as src/caches.ts makes at most: four for each of 256 cores. A damaged list may go on. */
+const MOST_CACHES = 1024;
+
+/** Tells `count` of each of these slots. Where it answers that there is no such slot, the list has ended. */
+export function countCached({ layout, field, word }: CacheSource, count: (slot: number) => boolean): void {
+  const { FIRST_BIN, SLOT_SIZES, STATE_CACHES, CACHE_CELL, CACHE_RESERVE, BATCHES, NEXT_BATCH } = layout;
+  const follow = (first: number): boolean => {
+    for (let slot = first; slot !== 0; slot = word(slot)) if (!count(slot)) return false;
+    return true;
+  };
+  const kinds = SLOT_SIZES.map((_, bin) => FIRST_BIN + bin);
+  const seen = new Set<number>();
+  // The next cache stands where the kind without slots would have its reserve.
+  for (
+    let cache = field(STATE_CACHES);
+    cache !== 0 && !seen.has(cache) && seen.size < MOST_CACHES;
+    cache = word(cache + CACHE_RESERVE)
+  ) {
+    seen.add(cache);
+    for (const kind of kinds) {
+      follow(word(cache + kind * CACHE_CELL));
+      follow(word(cache + kind * CACHE_CELL + CACHE_RESERVE));
+    }
+  }
+  // Without caches there are no batches, and behind the state is something else.
+  if (seen.size === 0) return;
+  for (const kind of kinds) {
+    for (let batch = field(BATCHES + 8 * kind); batch !== 0;) {
+      const next = word(batch + NEXT_BATCH);
+      if (!follow(batch)) break;
+      batch = next;
+    }
+  }
+}
