@@ -54,10 +54,19 @@ test("a time limit that falls into a look ends the program all the same", async 
     const end = performance.now() + 5;
     while (performance.now() < end);
   };
-  for (let run = 0; run < 5; ++run) {
-    const options = { args: ["loop"], every: { ms: 1 }, timeLimit: 100 + run, onSample: look, stdout: 2 };
-    const { end } = await inspect(program, LAYOUTS, options);
-    assert.equal(end, { timeLimit: 100 + run });
+  // Limits that fall into different moments, of programs that turn in a loop or end by themselves at about that time.
+  for (let run = 0; run < 40; ++run) {
+    const timeLimit = 8 + run;
+    const args = run % 4 === 0 ? [] : ["loop"];
+    const { end } = await inspect(program, LAYOUTS, {
+      args,
+      every: { ms: 1 },
+      timeLimit,
+      onSample: look,
+      stdout: 2,
+    });
+    if (args.length > 0 || "timeLimit" in end) assert.equal(end, { timeLimit });
+    else assert.equal(end, { exitCode: 3 });
   }
 });
 

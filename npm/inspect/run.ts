@@ -84,12 +84,15 @@ export async function inspect(
     wasi.initialize(instance);
     return 0;
   };
-  const { end, ms, samples } = await withClock(every?.ms ?? TICK, timeline.onMoment, () => {
+  const { timeLimit } = options;
+  let begin = 0;
+  const finish = (end: End) => ({ end, ms: performance.now() - begin, samples: timeline.take() });
+  const ran = await withClock(every?.ms ?? TICK, timeline.onMoment, () => {
     timeline.start();
-    const begin = performance.now();
-    const end = run(start, options.timeLimit);
-    return { end, ms: performance.now() - begin, samples: timeline.take() };
+    begin = performance.now();
+    return finish(run(start, timeLimit));
   });
+  const { end, ms, samples } = ran ?? finish({ timeLimit: timeLimit! });
   return {
     program,
     args,
