@@ -17,29 +17,24 @@ export async function describeLayout(
     else if (typeof value === "function") functions[name] = value as (argument: number) => number;
   }
 
-  const { FIRST_BIN, BINS, RUN_LISTS } = numbers as Record<"FIRST_BIN" | "BINS" | "RUN_LISTS", number>;
-  const { slotSize, runPages, runClass } = functions as Record<
-    "slotSize" | "runPages" | "runClass",
-    (n: number) => number
-  >;
-  const slotSizes = Array.from({ length: BINS }, (_, bin) => slotSize(FIRST_BIN + bin));
+  const { FIRST_BIN, BINS, RUN_CLASSES } = numbers as Record<"FIRST_BIN" | "BINS" | "RUN_CLASSES", number>;
+  const { slotSize, runClass } = functions as Record<"slotSize" | "runClass", (n: number) => number>;
   return {
     ...numbers,
-    // By bin, the first being FIRST_BIN: bytes of a slot, pages of a run.
-    SLOT_SIZES: slotSizes,
-    RUN_PAGES: slotSizes.map((size) => runPages(size)),
-    // By list of free runs: the shortest run in it, in pages.
-    RUN_MINIMA: Array.from({ length: RUN_LISTS }, (_, list) => shortestOf(list, runClass)),
+    // By bin, the first being FIRST_BIN: bytes of a slot.
+    SLOT_SIZES: Array.from({ length: BINS }, (_, bin) => slotSize(FIRST_BIN + bin)),
+    // By length class of free runs: the shortest run in it, in pages.
+    RUN_MINIMA: Array.from({ length: RUN_CLASSES }, (_, wanted) => shortestOf(wanted, runClass)),
   };
 }
 
-/** The least length that `runClass`, which never falls, puts into `list` or a list behind it. */
-function shortestOf(list: number, runClass: (pages: number) => number): number {
+/** The least length that `runClass`, which never falls, puts into the class `wanted` or one behind it. */
+function shortestOf(wanted: number, runClass: (pages: number) => number): number {
   let low = 1;
   let high = 1 << 20;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (runClass(middle) >= list) high = middle;
+    if (runClass(middle) >= wanted) high = middle;
     else low = middle + 1;
   }
   return low;

@@ -1,211 +1,320 @@
-// Bins: the lists of free slots, refilling a bin, and giving empty pages back.
+// Bins: taking slots and giving them back, making new runs of them, and finding out which runs have become empty.
 //
-// A bin's free slots hang in one list, linked through their first word: `malloc` takes its first slot and `free`
-// puts one there, without a look at the page. Which pages are empty is found out later and paid by slow calls:
-// before the heap grows, `collect` moves slots from the bins' lists to lists of their runs, counting them; a run
-// with all its slots is free again, and one with some is the next that its bin refills from. A slot is moved at most
-// once between a refill or a free and the next, so the work is bounded by that of the calls that went before.
+// A bin has a run whose slots were never used, some or none, and a ring of runs with slots that were freed. `malloc`
+// takes the first freed slot of the ring's first run; if that has none, the next slot that was never used, without a look
+// at memory. `free` puts a slot first in its run's list: slots of one run are used again together, and soon.
 //
-// The slots of a new run are linked a few at a time; until then the run counts them as fresh.
+// A run counts down the frees that are left until something has to be done for it. `free` only puts the run on a list of
+// those with an event then; `settle`, which each slower call begins with, does what is due:
 //
-// A large block that is freed waits in a list too, so that `free` is the same few instructions for every block. The
-// same goes for addresses where no block starts: whatever is on the lists of NONE and FREE was a wrong pointer.
+//     freed for the first time    the run becomes the last of its bin's ring
+//     freed as often as taken     the run is empty: it is free for any use
+//     LARGE, freed                the same
+//     NONE or FREE, freed         the pointer was wrong: a trap
+//
+//     left   in no ring, all slots taken    1
+//            in the ring                    slots taken; those that were never used count as such
+//            on the list of events          QUEUED more than it would be, which further frees do not use up
+//
+// A bin keeps one empty run, out of the ring, for when it has no other slots: a program that goes to and fro about a run's
+// edge need not make it again each time. Before memory grows these go as well.
 
 import {
-  END_BIN,
+  BIN_BITS,
   BIN_OF,
+  BIN_TABLE,
+  CACHED,
+  CACHE_BIN_BITS,
+  END_BIN,
   FIRST_BIN,
-  FREE,
-  FREE_MASK,
-  FRESH,
+  HARDENED,
   LARGE,
-  LISTS,
-  NONE,
+  MAGIC,
   PAGE,
   PAGE_BITS,
-  PARTIAL,
-  SMALL_BINS,
+  SMALL_MAX,
   STATE,
   state,
 } from "./config";
-import { fillMemory } from "./memory";
 import {
-  addressOf,
+  Run,
+  append,
+  empty,
   findRun,
   freeRun,
   grow,
-  infoOf,
-  kindOf,
-  packInfos,
+  pack,
   pageOf,
-  push,
+  pagesFor,
+  pagesOf,
   remove,
-  setKind,
+  reserve,
+  runAt,
+  setRuns,
   startPages,
   take,
 } from "./pages";
 import { slotSize } from "./size-classes";
 
-/** A closer fit is looked for once in so many pages handed out: this many, and the heap's shifted by FIT_SHARE_BITS. */
-const FIT_PAGES: u32 = 128;
-const FIT_SHARE_BITS: u32 = 4;
 
-/** Fresh slots are linked so many at a time, as they are needed. */
-const CARVE: u32 = 32;
+@unmanaged
+export class Bin {
+  /** The first run of the ring; `empty` if there is none. */
+  ring: Run;
+  /** The next slot that was never used, and the end of these. */
+  fresh: usize;
+  freshEnd: usize;
+  /** An empty run, in no ring; null if there is none. */
+  kept: Run;
+  /** Bytes of a slot. */
+  size: u32;
+  /** In all its runs. */
+  pages: u32;
+}
 
-/** First element of the list of a bin, or of freed large blocks. */
+/** More than any run's slots and less than would overflow: an event that is waiting comes once. */
+export const QUEUED: i32 = 1 << 30;
+
+/** A run is as many times as long as it must be, as long as that is no more than a part of what the bin has. */
+const GROWTH: u32 = 4;
+const GROWTH_SHARE_BITS: u32 = 3;
+
+
 @inline
-export function listHead(kind: u32): usize {
-  return load<usize>(STATE + ((<usize>kind) << 2), LISTS);
+export function binAt(bin: u32): Bin {
+  return changetype<Bin>(STATE + ((<usize>bin) << BIN_BITS) + BIN_TABLE);
+}
+
+/** The bin of a size below `smallEnd`: its address; in a build with caches where in a cache it is. */
+@inline
+export function smallBin(size: usize): usize {
+  return load<usize>(STATE + ((size + 3) & ~3), BIN_OF);
 }
 
 
 @inline
-export function setListHead(kind: u32, slot: usize): void {
-  store<usize>(STATE + ((<usize>kind) << 2), slot, LISTS);
+export function ringOf(bin: Bin): usize {
+  return changetype<usize>(bin) + offsetof<Bin>("ring");
 }
 
-/** The bin of a size up to SMALL_MAX; NONE before the first allocation. */
+/** Takes a slot that is at hand; 0 if there is none. */
 @inline
-export function smallBin(size: usize): u32 {
-  return load<u8>(STATE + ((size + 3) >>> 2), BIN_OF);
+export function takeReady(bin: Bin): usize {
+  const run = bin.ring;
+  let slot = run.free;
+  if (slot) {
+    run.free = load<usize>(slot);
+    ++run.left;
+    return slot;
+  }
+  slot = bin.fresh;
+  if (slot == bin.freshEnd) return 0;
+  bin.fresh = slot + bin.size;
+  return slot;
 }
 
-
+/** Gives a block back to its run. */
 @inline
-function partialList(bin: u32): usize {
-  return STATE + PARTIAL + ((<usize>bin) << 2);
+export function putBack(run: Run, block: usize): void {
+  store<usize>(block, run.free);
+  run.free = block;
+  if (!--run.left) {
+    const s = state();
+    run.left = QUEUED;
+    run.event = s.events;
+    s.events = changetype<usize>(run);
+  }
+}
+
+/** Does what is due for runs with events. Traps if a wrong pointer was freed. */
+export function settle(): void {
+  const s = state();
+  let run = changetype<Run>(s.events);
+  s.events = 0;
+  while (run) {
+    const next = changetype<Run>(run.event);
+    run.left -= QUEUED;
+    if (run.kind >= FIRST_BIN) settleSlots(run);
+    else if (run.kind != LARGE || run.left || run.free != run.start) unreachable();
+    else freeRun(run);
+    run = next;
+  }
+}
+
+function settleSlots(run: Run): void {
+  const bin = binAt(run.kind);
+  const ring = ringOf(bin);
+  if (!run.next) {
+    run.left += run.slots - 1;
+    append(ring, run);
+  }
+  if (run.left) return;
+  remove(ring, run);
+  if (bin.kept) freeEmpty(bin, run);
+  else bin.kept = run;
+}
+
+function freeEmpty(bin: Bin, run: Run): void {
+  bin.pages -= pagesOf(run);
+  freeRun(run);
+}
+
+/** Frees the runs that bins have though no slot is in use. Returns whether there were any. */
+function freeUnused(): bool {
+  let any = false;
+  for (let i = FIRST_BIN; i < END_BIN; ++i) {
+    const bin = binAt(i);
+    const kept = bin.kept;
+    if (kept) {
+      bin.kept = changetype<Run>(0);
+      freeEmpty(bin, kept);
+      any = true;
+    }
+    const fresh = bin.freshEnd - bin.fresh;
+    if (!fresh) continue;
+    // Are all slots free that were ever used?
+    const run = runAt(pageOf(bin.fresh));
+    if (!run.next || <u32>run.left != <u32>fresh / bin.size) continue;
+    bin.fresh = bin.freshEnd;
+    remove(ringOf(bin), run);
+    freeEmpty(bin, run);
+    any = true;
+  }
+  return any;
+}
+
+/** A run of `pages` that lead nowhere yet; null when memory is out. */
+export function obtainRun(pages: u32): Run {
+  const s = state();
+  if (!s.magic && !start()) return changetype<Run>(0);
+  if (!HARDENED) settle();
+  while (reserve()) {
+    let run = findRun(pages);
+    if (!HARDENED && !run && freeUnused()) run = findRun(pages);
+    if (!run && s.end - s.start - s.used >= pages) {
+      pack();
+      run = findRun(pages);
+    }
+    if (run) return take(run, pages);
+    // Another thread's own growth of linear memory may leave what is free in two pieces: then once more.
+    if (!grow(pages)) break;
+  }
+  return changetype<Run>(0);
+}
+
+/** Returns whether there was memory for it. */
+function start(): bool {
+  if (!startPages()) return false;
+  let size: usize = 0;
+  for (let i = FIRST_BIN; i < END_BIN; ++i) {
+    const bin = binAt(i);
+    bin.ring = empty();
+    bin.size = slotSize(i);
+    const entry = CACHED ? (<usize>i) << CACHE_BIN_BITS : changetype<usize>(bin);
+    for (; size <= min<usize>(bin.size, SMALL_MAX); size += 4) store<usize>(STATE + size, entry, BIN_OF);
+  }
+  state().smallEnd = SMALL_MAX + 1;
+  state().magic = MAGIC;
+  return true;
 }
 
 /** Pages of a run for slots of `size` bytes: as few as waste a sixteenth of them at most. */
 export function runPages(size: u32): u32 {
   let bytes: u32 = 0;
   do {
-    bytes += 1 << PAGE_BITS;
+    bytes += PAGE;
   } while (bytes < size || bytes % size > bytes >>> 4);
   return bytes >>> PAGE_BITS;
 }
 
-/** Frees the large blocks that wait for it, and traps if a wrong pointer was freed. */
-export function flush(): void {
-  if (listHead(NONE) | listHead(FREE)) unreachable();
-  let block = listHead(LARGE);
-  setListHead(LARGE, 0);
-  while (block) {
-    const next = load<usize>(block);
-    const page = pageOf(block);
-    if (kindOf(page) != LARGE || block & (PAGE - 1)) unreachable();
-    setKind(page, NONE);
-    freeRun(page, <u32>infoOf(page).pages);
-    block = next;
+/** A slot of a bin that has none at hand; 0 when memory is out. */
+export function takeSlow(kind: u32): usize {
+  const slot = takeFreed(kind);
+  if (slot) return slot;
+  const bin = binAt(kind);
+  let run = bin.kept;
+  bin.kept = changetype<Run>(0);
+  if (!run) {
+    run = newSlots(kind);
+    if (!run) return 0;
   }
+  // All of them are as good as never used.
+  run.free = 0;
+  run.left = 1;
+  bin.fresh = run.start;
+  bin.freshEnd = run.start + run.slots * run.size;
+  return takeReady(bin);
 }
 
-/** Moves the free slots of the bins from `first` on to their runs. */
-export function collect(first: u32): void {
-  for (let bin = END_BIN - 1; bin >= first; --bin) {
-    let slot = listHead(bin);
-    if (!slot) continue;
-    const size = slotSize(bin);
-    const length = runPages(size);
-    const slots = (length << PAGE_BITS) / size;
-    do {
-      const next = load<usize>(slot);
-      let page = pageOf(slot);
-      let info = infoOf(page);
-      if (info.free < 0) {
-        page += info.free;
-        info = infoOf(page);
-      }
-      store<usize>(slot, info.pages);
-      info.pages = slot;
-      if (!(info.free++ & FREE_MASK)) push(partialList(bin), page);
-      if (((<u32>info.free) & FREE_MASK) == slots) {
-        remove(partialList(bin), page);
-        fillMemory(state().kinds + page, <u8>NONE, length);
-        freeRun(page, length);
-      }
-      slot = next;
-    } while (slot);
-    setListHead(bin, 0);
+/** The same from runs that have slots in use. */
+export function takeFreed(kind: u32): usize {
+  if (!state().magic) return 0;
+  settle();
+  const bin = binAt(kind);
+  const run = bin.ring;
+  if (run != empty() && !run.free) {
+    remove(ringOf(bin), run);
+    run.left = 1;
   }
+  return takeReady(bin);
 }
 
-/** A run of `pages`, or 0 when memory is out. */
-export function obtainRun(pages: u32): u32 {
-  const s = state();
-  if (!s.magic) start();
-  flush();
-  let page = findRun(pages);
-  s.sinceFit += pages;
-  if (
-    page &&
-    <u32>infoOf(page).pages > 2 * pages &&
-    s.sinceFit > FIT_PAGES + ((s.end - s.start) >>> FIT_SHARE_BITS)
-  ) {
-    // Rather than break up a long run, look for a closer fit: there are few free slots of medium size.
-    s.sinceFit = 0;
-    collect(FIRST_BIN + SMALL_BINS);
-    page = findRun(pages);
-  }
-  if (!page) {
-    collect(FIRST_BIN);
-    page = findRun(pages);
-  }
-  if (!page && s.end - s.start - s.used >= pages) {
-    packInfos();
-    page = findRun(pages);
-  }
-  // Another thread's own growth of linear memory may leave what is free in two pieces.
-  while (!page && grow(pages)) page = findRun(pages);
-  if (page) take(page, pages);
-  return page;
-}
-
-function start(): void {
-  startPages();
-  let words: usize = 0;
-  for (let bin = FIRST_BIN; bin < FIRST_BIN + SMALL_BINS; ++bin) {
-    const end = <usize>slotSize(bin) / 4 + 1;
-    memory.fill(STATE + BIN_OF + words, <u8>bin, end - words);
-    words = end;
-  }
-}
-
-/** Puts free slots on the empty list of a bin. Returns the first, or 0 when memory is out. */
-export function refill(bin: u32): usize {
-  const size = slotSize(bin);
-  const pages = runPages(size);
+/** Makes a run of slots; null when memory is out. */
+function newSlots(kind: u32): Run {
+  const size = slotSize(kind);
+  const bin = binAt(kind);
+  let pages = runPages(size);
+  const most = pages * GROWTH;
+  while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < most) pages <<= 1;
   const slots = (pages << PAGE_BITS) / size;
-  let page = load<u32>(partialList(bin));
-  if (!page) {
-    page = obtainRun(pages);
-    if (!page) return 0;
-    for (let i: u32 = 0; i < pages; ++i) {
-      setKind(page + i, bin);
-      infoOf(page + i).free = -i;
-    }
-    infoOf(page).pages = 0;
-    infoOf(page).free = slots * (1 + FRESH);
-    push(partialList(bin), page);
-  }
-  const info = infoOf(page);
-  let fresh = <u32>info.free / FRESH;
-  let first = info.pages;
-  info.pages = 0;
-  if (!first) {
-    first = addressOf(page) + <usize>(slots - fresh) * size;
-    let slot = first;
-    let count = min(fresh, CARVE);
-    fresh -= count;
-    while (--count) {
-      store<usize>(slot, slot + size);
-      slot += size;
-    }
-    store<usize>(slot, 0);
-  }
-  info.free = fresh * (1 + FRESH);
-  if (!fresh) remove(partialList(bin), page);
-  setListHead(bin, first);
-  return first;
+  // Where slots end well before the last page, it is not for them.
+  pages = pagesFor(slots * size);
+  const run = obtainRun(pages);
+  if (!run) return run;
+  run.kind = <u16>kind;
+  run.slots = <u16>slots;
+  run.size = size;
+  setRuns(pageOf(run.start), pages, run);
+  bin.pages += pages;
+  return run;
+}
+
+/** Whether a large block was freed, once, and waits for `settle`. */
+@inline
+export function isFreed(run: Run): bool {
+  return run.left == QUEUED && run.free == run.start;
+}
+
+/** How many of a run's slots are free after `settle`, those that were never used included. */
+export function freeSlotsOf(run: Run): u32 {
+  if (HARDENED) return run.left;
+  const bin = binAt(run.kind);
+  const fresh = bin.freshEnd - bin.fresh;
+  const isFresh = fresh && runAt(pageOf(bin.fresh)) == run;
+  const freed = run.next || run == bin.kept ? run.slots - run.left : 0;
+  return freed + (isFresh ? <u32>fresh / bin.size : 0);
+}
+
+/** Makes a run of slots that were never used. Returns false when memory is out. */
+function addRun(kind: u32): bool {
+  const size = slotSize(kind);
+  const bin = binAt(kind);
+  let pages = runPages(size);
+  const most = pages * GROWTH;
+  while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < most) pages <<= 1;
+  const slots = (pages << PAGE_BITS) / size;
+  // Where slots end well before the last page, it is not for them.
+  pages = pagesFor(slots * size);
+  const run = obtainRun(pages);
+  if (!run) return false;
+  run.kind = <u16>kind;
+  run.slots = <u16>slots;
+  run.size = size;
+  run.free = 0;
+  run.left = 1;
+  setRuns(pageOf(run.start), pages, run);
+  bin.pages += pages;
+  bin.fresh = run.start;
+  bin.freshEnd = run.start + slots * size;
+  return true;
 }

@@ -36,15 +36,14 @@ import {
   FIRST_BIN,
   LARGE,
   NO_CACHE,
-  PARTIAL,
   STATE,
   state,
 } from "./config";
 import { putBatch, takeBatch } from "./batches";
-import { flush, listHead, obtainRun, refill, runPages, setListHead } from "./bins";
+import { binAt, obtainRun, putBack, runPages, settle, takeReady, takeFreed, takeSlow } from "./bins";
 import { lock, unlock } from "./lock";
 import { fillMemory } from "./memory";
-import { addressOf, findRun, pagesFor } from "./pages";
+import { Run, findRun, pagesFor, runOf } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 import { slotSize } from "./size-classes";
 
@@ -107,10 +106,10 @@ function cellOf(kind: u32): usize {
   return STATE + cache + ((<usize>kind) << CACHE_BIN_BITS);
 }
 
-/** Takes a slot of a bin from the thread's cache; 0 if it has none. */
+/** Takes a slot from the thread's cache, where `smallBin` says; 0 if there is none. */
 @inline
-export function takeCached(bin: u32): usize {
-  const cell = cellOf(bin);
+export function takeCached(place: usize): usize {
+  const cell = STATE + cache + place;
   const slot = load<usize>(cell, LIST);
   if (slot) {
     store<usize>(cell, load<usize>(slot), LIST);
@@ -134,7 +133,7 @@ export function putCached(kind: u32, slot: usize): bool {
 /** A slot of a bin, with more of them brought to the thread's cache; 0 when memory is out. */
 export function takeSlot(bin: u32): usize {
   bin = max(bin, LEAST_BIN);
-  const cached = takeCached(bin);
+  const cached = takeCached((<usize>bin) << CACHE_BIN_BITS);
   if (cached) return cached;
   const cell = cellOf(bin);
   let batch = load<usize>(cell, RESERVE);
@@ -158,11 +157,13 @@ function takeFromHeap(bin: u32): usize {
     const cell = cellOf(bin);
     let room = load<u32>(cell, MOST);
     let last = slot;
-    while (room > 1 && load<usize>(last)) {
-      last = load<usize>(last);
+    while (room > 1) {
+      const more = takeReady(binAt(bin));
+      if (!more) break;
+      store<usize>(last, more);
+      last = more;
       --room;
     }
-    setListHead(bin, load<usize>(last));
     store<usize>(last, 0);
     if (cache) {
       store<usize>(cell, load<usize>(slot), LIST);
@@ -173,21 +174,23 @@ function takeFromHeap(bin: u32): usize {
   return slot;
 }
 
-/** The first slot of the heap's list of a bin, which gets more if it is empty; 0 when memory is out. */
+/** A slot of a bin of the heap; 0 when memory is out. */
 function heapSlot(bin: u32): usize {
-  if (!listHead(bin) && !load<u32>(STATE + ((<usize>bin) << 2), PARTIAL)) makeRoom(runPages(slotSize(bin)));
-  const slot = listHead(bin);
-  return slot ? slot : refill(bin);
+  const slot = takeFreed(bin);
+  if (slot) return slot;
+  makeRoom(runPages(slotSize(bin)));
+  return takeSlow(bin);
 }
 
 /** Gives the batches back to the heap if it has no run of `pages`. Needs the lock. */
 export function makeRoom(pages: u32): void {
-  flush();
+  settle();
   if (!findRun(pages)) breakBatches();
 }
 
 /** Frees what `putCached` has no place for. */
-export function releaseSlow(kind: u32, block: usize): void {
+export function releaseSlow(run: Run, block: usize): void {
+  const kind: u32 = run.kind;
   if (kind < LARGE) unreachable();
   if (cache && kind != LARGE) {
     if (sizedFor != common().made) sizeBatches();
@@ -206,25 +209,25 @@ export function releaseSlow(kind: u32, block: usize): void {
   }
   lock();
   if (!cache && !ended) claim();
-  store<usize>(block, listHead(kind));
-  setListHead(kind, block);
+  putBack(run, block);
   unlock();
 }
 
-/** Puts the slots that are linked from `first` on to the heap's list of a bin. Returns whether there were any. */
-function giveBack(bin: u32, first: usize): bool {
-  if (!first) return false;
-  let last = first;
-  for (let next = load<usize>(last); next; next = load<usize>(last)) last = next;
-  store<usize>(last, listHead(bin));
-  setListHead(bin, first);
+/** Gives the slots that are linked from `slot` on back to the heap. Returns whether there were any. */
+function giveBack(slot: usize): bool {
+  if (!slot) return false;
+  do {
+    const next = load<usize>(slot);
+    putBack(runOf(slot), slot);
+    slot = next;
+  } while (slot);
   return true;
 }
 
 /** Gives all batches back to the heap. Needs the lock. */
 export function breakBatches(): void {
   for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
-    while (giveBack(bin, takeBatch(bin))) {}
+    while (giveBack(takeBatch(bin))) {}
   }
 }
 
@@ -234,7 +237,7 @@ export function emptyCache(): bool {
   if (!cache) return any;
   for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
     const cell = cellOf(bin);
-    any |= giveBack(bin, load<usize>(cell, LIST)) | giveBack(bin, load<usize>(cell, RESERVE));
+    any |= giveBack(load<usize>(cell, LIST)) | giveBack(load<usize>(cell, RESERVE));
     store<usize>(cell, 0, LIST);
     store<u32>(cell, 0, ROOM);
     store<usize>(cell, 0, RESERVE);
@@ -274,20 +277,20 @@ function make(c: Common): usize {
   const s = state();
   const peak = s.peak;
   const pages = pagesFor(CACHE_SIZE);
-  const page = c.toMake ? obtainRun(pages) : 0;
-  if (!page) return 0;
+  const run = c.toMake ? obtainRun(pages) : changetype<Run>(0);
+  if (!run) return 0;
   --c.toMake;
   ++c.made;
   // Like the page map it is the allocator's own: no block, and not in use.
   s.used -= pages;
   s.peak = peak;
-  fillMemory(addressOf(page), 0, CACHE_SIZE);
-  store<usize>(addressOf(page), s.caches, CACHE_RESERVE);
-  s.caches = addressOf(page);
+  fillMemory(run.start, 0, CACHE_SIZE);
+  store<usize>(run.start, s.caches, CACHE_RESERVE);
+  s.caches = run.start;
   // Sizes of up to a word.
-  store<u8>(STATE, LEAST_BIN, BIN_OF);
-  store<u8>(STATE, LEAST_BIN, BIN_OF + 1);
-  return addressOf(page);
+  store<usize>(STATE, LEAST_BIN << CACHE_BIN_BITS, BIN_OF);
+  store<usize>(STATE, LEAST_BIN << CACHE_BIN_BITS, BIN_OF + 4);
+  return run.start;
 }
 
 /** Gives the thread's cache, and all that is in it, back. The thread may go on: it gets another. */

@@ -22,14 +22,14 @@ export const WASM_PAGE: usize = 1 << WASM_PAGE_BITS;
  */
 export const LAST_PAGE: u32 = (1 << (32 - PAGE_BITS)) - (HARDENED ? 1 << (WASM_PAGE_BITS - PAGE_BITS) : 1);
 
-// What a page serves: one byte of the page map.
-/** Not ours, or not the first page of a run: no block starts here. */
+// What a run of pages serves: its kind.
+/** Not ours, or inside a large block or a free run: no block starts here. */
 export const NONE: u32 = 0;
-/** First or last page of a free run. */
+/** Free pages. */
 export const FREE: u32 = 1;
-/** First page of a large block. */
+/** A large block. */
 export const LARGE: u32 = 2;
-/** Every page of a run that the first bin fills; the others follow. */
+/** Slots of the first bin; the others follow. */
 export const FIRST_BIN: u32 = 3;
 
 /** log2 of the bins to a doubling of the size, up to SMALL_MAX and above. */
@@ -47,34 +47,45 @@ export const SMALL_MAX: usize = 1024;
 /** "rsb1", or "rsbH" in a hardened build, whose slots hold other things. */
 export const MAGIC: u32 = HARDENED ? 0x48627372 : 0x31627372;
 
-/** A run's count of free slots is in the low half of a word, that of the fresh ones among them in the high half. */
-export const FRESH: u32 = 1 << 16;
-export const FREE_MASK: u32 = FRESH - 1;
-
-/** Lists of free runs, by length. */
-export const RUN_LISTS: u32 = 64;
+/** Rings of free runs, by length. */
+export const RUN_CLASSES: u32 = 64;
 
 export const ENOMEM: i32 = 48;
 export const EINVAL: i32 = 28;
 
+/** log2 of the size of a Run (src/pages.ts) and of a Bin (src/bins.ts). */
+export const RUN_BITS: u32 = 5;
+export const BIN_BITS: u32 = 5;
+
 /**
- * The state starts with these fields. Behind them lie four arrays:
+ * The state starts with these fields. Behind them lie:
  *
- *     lists     usize[END_BIN]    by kind: first free slot of a bin; first freed large block (LARGE)
- *     partial   u32[END_BIN]      by bin: first page run with free slots that are not on the bin's list
- *     runs      u32[RUN_LISTS]    first free run of the class, a page
- *     binOf     u8[SMALL_MAX/4+1] the bin of a small size, by the size in words
+ *     bins      Bin[END_BIN]           by kind
+ *     runs      usize[RUN_CLASSES]     by length class: first of the ring of free runs
+ *     nobody    Run                    stands in the page map for pages that are in no run
+ *     keeper    Run                    stands there for pages that are made of Runs
+ *     empty     Run                    stands for the first run of a ring that has none
+ *     map       usize                  the page map: an address for each page from address 0, that of its Run
+ *     binOf     usize[SMALL_MAX/4+1]   by a small size in words: address of its Bin; or where in a cache its bin is
  *
- * A page index of 0 stands for none: page 0 is never in the heap.
+ * Threads read the last two without the lock. What lies before those, and hardly ever changes, keeps what is written
+ * under the lock off their cache lines.
  */
 @unmanaged
 export class State {
-  /** Bit c is set where the free-run list c has a member. */
+  /** Bit c is set where length class c has a free run. */
   runBits: u64;
+  /** Sizes below this one are looked up in `binOf`: SMALL_MAX + 1, or 0 before the first allocation. */
+  smallEnd: usize;
   /** MAGIC, for those who look at the heap from outside; 0 before the first allocation. */
   magic: u32;
-  /** The page map: address of the kind of page 0. */
-  kinds: usize;
+  /** First of the runs with an event, a list; 0 ends it. */
+  events: usize;
+  /** First of the Runs that are not in use, a list, and how many there are. */
+  spares: usize;
+  spareCount: u32;
+  /** Where the first Run lies. */
+  firstRun: usize;
   /** First page of the heap. */
   start: u32;
   /** The page after the heap's last. */
@@ -83,8 +94,6 @@ export class State {
   capacity: u32;
   /** No page from here on was ever handed out: fresh linear memory, all zero. */
   fresh: u32;
-  /** Pages handed out since `obtainRun` last looked for a closer fit. */
-  sinceFit: u32;
   /** Pages in bins and large blocks, and the most there ever were. */
   used: u32;
   peak: u32;
@@ -92,11 +101,14 @@ export class State {
   caches: usize;
 }
 
-export const LISTS: usize = offsetof<State>();
-export const PARTIAL: usize = LISTS + <usize>END_BIN * 4;
-export const RUNS: usize = PARTIAL + <usize>END_BIN * 4;
-export const BIN_OF: usize = RUNS + <usize>RUN_LISTS * 4;
-const SHARED: usize = BIN_OF + SMALL_MAX / 4 + 1;
+export const BIN_TABLE: usize = (offsetof<State>() + 15) & ~15;
+export const RUNS: usize = BIN_TABLE + ((<usize>END_BIN) << BIN_BITS);
+export const NOBODY: usize = RUNS + <usize>RUN_CLASSES * 4;
+export const KEEPER: usize = NOBODY + (1 << RUN_BITS);
+export const EMPTY: usize = KEEPER + (1 << RUN_BITS);
+export const MAP: usize = EMPTY + (1 << RUN_BITS);
+export const BIN_OF: usize = MAP + sizeof<usize>();
+const SHARED: usize = BIN_OF + SMALL_MAX + sizeof<usize>();
 
 /** What threads write when they meet is kept off the lines that all of them read: some processors fetch two at once. */
 const LINES: usize = 128;
@@ -127,11 +139,13 @@ export class Guards {
   faultMessage: usize;
   faultBlock: usize;
   faultSize: usize;
-  /** A page that stays zero, 0 if there is none: the first, which would be beside the heap's own data. */
-  wall: u32;
+  /** Of a page that stays zero, 0 if there is none: the first, which would be beside the heap's own data. */
+  wall: usize;
   /** Where in the quarantines of small and of other slots the next one goes. */
   smallNext: u32;
   mediumNext: u32;
+  /** Where it is noted that the next large block is gone. */
+  goneNext: u32;
   /** The block of no bytes that is tried next, and the end of those that were ever handed out. */
   zeroNext: u32;
   zeroEver: u32;
@@ -143,10 +157,11 @@ export const QUARANTINE: usize = GUARDS + offsetof<Guards>();
 export const SMALL_QUARANTINE: u32 = 64;
 export const MEDIUM_QUARANTINE: u32 = 8;
 export const QUARANTINE_SLOTS: u32 = SMALL_QUARANTINE + MEDIUM_QUARANTINE;
-/** u16[END_BIN]: slots in a bin's run. */
-export const RUN_SLOTS: usize = QUARANTINE + <usize>QUARANTINE_SLOTS * 4;
+/** usize[]: where the large blocks began that were freed last, a ring. */
+export const GONE: usize = QUARANTINE + <usize>QUARANTINE_SLOTS * 4;
+export const GONE_BLOCKS: u32 = 64;
 /** A bit for each block of no bytes: whether it is in use. */
-export const ZERO_BLOCKS: usize = RUN_SLOTS + <usize>END_BIN * 2;
+export const ZERO_BLOCKS: usize = GONE + <usize>GONE_BLOCKS * 4;
 export const ZERO_BLOCK_COUNT: u32 = 4096;
 
 export const STATE_SIZE: usize = HARDENED ? ZERO_BLOCKS + ZERO_BLOCK_COUNT / 8 : PLAIN_SIZE;

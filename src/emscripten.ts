@@ -1,7 +1,8 @@
 // What Emscripten's libraries and users expect of its malloc besides the C library's functions. The entry of the
 // builds for Emscripten. The names are those of its dlmalloc and emmalloc; cabi/names.ts lists the symbols.
 
-import { LARGE } from "./config";
+import { HARDENED, LARGE } from "./config";
+import { resizeInPlaceChecked } from "./hardened";
 import { copyMemory } from "./memory";
 import {
   MallInfo,
@@ -13,7 +14,7 @@ import {
   summarize,
   usableSize,
 } from "./heap";
-import { kindOf, pageOf } from "./pages";
+import { runOf } from "./pages";
 
 export * from "./index";
 
@@ -144,8 +145,9 @@ export function malloc_set_footprint_limit(bytes: usize): usize {
 /** Resizes a block without moving it. Returns it, or 0 if that can't be done. */
 export function realloc_in_place(block: usize, size: usize): usize {
   if (!block || <isize>size < 0) return 0;
-  const page = pageOf(block);
-  if (kindOf(page) == LARGE) return resizeInPlace(page, size) ? block : 0;
+  if (HARDENED) return resizeInPlaceChecked(block, size) ? block : 0;
+  const run = runOf(block);
+  if (run.kind == LARGE) return resizeInPlace(run, size) ? block : 0;
   return size <= usableSize(block) ? block : 0;
 }
 

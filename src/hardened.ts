@@ -6,24 +6,31 @@
 // - A freed block is wiped and waits in a quarantine, first in, first out, before it is free. What was written to it
 //   meanwhile, or later, shows when it leaves, when it is handed out, or in a check of the heap.
 // - A large block is a page run with a guard behind it. Free pages are zero, as is all memory that no block uses. A new
-//   block does not begin where the last one did, unless there is no room for it elsewhere: a page further is enough.
+//   block does not begin where one was that is gone for a short time, unless there is no room for it elsewhere: a page
+//   further is enough.
 // - A block of no bytes has an address in the last wasm page below 4 GiB, which the heap never reaches.
+//
+// There are no events here (src/bins.ts), and some fields hold other things:
+//
+//                  of a run of slots                 of a large block
+//     Run.left     how many slots are free           log2 of its alignment, 0 for a block of `malloc`
+//     Run.free     the first of them                 its size in bytes
+//     Bin.ring     its runs with free slots
 
 import {
-  BINS,
   BIN_MAX,
   END_BIN,
   FIRST_BIN,
   FREE,
+  GONE,
+  GONE_BLOCKS,
   LARGE,
+  MEDIUM_QUARANTINE,
   NONE,
   PAGE,
   PAGE_BITS,
-  MEDIUM_QUARANTINE,
-  PARTIAL,
   QUARANTINE,
   QUARANTINE_SLOTS,
-  RUN_SLOTS,
   SMALL_BINS,
   SMALL_MAX,
   SMALL_QUARANTINE,
@@ -33,7 +40,7 @@ import {
   guards,
   state,
 } from "./config";
-import { obtainRun, runPages } from "./bins";
+import { Bin, binAt, obtainRun, ringOf, runPages } from "./bins";
 import {
   rsbmalloc_alignment_mismatch,
   rsbmalloc_corruption,
@@ -68,20 +75,24 @@ import {
 import { lock, unlock } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
 import {
-  Info,
-  REGION_BITS,
+  Run,
   addressOf,
+  empty,
   extendRun,
   freeRun,
-  hasInfos,
-  infoOf,
-  kindOf,
+  keeper,
+  lengthOf,
+  nobody,
   pageOf,
   pagesFor,
-  push,
+  pagesOf,
+  prepend,
   remove,
-  setKind,
+  runAt,
+  setRuns,
   shrinkRun,
+  split,
+  trimRun,
 } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
 
@@ -127,69 +138,62 @@ function takeOther(size: usize, alignment: usize): usize {
   return block ? block : takeBlock(1, alignment);
 }
 
-function takeSlot(bin: u32, size: usize, alignment: usize): usize {
-  const bytes = slotSize(bin);
-  let page = load<u32>(partialList(bin));
-  if (!page) {
-    page = fillRun(bin, bytes);
-    if (!page) return 0;
+function takeSlot(kind: u32, size: usize, alignment: usize): usize {
+  const bin = binAt(kind);
+  let run = firstRun(bin);
+  if (!run) {
+    run = fillRun(kind);
+    if (!run) return 0;
   }
-  const info = infoOf(page);
-  const slot = info.pages;
+  const bytes = run.size;
+  const slot = run.free;
   const next = linkOf(slot);
-  if (next == BROKEN_LINK || trailerOf(slot, bytes) & ~FREED || !isZeroSlot(slot, bytes)) {
-    blameFree(slot, bytes);
-  }
-  info.pages = next;
-  if (!--info.free) remove(partialList(bin), page);
+  if (next == BROKEN_LINK || trailerOf(slot, bytes) & ~FREED || !isZeroSlot(slot, bytes))
+    blameFree(run, slot);
+  run.free = next;
+  if (!--run.left) remove(ringOf(bin), run);
   store<u64>(slot, 0);
   guardSlot(slot, bytes, size, log2(alignment));
   return slot;
 }
 
-
+/** A run that has free slots; null if there is none. */
 @inline
-function partialList(bin: u32): usize {
-  return STATE + PARTIAL + ((<usize>bin) << 2);
-}
-
-/** Slots in a bin's run. */
-@inline
-function runSlots(bin: u32): u32 {
-  return load<u16>(STATE + RUN_SLOTS + ((<usize>bin) << 1));
+function firstRun(bin: Bin): Run {
+  const run = bin.ring;
+  return run == empty() ? changetype<Run>(0) : run;
 }
 
 /** Before the first run is handed out. */
 function begin(): void {
   seed();
   const wall = obtainRun(1);
+  if (!wall) return;
   // As the heap's own data, it does not count as used.
-  if (wall) --state().used;
-  guards().wall = wall;
-  for (let bin = FIRST_BIN; bin < END_BIN; ++bin) {
-    const bytes = slotSize(bin);
-    store<u16>(STATE + RUN_SLOTS + ((<usize>bin) << 1), <u16>((runPages(bytes) << PAGE_BITS) / bytes));
-  }
+  --state().used;
+  guards().wall = wall.start;
 }
 
-/** Makes a run of free slots for a bin. Returns its first page, or 0 when memory is out. */
-function fillRun(bin: u32, bytes: u32): u32 {
+/** Makes a run of free slots for a bin. Returns null when memory is out. */
+function fillRun(kind: u32): Run {
+  const bytes = slotSize(kind);
   const pages = runPages(bytes);
-  const page = takeRun(pages);
-  if (!page) return 0;
-  for (let i: u32 = 0; i < pages; ++i) {
-    setKind(page + i, bin);
-    infoOf(page + i).free = -i;
-  }
+  const fresh = state().fresh;
+  const run = findPages(pages);
+  if (!run) return run;
+  expectUnused(run, fresh);
+  const slots = (pages << PAGE_BITS) / bytes;
+  run.kind = <u16>kind;
+  run.slots = <u16>slots;
+  run.size = bytes;
+  setRuns(pageOf(run.start), pages, run);
   // Each slot goes to the list's front or behind one that is there already, all places alike.
-  const slots = runSlots(bin);
-  const first = addressOf(page);
   let head: usize = 0;
   for (let i: u32 = 0; i < slots; ++i) {
-    const slot = first + i * bytes;
+    const slot = run.start + i * bytes;
     const place = random(i + 1);
     if (place) {
-      const before = first + (place - 1) * bytes;
+      const before = run.start + (place - 1) * bytes;
       setLink(slot, linkOf(before));
       setLink(before, slot);
     } else {
@@ -198,34 +202,24 @@ function fillRun(bin: u32, bytes: u32): u32 {
     }
     setTrailer(slot, bytes, NEVER_USED);
   }
-  const info = infoOf(page);
-  info.pages = head;
-  info.free = slots;
-  push(partialList(bin), page);
-  return page;
+  run.free = head;
+  run.left = slots;
+  prepend(ringOf(binAt(kind)), run);
+  return run;
 }
 
-/** A run of zeros; 0 when memory is out even if all that waits to be free is. */
-function takeRun(pages: u32): u32 {
-  const fresh = state().fresh;
-  const page = findPages(pages);
-  if (page) expectUnused(page, pages, fresh);
-  return page;
-}
-
-/** The same before anyone has looked whether it is all zero. */
-function findPages(pages: u32): u32 {
+/** A run that nobody has looked yet whether it is all zero; null when memory is out even if all that waits is freed. */
+function findPages(pages: u32): Run {
   if (!guards().secret) begin();
-  const page = obtainRun(pages);
-  if (page) return page;
+  const run = obtainRun(pages);
+  if (run) return run;
   emptyQuarantine();
   return obtainRun(pages);
 }
 
 /** Traps if someone wrote to a run. No page from `fresh` on had been handed out, so nobody has written there. */
-function expectUnused(page: u32, pages: u32, fresh: u32): void {
-  const used = min(pages, max<u32>(page, fresh) - page);
-  expectZero(addressOf(page), addressOf(page + used));
+function expectUnused(run: Run, fresh: u32): void {
+  expectZero(run.start, min(endOf(run), addressOf(fresh)));
 }
 
 /** Traps if someone wrote to memory from `start` to `end`, which is free. */
@@ -233,164 +227,141 @@ function expectZero(start: usize, end: usize): void {
   if (!isZero(start, end)) blamePages(start, end);
 }
 
-/** Traps if someone wrote behind a run's last slot. */
-function expectTail(page: u32, used: u32, pages: u32): void {
-  const tail = addressOf(page) + used;
-  if (!isZero(tail, addressOf(page + pages))) rsbmalloc_overflow(tail, 0);
+/** Behind a run's last page. */
+@inline
+function endOf(run: Run): usize {
+  return run.start + addressOf(pagesOf(run));
 }
 
 function takeLarge(size: usize, alignment: usize): usize {
   if (<isize>size < 0) return 0;
   const pages = pagesFor(size + 1);
-  const spare = max<u32>(pagesFor(alignment), 1) - 1;
+  const multiple = max<u32>(pagesFor(alignment), 1);
   const fresh = state().fresh;
-  const run = findPages(pages + spare);
+  let run = findPages(pages + multiple - 1);
   if (!run) return 0;
-  let page = (run + spare) & ~spare;
-  if (page > run) freeRun(run, page - run);
-  shrinkRun(page, pages + spare - (page - run), pages);
-  if (!spare && beganBlock(page)) page = moveOn(page, pages);
-  expectUnused(page, pages, fresh);
-  setKind(page, LARGE);
-  const info = infoOf(page);
-  info.pages = pages;
-  guardLarge(page, size);
-  setLargeAlignment(info, log2(alignment));
-  setBeganBlock(page, false);
-  return addressOf(page);
+  run = trimRun(run, multiple, pages);
+  const note = multiple == 1 ? noteOf(run.start) : 0;
+  if (note) {
+    // The block after the next may begin here again.
+    store<usize>(note, 0);
+    run = moveOn(run);
+  }
+  expectUnused(run, fresh);
+  run.kind = <u16>LARGE;
+  setRuns(pageOf(run.start), 1, run);
+  guardLarge(run, size, log2(alignment));
+  return run.start;
 }
 
 /** Exchanges a run for one that begins elsewhere, if there is one. */
-function moveOn(page: u32, pages: u32): u32 {
+function moveOn(run: Run): Run {
   const s = state();
   const peak = s.peak;
-  // Here the block after the next may begin again.
-  setBeganBlock(page, false);
-  if (extendRun(page, pages, pages + 1)) {
-    freeRun(page++, 1);
-  } else {
-    // The run is held until there is another: were it free, infos might move into it, and leave none that is long enough.
-    const other = obtainRun(pages);
-    if (other) {
-      freeRun(page, pages);
-      page = other;
-    }
-  }
+  const pages = pagesOf(run);
+  let other: Run;
+  if (extendRun(run, pages + 1)) other = split(run, 1);
+  // The run is held until there is another: else Runs might be made of it, and leave none that is long enough.
+  else other = obtainRun(pages);
   // Only one of the two ever serves a block.
   s.peak = peak;
-  return page;
+  if (!other) return run;
+  freeRun(run);
+  return other;
 }
 
-// What a large block's Info holds besides its pages: the size and the alignment. When the block is gone, the Info tells
-// that there was one.
-
-@inline
-function largeSize(info: Info): usize {
-  return info.next;
+/** Notes that a large block is gone. */
+function noteGone(block: usize): void {
+  const g = guards();
+  store<usize>(STATE + GONE + ((<usize>g.goneNext) << 2), block);
+  g.goneNext = (g.goneNext + 1) & (GONE_BLOCKS - 1);
 }
 
-
-@inline
-function guardLarge(page: u32, size: usize): void {
-  infoOf(page).next = <u32>size;
-  store<u8>(addressOf(page) + size, GUARD);
-}
-
-
-@inline
-function largeAlignment(info: Info): u32 {
-  return info.prev;
+/** Where that is noted of a block; 0 if it is not. */
+function noteOf(block: usize): usize {
+  const first = STATE + GONE;
+  for (let note = first; note < first + GONE_BLOCKS * 4; note += 4)
+    if (load<usize>(note) == block) return note;
+  return 0;
 }
 
 
 @inline
-function setLargeAlignment(info: Info, alignment: u32): void {
-  info.prev = alignment;
-}
-
-
-@inline
-function beganBlock(page: u32): bool {
-  return infoOf(page).free != 0;
-}
-
-
-@inline
-function setBeganBlock(page: u32, began: bool): void {
-  infoOf(page).free = i32(began);
+function guardLarge(run: Run, size: usize, alignment: u32): void {
+  run.free = size;
+  run.left = alignment;
+  store<u8>(run.start + size, GUARD);
 }
 
 // Finding out what a pointer is.
 
-/** What bin has a block, LARGE if none. Traps if it is not the start of a slot or of a large block. */
-function kindOfBlock(block: usize): u32 {
-  const page = pageOf(block);
-  if (page >= state().end) return blamePointer(block);
-  const kind = kindOf(page);
-  if (kind >= END_BIN) rsbmalloc_overflow(block, 0);
-  if (kind >= FIRST_BIN && !(block & 15) && pageOf(block + slotSize(kind) - 1) < state().end) return kind;
-  if (kind == LARGE && !(block & (PAGE - 1))) return kind;
-  return blamePointer(block);
+/** The run of a block. Traps if it is not the start of a slot or of a large block. */
+function runOfBlock(block: usize): Run {
+  const end = state().end;
+  if (pageOf(block) < end) {
+    const run = soundRun(pageOf(block));
+    // A slot's trailer must not be looked for behind the heap.
+    if (run.kind >= FIRST_BIN && !(block & 15) && pageOf(block + run.size - 1) < end) return run;
+    if (run.kind == LARGE && block == run.start) return run;
+  }
+  blamePointer(block);
+  return nobody();
 }
 
-/** Whether a page's Info and, where it begins a run, the run's length can be what they were. */
-function isSane(page: u32): bool {
+/** The Run that a page leads to. Traps if that, or the Run itself, can't be what it was. */
+function soundRun(page: u32): Run {
+  const run = runAt(page);
+  if (!isSound(run, page)) rsbmalloc_overflow(addressOf(page), 0);
+  return run;
+}
+
+/** Whether there may be a Run at an address. */
+@inline
+function isRun(at: usize): bool {
+  return !(at & (offsetof<Run>() - 1)) && pageOf(at) < state().end && runAt(pageOf(at)) == keeper();
+}
+
+function isSound(run: Run, page: u32): bool {
+  if (run == nobody() || run == keeper()) return true;
   const s = state();
-  const info = infoOf(page);
-  const at = changetype<usize>(info);
-  if (at & 3 || at < addressOf(s.start) || at >= addressOf(s.end)) return false;
-  const kind = kindOf(page);
-  if (kind >= END_BIN) return false;
-  if (kind >= FIRST_BIN) return info.free > 0 || kindOf(page + info.free) == kind;
-  return kind == NONE || (info.pages && <u32>info.pages <= s.end - page);
-}
-
-/** The first page of the run of slots that a page is in. */
-function runOf(page: u32): u32 {
-  return page + min<i32>(infoOf(page).free, 0);
-}
-
-/** The length in pages of the run that begins at a page; 1 for a page that is in none. */
-function lengthOf(page: u32): u32 {
-  const kind = kindOf(page);
-  // A region of which others have all has no infos.
-  if (kind == NONE && !hasInfos(page >>> REGION_BITS)) return 1;
-  if (!isSane(page)) rsbmalloc_overflow(addressOf(page), 0);
-  if (kind >= FIRST_BIN) return runPages(slotSize(kind));
-  return kind == NONE ? 1 : <u32>infoOf(page).pages;
+  if (!isRun(changetype<usize>(run)) || run.kind >= END_BIN) return false;
+  const first = pageOf(run.start);
+  const pages = pagesOf(run);
+  return first >= s.start && page - first < pages && pages <= s.end - first;
 }
 
 /** What the trailer of a block in a slot says. Traps if it is no block in use, or one that was written behind. */
-function contentsOf(block: usize, bytes: u32): u32 {
-  const contents = trailerOf(block, bytes);
-  const size = sizeIn(contents);
-  if (contents == BROKEN || !size || size > bytes - TRAILER_SIZE || !isGuarded(block, contents, bytes)) {
-    blameBlock(block, bytes);
-  }
+function contentsOf(run: Run, block: usize): u32 {
+  const contents = trailerOf(block, run.size);
+  if (contents == BROKEN || !isBlock(block, contents, run.size)) blameBlock(run, block);
   return contents;
 }
 
-/** The same of a large block. */
-function checkLarge(page: u32): Info {
-  const info = infoOf(page);
-  const block = addressOf(page);
-  if (!isSane(page) || pagesFor(largeSize(info) + 1) != <u32>info.pages) rsbmalloc_overflow(block, 0);
-  const size = largeSize(info);
-  const end = addressOf(page + <u32>info.pages);
-  if (load<u8>(block + size) != GUARD || !isZero(block + size + 1, end)) rsbmalloc_overflow(block, size);
-  return info;
+function isBlock(block: usize, contents: u32, bytes: u32): bool {
+  const size = sizeIn(contents);
+  return size != 0 && size <= bytes - TRAILER_SIZE && isGuarded(block, contents, bytes);
 }
 
-/** The bytes that a block was allocated with. Traps as those two. */
-function sizeOf(block: usize, kind: u32): usize {
-  return kind == LARGE ? largeSize(checkLarge(pageOf(block))) : sizeIn(contentsOf(block, slotSize(kind)));
+/** The bytes that a large block was allocated with. Traps if it was written behind. */
+function sizeOfLarge(run: Run): usize {
+  const size = run.free;
+  const end = run.start + size;
+  if (size >= run.size) rsbmalloc_overflow(run.start, 0);
+  // Where a run could not be made shorter, it has pages behind those of the block.
+  if (load<u8>(end) != GUARD || !isZero(end + 1, endOf(run))) rsbmalloc_overflow(run.start, size);
+  return size;
+}
+
+/** The same of any block. Traps as those do. */
+function sizeOf(run: Run, block: usize): usize {
+  return run.kind == LARGE ? sizeOfLarge(run) : sizeIn(contentsOf(run, block));
 }
 
 /** The same for any block in use. */
 export function sizeChecked(block: usize): usize {
   if (isZeroBlock(block)) return 0;
   lock();
-  const size = sizeOf(block, kindOfBlock(block));
+  const size = sizeOf(runOfBlock(block), block);
   unlock();
   return size;
 }
@@ -400,11 +371,8 @@ export function expectBlock(block: usize, size: usize, alignment: usize): void {
   const known = sizeChecked(block);
   if (known != size) rsbmalloc_size_mismatch(block, known);
   if (!alignment || isZeroBlock(block)) return;
-  const kind = kindOf(pageOf(block));
-  const log =
-    kind == LARGE
-      ? largeAlignment(infoOf(pageOf(block)))
-      : alignmentIn(trailerOf(block, slotSize(kind)), block, slotSize(kind));
+  const run = runAt(pageOf(block));
+  const log = run.kind == LARGE ? <u32>run.left : alignmentIn(trailerOf(block, run.size), block, run.size);
   if (log != log2(alignment)) rsbmalloc_alignment_mismatch(block, known);
 }
 
@@ -421,13 +389,13 @@ function freeBlock(block: usize): void {
     freeZero(block);
     return;
   }
-  const kind = kindOfBlock(block);
-  if (kind == LARGE) {
-    freeLarge(pageOf(block));
+  const run = runOfBlock(block);
+  if (run.kind == LARGE) {
+    freeLarge(run);
     return;
   }
-  const bytes = slotSize(kind);
-  const contents = contentsOf(block, bytes);
+  const bytes = run.size;
+  const contents = contentsOf(run, block);
   wipe(block, alignmentIn(contents, block, bytes) ? bytes - TRAILER_SIZE : sizeIn(contents) + 1);
   setTrailer(block, bytes, FREED);
   const oldest = quarantine(nextPlace(bytes), block);
@@ -461,39 +429,28 @@ function quarantine(next: u32, slot: usize): usize {
 
 /** Puts a slot that was in quarantine on its run's list. */
 function freeSlot(slot: usize): void {
-  const page = runOf(pageOf(slot));
-  const bin = kindOf(page);
-  const info = infoOf(page);
+  const run = soundRun(pageOf(slot));
   // The link would hide what was written here.
-  if (load<u64>(slot)) blameFree(slot, slotSize(bin));
-  setLink(slot, info.pages);
-  info.pages = slot;
-  if (!info.free++) push(partialList(bin), page);
+  if (load<u64>(slot)) blameFree(run, slot);
+  setLink(slot, run.free);
+  run.free = slot;
+  if (!run.left++) prepend(ringOf(binAt(run.kind)), run);
   // The only run of a bin stays, if it is short.
-  if (<u32>info.free == runSlots(bin) && (bin >= MEDIUM_BIN || info.next | info.prev))
-    freeEmptyRun(bin, page);
+  if (run.left == run.slots && (run.kind >= MEDIUM_BIN || run.next != run)) freeEmptyRun(run);
 }
 
 /** Gives a run without blocks back. */
-function freeEmptyRun(bin: u32, page: u32): void {
-  const bytes = slotSize(bin);
-  const slots = runSlots(bin);
-  const pages = runPages(bytes);
-  for (let i: u32 = 0; i < slots; ++i) checkFree(addressOf(page) + i * bytes, bytes);
-  expectTail(page, slots * bytes, pages);
-  remove(partialList(bin), page);
-  fillMemory(addressOf(page), 0, pages << PAGE_BITS);
-  fillMemory(state().kinds + page, <u8>NONE, pages);
-  freeRun(page, pages);
+function freeEmptyRun(run: Run): void {
+  checkSlots(run);
+  remove(ringOf(binAt(run.kind)), run);
+  fillMemory(run.start, 0, endOf(run) - run.start);
+  freeRun(run);
 }
 
-function freeLarge(page: u32): void {
-  const info = checkLarge(page);
-  const pages = <u32>info.pages;
-  fillMemory(addressOf(page), 0, largeSize(info) + 1);
-  setKind(page, NONE);
-  freeRun(page, pages);
-  setBeganBlock(page, true);
+function freeLarge(run: Run): void {
+  fillMemory(run.start, 0, sizeOfLarge(run) + 1);
+  noteGone(run.start);
+  freeRun(run);
 }
 
 /** Frees all that waits, and all runs without blocks. Needs the lock. */
@@ -502,9 +459,9 @@ export function emptyQuarantine(): void {
     const slot = quarantine(i, 0);
     if (slot) freeSlot(slot);
   }
-  for (let bin = FIRST_BIN; bin < MEDIUM_BIN; ++bin) {
-    const page = load<u32>(partialList(bin));
-    if (page && <u32>infoOf(page).free == runSlots(bin)) freeEmptyRun(bin, page);
+  for (let kind = FIRST_BIN; kind < MEDIUM_BIN; ++kind) {
+    const run = firstRun(binAt(kind));
+    if (run && run.left == run.slots) freeEmptyRun(run);
   }
 }
 
@@ -520,14 +477,14 @@ export function resizeChecked(block: usize, size: usize): usize {
 
 function resizeBlock(block: usize, size: usize): usize {
   let old: usize = 0;
-  let kind: u32 = NONE;
+  let run = nobody();
   if (!isZeroBlock(block)) {
-    kind = kindOfBlock(block);
-    old = sizeOf(block, kind);
-    if (fitsWell(kind, size) && resizeInPlace(block, kind, old, size)) return block;
+    run = runOfBlock(block);
+    old = sizeOf(run, block);
+    if (fitsWell(run, size) && resizeInPlace(run, block, old, size)) return block;
   }
   const moved = takeBlock(size, 0);
-  if (!moved) return size - 1 < old && resizeInPlace(block, kind, old, size) ? block : 0;
+  if (!moved) return size - 1 < old && resizeInPlace(run, block, old, size) ? block : 0;
   // A block of no bytes lies outside memory, where even copying nothing traps.
   const kept = min(old, size);
   if (kept) copyMemory(moved, block, kept);
@@ -535,56 +492,62 @@ function resizeBlock(block: usize, size: usize): usize {
   return moved;
 }
 
+/** Resizes a block where it lies. Returns whether it could. */
+export function resizeInPlaceChecked(block: usize, size: usize): bool {
+  if (!size || isZeroBlock(block)) return false;
+  lock();
+  const run = runOfBlock(block);
+  const resized = resizeInPlace(run, block, sizeOf(run, block), size);
+  unlock();
+  return resized;
+}
+
 /** Whether a block of `size` bytes should stay where it is, if it can. */
-function fitsWell(kind: u32, size: usize): bool {
-  return size > (kind == LARGE ? BIN_MAX : slotSize(kind)) >>> 1;
+function fitsWell(run: Run, size: usize): bool {
+  return size > (run.kind == LARGE ? BIN_MAX : <usize>run.size) >>> 1;
 }
 
 /** Resizes a block of `old` bytes to `size`, more than 0, where it lies. Returns whether it could. */
-function resizeInPlace(block: usize, kind: u32, old: usize, size: usize): bool {
-  if (kind == LARGE) return resizeLarge(pageOf(block), size);
-  const bytes = slotSize(kind);
-  if (size > bytes - TRAILER_SIZE) return false;
+function resizeInPlace(run: Run, block: usize, old: usize, size: usize): bool {
+  const bytes = run.size;
+  if (run.kind == LARGE ? !fitLarge(run, size) : size > bytes - TRAILER_SIZE) return false;
   // The old guard goes, and with it what lies behind the new end. An alignment is not kept.
-  if (alignmentIn(trailerOf(block, bytes), block, bytes)) store<u8>(block + bytes - TRAILER_SIZE - 1, 0);
+  if (run.kind != LARGE && alignmentIn(trailerOf(block, bytes), block, bytes))
+    store<u8>(block + bytes - TRAILER_SIZE - 1, 0);
   store<u8>(block + old, 0);
   if (size < old) fillMemory(block + size, 0, old - size);
-  guardSlot(block, bytes, size, 0);
+  if (run.kind != LARGE) {
+    guardSlot(block, bytes, size, 0);
+  } else {
+    shrinkRun(run, pagesFor(size + 1));
+    guardLarge(run, size, 0);
+  }
   return true;
 }
 
-/** Resizes the page run of a large block where it lies. Returns whether it could. */
-function resizeLarge(page: u32, size: usize): bool {
+/** Lengthens the run of a large block to hold `size` bytes, if need be. Returns whether it does. */
+function fitLarge(run: Run, size: usize): bool {
   if (<isize>size < 0) return false;
-  const info = infoOf(page);
-  const block = addressOf(page);
-  const old = largeSize(info);
-  const from = <u32>info.pages;
-  const to = pagesFor(size + 1);
-  if (to > from) {
-    if (!extendRun(page, from, to)) return false;
-    expectZero(addressOf(page + from), addressOf(page + to));
-  }
-  store<u8>(block + old, 0);
-  if (size < old) fillMemory(block + size, 0, old - size);
-  shrinkRun(page, from, to);
-  info.pages = to;
-  setLargeAlignment(info, 0);
-  guardLarge(page, size);
+  const pages = pagesFor(size + 1);
+  if (pages <= pagesOf(run)) return true;
+  const end = endOf(run);
+  if (!extendRun(run, pages)) return false;
+  expectZero(end, endOf(run));
   return true;
 }
 
 /** Resizes a block of the page allocator; 0, with the block as it was, when memory is out. */
-export function resizePagesChecked(run: usize, size: usize): usize {
+export function resizePagesChecked(block: usize, size: usize): usize {
   lock();
-  let resized = run;
-  if (kindOfBlock(run) != LARGE) rsbmalloc_invalid_free(run, 0);
-  const old = largeSize(checkLarge(pageOf(run)));
-  if (!resizeLarge(pageOf(run), size)) {
+  let resized = block;
+  const run = runOfBlock(block);
+  if (run.kind != LARGE) rsbmalloc_invalid_free(block, 0);
+  const old = sizeOfLarge(run);
+  if (!resizeInPlace(run, block, old, size)) {
     resized = takeLarge(size, 0);
     if (resized) {
-      copyMemory(resized, run, min(old, size));
-      freeBlock(run);
+      copyMemory(resized, block, min(old, size));
+      freeBlock(block);
     }
   }
   unlock();
@@ -645,14 +608,10 @@ function freeZero(block: usize): void {
 // Telling which bug it was. These are slow, and never return.
 
 /** A pointer that is no block's start, as far as the page map tells. */
-function blamePointer(block: usize): u32 {
+function blamePointer(block: usize): void {
   // Whoever frees memory that is free has most likely freed it before.
-  const page = pageOf(block);
-  const began =
-    page < state().end && !(block & (PAGE - 1)) && isSane(page) && kindOf(page) == NONE && beganBlock(page);
-  if (began || (!(block & 15) && isFreeAgain(page))) rsbmalloc_double_free(block, 0);
+  if (noteOf(block) || (!(block & 15) && isFreeAgain(pageOf(block)))) rsbmalloc_double_free(block, 0);
   rsbmalloc_invalid_free(block, 0);
-  return NONE;
 }
 
 /** Whether a page is free and was handed out before. */
@@ -660,62 +619,55 @@ function isFreeAgain(page: u32): bool {
   const s = state();
   if (page >= s.fresh) return false;
   for (let at = s.start; at <= page;) {
-    const pages = lengthOf(at);
-    if (page < at + pages) return kindOf(at) == FREE;
-    at += pages;
+    const run = soundRun(at);
+    at += lengthOf(run);
+    if (page < at) return run.kind == FREE;
   }
   return false;
 }
 
 /** What should be a block in a slot, and is none or is not guarded. */
-function blameBlock(block: usize, bytes: u32): void {
-  const page = pageOf(block);
-  if (!isSane(page)) rsbmalloc_overflow(block, 0);
-  const offset = <u32>(block - addressOf(runOf(page)));
+function blameBlock(run: Run, block: usize): void {
+  const bytes = run.size;
+  const offset = <u32>(block - run.start);
   const slot = block - (offset % bytes);
   const contents = trailerOf(slot, bytes);
   // Of the memory that is free, some may have been a block of another size.
   if (contents == FREED) rsbmalloc_double_free(block, 0);
-  if (slot != block || contents == NEVER_USED || offset / bytes >= runSlots(kindOf(page)))
+  if (slot != block || contents == NEVER_USED || offset / bytes >= run.slots)
     rsbmalloc_invalid_free(block, 0);
   rsbmalloc_overflow(block, contents == BROKEN ? 0 : sizeIn(contents));
 }
 
 /** A free slot that was written to: by a stale pointer, or from a block beside it. */
-function blameFree(slot: usize, bytes: u32): void {
-  if (trailerOf(slot, bytes) & ~FREED) rsbmalloc_overflow(slot, 0);
-  const before = slot - bytes;
-  if (slot > addressOf(runOf(pageOf(slot))) && isBrokenBlock(before, bytes)) rsbmalloc_overflow(before, 0);
+function blameFree(run: Run, slot: usize): void {
+  if (trailerOf(slot, run.size) & ~FREED) rsbmalloc_overflow(slot, 0);
+  const before = slot - run.size;
+  if (slot > run.start && isBrokenBlock(run, before)) rsbmalloc_overflow(before, 0);
   rsbmalloc_use_after_free(slot, 0);
 }
 
 /** How far before its start a block is written to by mistake, in bytes. */
 const UNDERFLOW: usize = 64;
 
-/** Free pages that were written to: by a stale pointer, or from the block before or behind them. */
+/** Pages without blocks that were written to: by a stale pointer, or from the block before or behind them. */
 function blamePages(start: usize, end: usize): void {
-  const s = state();
-  let before: u32 = 0;
-  for (let page = s.start; page < pageOf(start);) {
-    before = page;
-    page += lengthOf(page);
+  let before = nobody();
+  for (let page = state().start; page < pageOf(start); page += lengthOf(before)) before = soundRun(page);
+  if (before.kind == LARGE) sizeOfLarge(before);
+  if (before.kind >= FIRST_BIN) {
+    const last = before.start + (before.slots - 1) * before.size;
+    if (isBrokenBlock(before, last)) rsbmalloc_overflow(last, 0);
   }
-  const kind = kindOf(before);
-  if (kind == LARGE) checkLarge(before);
-  if (kind >= FIRST_BIN) {
-    const bytes = slotSize(kind);
-    const last = addressOf(before) + (runSlots(kind) - 1) * bytes;
-    if (isBrokenBlock(last, bytes)) rsbmalloc_overflow(last, 0);
-  }
-  if (kindOf(pageOf(end)) >= LARGE && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
+  const behind = soundRun(pageOf(end));
+  const isUsed = behind.kind == LARGE || (behind.kind >= FIRST_BIN && trailerOf(end, behind.size) & ~FREED);
+  if (isUsed && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
   rsbmalloc_use_after_free(start, 0);
 }
 
-function isBrokenBlock(slot: usize, bytes: u32): bool {
-  const contents = trailerOf(slot, bytes);
-  if (contents == BROKEN) return true;
-  const size = sizeIn(contents);
-  return size != 0 && (size > bytes - TRAILER_SIZE || !isGuarded(slot, contents, bytes));
+function isBrokenBlock(run: Run, slot: usize): bool {
+  const contents = trailerOf(slot, run.size);
+  return contents == BROKEN || (sizeIn(contents) != 0 && !isBlock(slot, contents, run.size));
 }
 
 // Checking the heap.
@@ -724,47 +676,54 @@ function isBrokenBlock(slot: usize, bytes: u32): bool {
 export function checkHeap(): void {
   lock();
   const s = state();
+  checkNowhere(0, s.start);
+  checkNowhere(s.end, s.capacity);
+  checkSpares();
   const wall = guards().wall;
-  if (wall && !isZero(addressOf(wall), addressOf(wall + 1))) rsbmalloc_overflow(addressOf(wall + 1), 0);
+  if (wall && !isZero(wall, wall + PAGE)) rsbmalloc_overflow(wall + PAGE, 0);
   for (let page = s.start; page < s.end;) {
-    const pages = lengthOf(page);
-    const kind = kindOf(page);
-    if (kind >= FIRST_BIN) checkRun(page, kind);
-    else if (kind == LARGE) checkLarge(page);
-    else if (kind == FREE && page < s.fresh)
-      expectZero(addressOf(page), addressOf(min<u32>(page + pages, s.fresh)));
-    page += pages;
+    const run = soundRun(page);
+    if (run.kind >= FIRST_BIN) checkRun(run);
+    else if (run.kind == LARGE) sizeOfLarge(run);
+    else if (run.kind == FREE) expectUnused(run, s.fresh);
+    page += lengthOf(run);
   }
   unlock();
 }
 
-/** A free slot, in quarantine or not. */
-function checkFree(slot: usize, bytes: u32): void {
-  if (
-    trailerOf(slot, bytes) & ~FREED ||
-    (load<u64>(slot) && linkOf(slot) == BROKEN_LINK) ||
-    !isZeroSlot(slot, bytes)
-  ) {
-    blameFree(slot, bytes);
-  }
+/** Checks that pages which are not the heap's lead nowhere. */
+function checkNowhere(page: u32, end: u32): void {
+  for (; page < end; ++page) if (runAt(page) != nobody()) rsbmalloc_corruption(addressOf(page), 0);
 }
 
-/** Checks a run of slots. */
-function checkRun(page: u32, bin: u32): void {
-  const bytes = slotSize(bin);
-  const pages = runPages(bytes);
-  const slots = runSlots(bin);
-  const first = addressOf(page);
-  for (let i: u32 = 0; i < slots; ++i) {
-    const slot = first + i * bytes;
-    const contents = trailerOf(slot, bytes);
-    if (contents & ~FREED) contentsOf(slot, bytes);
-    else checkFree(slot, bytes);
+/** Checks the list of Runs that are not in use. */
+function checkSpares(): void {
+  let left = state().spareCount;
+  for (let at = state().spares; at; at = changetype<Run>(at).event) {
+    if (!left-- || !isRun(at)) rsbmalloc_corruption(at, 0);
   }
-  expectTail(page, slots * bytes, pages);
-  let free = infoOf(page).free;
-  for (let slot = infoOf(page).pages; slot; slot = linkOf(slot)) {
-    if (slot - first >= <usize>slots * bytes || --free < 0) rsbmalloc_corruption(slot, 0);
+  if (left) rsbmalloc_corruption(0, 0);
+}
+
+/** Checks a run of slots, and its list. */
+function checkRun(run: Run): void {
+  checkSlots(run);
+  let left = run.left;
+  for (let slot = run.free; slot; slot = linkOf(slot)) {
+    if (slot - run.start >= <usize>run.slots * run.size || --left < 0) rsbmalloc_corruption(slot, 0);
   }
-  if (free) rsbmalloc_corruption(first, 0);
+  if (left) rsbmalloc_corruption(run.start, 0);
+}
+
+/** Checks the slots of a run, and what lies behind the last. */
+function checkSlots(run: Run): void {
+  const bytes = run.size;
+  const end = run.start + run.slots * bytes;
+  for (let slot = run.start; slot < end; slot += bytes) {
+    if (trailerOf(slot, bytes) & ~FREED) contentsOf(run, slot);
+    // It is free, in quarantine or not.
+    else if ((load<u64>(slot) && linkOf(slot) == BROKEN_LINK) || !isZeroSlot(slot, bytes))
+      blameFree(run, slot);
+  }
+  expectZero(end, endOf(run));
 }

@@ -8,7 +8,6 @@ import {
   ENOMEM,
   FIRST_BIN,
   FREE,
-  FREE_MASK,
   HARDENED,
   LARGE,
   LOCKED,
@@ -19,7 +18,18 @@ import {
   state,
 } from "./config";
 import { getErrno, setErrno } from "./errno";
-import { collect, flush, listHead, obtainRun, refill, setListHead, smallBin } from "./bins";
+import {
+  Bin,
+  binAt,
+  freeSlotsOf,
+  isFreed,
+  obtainRun,
+  putBack,
+  settle,
+  smallBin,
+  takeReady,
+  takeSlow,
+} from "./bins";
 import { breakBatches, emptyCache, makeRoom, putCached, releaseSlow, takeCached, takeSlot } from "./caches";
 import {
   allocateChecked,
@@ -34,7 +44,19 @@ import {
 } from "./hardened";
 import { lock, unlock } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
-import { addressOf, extendRun, freeRun, infoOf, kindOf, pageOf, pagesFor, setKind, shrinkRun } from "./pages";
+import {
+  Run,
+  extendRun,
+  pageOf,
+  pagesFor,
+  lengthOf,
+  pagesOf,
+  runAt,
+  runOf,
+  setRuns,
+  shrinkRun,
+  trimRun,
+} from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
 
 /** Up to here a loop over words is faster than the engine's `memory.copy` and `memory.fill`, in bytes. */
@@ -82,13 +104,9 @@ export function allocate(size: usize): usize {
     const slot = takeCached(smallBin(size));
     if (slot) return slot;
   }
-  if (!LOCKED && size <= SMALL_MAX) {
-    const bin = smallBin(size);
-    const slot = listHead(bin);
-    if (slot) {
-      setListHead(bin, load<usize>(slot));
-      return slot;
-    }
+  if (!LOCKED && size < state().smallEnd) {
+    const slot = takeReady(changetype<Bin>(smallBin(size)));
+    if (slot) return slot;
   }
   return allocateSlow(size);
 }
@@ -98,16 +116,16 @@ function allocateSlow(size: usize): usize {
   return size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
 }
 
-/** A slot of a bin, which is refilled if need be. */
+/** A slot of a bin, which gets more if need be. */
 function allocateSlot(bin: u32): usize {
   if (CACHED) {
     const slot = takeSlot(bin);
     return slot ? slot : fail(ENOMEM);
   }
   lock();
-  let slot = listHead(bin);
-  if (!slot) slot = refill(bin);
-  if (slot) setListHead(bin, load<usize>(slot));
+  // Before the first allocation a bin has no ring.
+  let slot: usize = state().magic ? takeReady(binAt(bin)) : 0;
+  if (!slot) slot = takeSlow(bin);
   unlock();
   return slot ? slot : fail(ENOMEM);
 }
@@ -124,40 +142,39 @@ function allocateLarge(size: usize, alignment: u32): usize {
 function takeLarge(size: usize, alignment: u32): usize {
   if (<isize>size < 0) return 0;
   const pages = max<u32>(pagesFor(size), 1);
-  const spare = alignment - 1;
   // The block freed last may be just as long, and has not been given back yet.
-  const last = listHead(LARGE);
-  if (last && !spare && !(last & (PAGE - 1)) && infoOf(pageOf(last)).pages == pages) {
-    setListHead(LARGE, load<usize>(last));
-    return last;
+  const last = changetype<Run>(state().events);
+  if (last && alignment == 1 && last.kind == LARGE && last.size == pages << PAGE_BITS && isFreed(last)) {
+    state().events = last.event;
+    last.left = 1;
+    return last.start;
   }
-  if (CACHED) makeRoom(pages + spare);
-  let run = obtainRun(pages + spare);
-  if (CACHED && !run && emptyCache()) run = obtainRun(pages + spare);
+  const most = pages + alignment - 1;
+  if (CACHED) makeRoom(most);
+  let run = obtainRun(most);
+  if (CACHED && !run && emptyCache()) run = obtainRun(most);
   if (!run) return 0;
-  const page = (run + spare) & ~spare;
-  if (page > run) freeRun(run, page - run);
-  shrinkRun(page, pages + spare - (page - run), pages);
-  setKind(page, LARGE);
-  infoOf(page).pages = pages;
-  return addressOf(page);
+  run = trimRun(run, alignment, pages);
+  run.kind = <u16>LARGE;
+  run.left = 1;
+  setRuns(pageOf(run.start), 1, run);
+  return run.start;
 }
 
-/** Ends a block. Large ones, and addresses that are no block's, wait on their lists for `flush`. */
+/** Ends a block. What becomes of its run, and of a wrong pointer, is up to the next call of `settle`. */
 export function release(block: usize): void {
   if (!block) return;
   if (HARDENED) {
     releaseChecked(block);
     return;
   }
-  const kind = kindOf(pageOf(block));
+  const run = runOf(block);
   if (CACHED) {
-    if (!putCached(kind, block)) releaseSlow(kind, block);
+    if (!putCached(run.kind, block)) releaseSlow(run, block);
     return;
   }
   lock();
-  store<usize>(block, listHead(kind));
-  setListHead(kind, block);
+  putBack(run, block);
   unlock();
 }
 
@@ -178,8 +195,7 @@ export function check(): void {
     breakBatches();
     emptyCache();
   }
-  flush();
-  collect(FIRST_BIN);
+  settle();
   unlock();
 }
 
@@ -187,31 +203,20 @@ export function check(): void {
 export function usableSize(block: usize): usize {
   if (!block) return 0;
   if (HARDENED) return sizeChecked(block);
-  const page = pageOf(block);
-  const kind = kindOf(page);
-  if (kind < LARGE) unreachable();
-  if (kind != LARGE) return slotSize(kind);
-  lock();
-  const bytes = infoOf(page).pages << PAGE_BITS;
-  unlock();
-  return bytes;
+  const run = runOf(block);
+  if (run.kind < LARGE) unreachable();
+  return run.size;
 }
 
-/** Resizes the page run of a large block where it lies. Returns whether it could. */
-export function resizeInPlace(page: u32, size: usize): bool {
+/** Resizes the run of a large block where it lies. Returns whether it could. */
+export function resizeInPlace(run: Run, size: usize): bool {
   lock();
-  const resized = resizeRun(page, max<u32>(pagesFor(size), 1));
+  const pages = max<u32>(pagesFor(size), 1);
+  settle();
+  const resized = pages <= pagesOf(run) || extendRun(run, pages);
+  if (resized) shrinkRun(run, pages);
   unlock();
   return resized;
-}
-
-function resizeRun(page: u32, to: u32): bool {
-  const from = <u32>infoOf(page).pages;
-  flush();
-  if (to > from && !extendRun(page, from, to)) return false;
-  shrinkRun(page, from, to);
-  infoOf(page).pages = to;
-  return true;
 }
 
 /** Resizes a block, in place or by moving it; 0 and ENOMEM, with the block as it was, when memory is out. */
@@ -219,12 +224,12 @@ export function resize(block: usize, size: usize): usize {
   if (!block) return allocate(size);
   if (HARDENED) return orFail(resizeChecked(block, size));
   const old = usableSize(block);
-  const page = pageOf(block);
-  if (kindOf(page) == LARGE) {
+  const run = runOf(block);
+  if (run.kind == LARGE) {
     if (old - size < PAGE) return block;
     if (<isize>size < 0) return fail(ENOMEM);
     // A run that a slot would hold better moves there.
-    if (size > BIN_MAX >>> 1 && resizeInPlace(page, size)) return block;
+    if (size > BIN_MAX >>> 1 && resizeInPlace(run, size)) return block;
   } else if (size <= old && (size >= old >>> 1 || old <= 64)) {
     return block;
   }
@@ -319,7 +324,7 @@ export function resizePages(run: usize, size: usize): usize {
   if (<isize>size < 0) return fail(ENOMEM);
   if (HARDENED) return orFail(resizePagesChecked(run, size));
   const old = usableSize(run);
-  if (resizeInPlace(pageOf(run), size)) return run;
+  if (resizeInPlace(runOf(run), size)) return run;
   const moved = allocateLarge(size, 1);
   if (!moved) return 0;
   copyMemory(moved, run, min(old, size));
@@ -344,30 +349,33 @@ export function summarize(info: MallInfo, bins: usize): void {
     emptyCache();
   }
   if (HARDENED) emptyQuarantine();
-  flush();
-  collect(FIRST_BIN);
+  settle();
   const s = state();
   let freePages: u32 = 0;
-  let freeSlots: usize = 0;
+  let emptyPages: u32 = 0;
+  let freeBytes: usize = 0;
   for (let page = s.start; page < s.end;) {
-    const kind = kindOf(page);
-    const pageInfo = infoOf(page);
-    if (kind == FREE) freePages += <u32>pageInfo.pages;
-    if (kind < FIRST_BIN) {
-      page += kind == NONE ? 1 : <u32>pageInfo.pages;
+    const run = runAt(page);
+    const kind = run.kind;
+    const pages = lengthOf(run);
+    page += pages;
+    if (kind == FREE) freePages += pages;
+    if (kind < FIRST_BIN) continue;
+    const free = freeSlotsOf(run);
+    if (free == run.slots) {
+      // Free in all but name, and what lies behind its last slot as well.
+      emptyPages += pages;
       continue;
     }
-    const free = max<i32>(pageInfo.free, 0) & FREE_MASK;
-    freeSlots += <usize>free * slotSize(kind);
+    freeBytes += free * run.size;
     if (bins) {
       const bin = changetype<BinInfo>(bins + <usize>(kind - FIRST_BIN) * offsetof<BinInfo>());
-      ++bin.pages;
+      bin.pages += pages;
       bin.freeSlots += free;
     }
-    ++page;
   }
   info.heap = (<usize>(s.used + freePages)) << PAGE_BITS;
-  info.inUse = ((<usize>s.used) << PAGE_BITS) - freeSlots;
+  info.inUse = ((<usize>(s.used - emptyPages)) << PAGE_BITS) - freeBytes;
   info.free = info.heap - info.inUse;
   info.peak = (<usize>s.peak) << PAGE_BITS;
   info.binCount = BINS;

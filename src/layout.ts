@@ -1,37 +1,45 @@
 // The layout of the heap in memory, for those who look at it from outside. An entry of its own: the build compiles it
 // beside the core and writes what it exports to lib/layout.json.
 
-import { Info } from "./pages";
-import { CACHE_BIN_BITS, GUARDS, Guards, HARDENED as hardened, State } from "./config";
+import { Bin } from "./bins";
+import { BIN_BITS, CACHE_BIN_BITS, GUARDS, Guards, HARDENED as hardened, RUN_BITS, State } from "./config";
+import { Run } from "./pages";
 
 export {
   BATCHES,
   BINS,
-  BIN_MAX,
   BIN_OF,
+  BIN_TABLE,
+  CACHE_BIN_BITS,
   CACHE_RESERVE,
+  EMPTY,
   FIRST_BIN,
   FREE,
-  FRESH,
+  KEEPER,
   LARGE,
   LAST_PAGE,
-  LISTS,
   MAGIC,
+  MAP as STATE_MAP,
+  NOBODY,
   NONE,
   PAGE_BITS,
-  PARTIAL,
   QUARANTINE,
   QUARANTINE_SLOTS,
   RUNS,
-  RUN_LISTS,
+  RUN_CLASSES,
   SMALL_MAX,
   STATE_SIZE,
 } from "./config";
+export { QUEUED } from "./bins";
 
 // Offsets of fields, in bytes.
 export const STATE_RUN_BITS: usize = offsetof<State>("runBits");
+export const STATE_SMALL_END: usize = offsetof<State>("smallEnd");
 export const STATE_MAGIC: usize = offsetof<State>("magic");
-export const STATE_KINDS: usize = offsetof<State>("kinds");
+export const STATE_EVENTS: usize = offsetof<State>("events");
+export const STATE_SPARES: usize = offsetof<State>("spares");
+export const STATE_SPARE_COUNT: usize = offsetof<State>("spareCount");
+export const STATE_FIRST_RUN: usize = offsetof<State>("firstRun");
 export const STATE_START: usize = offsetof<State>("start");
 export const STATE_END: usize = offsetof<State>("end");
 export const STATE_CAPACITY: usize = offsetof<State>("capacity");
@@ -42,11 +50,26 @@ export const STATE_CACHES: usize = offsetof<State>("caches");
 /** What a thread cache has of a kind of page, in bytes. */
 export const CACHE_CELL: usize = 1 << CACHE_BIN_BITS;
 
-export const INFO_SIZE: usize = offsetof<Info>();
-export const INFO_PAGES: usize = offsetof<Info>("pages");
-export const INFO_NEXT: usize = offsetof<Info>("next");
-export const INFO_PREV: usize = offsetof<Info>("prev");
-export const INFO_FREE: usize = offsetof<Info>("free");
+/** From one Run to the next, and from one Bin to the next. */
+export const RUN_STEP: usize = 1 << RUN_BITS;
+export const BIN_STEP: usize = 1 << BIN_BITS;
+
+export const RUN_FREE: usize = offsetof<Run>("free");
+export const RUN_LEFT: usize = offsetof<Run>("left");
+export const RUN_EVENT: usize = offsetof<Run>("event");
+export const RUN_NEXT: usize = offsetof<Run>("next");
+export const RUN_PREV: usize = offsetof<Run>("prev");
+export const RUN_START: usize = offsetof<Run>("start");
+export const RUN_SIZE: usize = offsetof<Run>("size");
+export const RUN_KIND: usize = offsetof<Run>("kind");
+export const RUN_SLOTS: usize = offsetof<Run>("slots");
+
+export const BIN_RING: usize = offsetof<Bin>("ring");
+export const BIN_FRESH: usize = offsetof<Bin>("fresh");
+export const BIN_FRESH_END: usize = offsetof<Bin>("freshEnd");
+export const BIN_KEPT: usize = offsetof<Bin>("kept");
+export const BIN_SIZE: usize = offsetof<Bin>("size");
+export const BIN_PAGES: usize = offsetof<Bin>("pages");
 
 /** 1 in a hardened build, which has the quarantine and what follows; 0 in others. */
 export const HARDENED: u32 = u32(hardened);
@@ -56,5 +79,4 @@ export const FAULT_SIZE: usize = GUARDS + offsetof<Guards>("faultSize");
 
 export { NEXT_BATCH } from "./batches";
 export { slotSize } from "./size-classes";
-export { REGION_BITS, runClass } from "./pages";
-export { runPages } from "./bins";
+export { runClass } from "./pages";

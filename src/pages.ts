@@ -1,37 +1,46 @@
 // The page map and the page allocator: runs of pages that split, coalesce and grow in place.
 //
-// The map has a byte for each page from address 0 (its kind), so that one load tells what a pointer is. Before it, and
-// growing downwards, lies a directory: an address for each region of 256 pages, where the 16 bytes for each of its
-// pages (its Info) are. A region that the heap does not reach has none.
+// A run is some neighbouring pages that serve one thing: a bin's slots, a large block, or nothing, being free. What is
+// known of it stands in a Run, which stays where it is as long as the run is in use. The page map has an address for each
+// page from address 0, that of its Run, so that one load tells what a pointer is:
 //
-//     | ... | infos of region 1 | infos of region 0 | kind of page 0 | kind of page 1 | ...
-//                                                   ^ kinds
+//     map      | nobody | keeper | a | a | a | b | nobody | b | c | nobody | nobody | ...
+//     run                          slots       free           large block
 //
-// A region's infos move only to let the free memory around them coalesce. The map begins in the odd space after the program's data and moves to a larger place when the
-// heap outgrows it; at a byte to a page that is seldom.
+// All pages of a run of slots lead to its Run, as do the first and the last of a free run, which its neighbours find
+// there when they are freed, and the first of a large block. Pages that Runs lie in lead to `keeper`, and all others to
+// `nobody`, which are of kind NONE. That goes for pages before and behind the heap, too, as far as the map reaches.
 //
-// A free run carries its length at both ends, and kind FREE there: a run that is freed finds its neighbours'
-// lengths one page away. Free runs hang in lists by length class, and a bit set tells which lists have members.
+// Runs are carved from free pages; those not in use hang in a list of spares. A few are kept in advance, so that an
+// operation that has begun can always have one. Before memory grows though enough of it is free, `pack` gives pages back
+// whose Runs are all spare, and moves the map, so that the free memory around them coalesces.
 //
-// Where there are threads, all of this needs the lock but one thing: whoever has a block may look up its page's kind.
-// - The kind of a block's page was written before the block was handed out under the lock, and does not change while
-//   the block lives. Bytes are apart: writing another page's kind does not touch it.
-// - When the map moves, its new address is stored after the copy and loaded by `kindOf`, both atomically: who sees the
-//   new address sees the copy. Who has just loaded the old address finds the block's kind there, because the memory of
-//   old kinds is never used again. The map grows by half, so all old ones together are twice the present one at most.
+// The map begins in the odd space after the program's data and moves to a place twice as large when the heap outgrows it.
+//
+// Where there are threads, all of this needs the lock but one thing: whoever has a block may look up its Run.
+// - The map's entry for the block's page was written before the block was handed out under the lock, as was what its Run
+//   tells of it, and both stay while the block lives. Words are apart: writing another page's entry does not touch it.
+// - When the map moves, its new address is stored after the copy and loaded by `runOf`, both atomically: who sees the
+//   new address sees the copy. Who has just loaded the old address finds the block's entry there, because the memory of
+//   old maps is never used again. The map doubles, so all old ones together are no larger than the present one.
 // - An older address than that of the block's own time can't be loaded: the block came to this thread after it.
 
 import {
+  EMPTY,
+  FIRST_BIN,
   FREE,
-  LARGE,
+  KEEPER,
+  HARDENED,
   LAST_PAGE,
   LOCKED,
-  MAGIC,
+  MAP,
+  NOBODY,
   NONE,
   PAGE,
   PAGE_BITS,
   RUNS,
-  RUN_LISTS,
+  RUN_BITS,
+  RUN_CLASSES,
   STATE,
   State,
   WASM_PAGE_BITS,
@@ -47,35 +56,45 @@ import {
   memoryEndPage,
 } from "./memory";
 
-/** What is known of a page besides its kind; which fields hold depends on the kind. */
+/** What is known of a run. In a hardened build some of it means other things: src/hardened.ts. */
 @unmanaged
-export class Info {
-  /** FREE, LARGE: pages in the run. First page of a bin's run: its free slots, a list. */
-  pages: usize;
-  /** Neighbours in the list of a class of free runs, or of a bin's partial runs: pages. */
-  next: u32;
-  prev: u32;
-  /**
-   * Bin: how many slots are not on the bin's list, in the run's own or fresh, and FRESH times those that are fresh. In
-   * further pages of a run, minus the distance to the first.
-   */
-  free: i32;
+export class Run {
+  /** Slots: the first that was freed, a list linked through their first words. LARGE: the block, once it is freed. */
+  free: usize;
+  /** How many frees it takes until there is an event; see src/bins.ts. */
+  left: i32;
+  /** The next run with an event. */
+  event: usize;
+  /** Neighbours in a ring: the bin's runs with freed slots, or the free runs of a length class. `next` is null in none. */
+  next: Run;
+  prev: Run;
+  /** Address of the first page. */
+  start: usize;
+  /** Bytes of a slot; of the whole run, if it is of another kind. */
+  size: u32;
+  /** What the run serves. */
+  kind: u16;
+  /** How many slots there are; 1 if the run is of another kind. */
+  slots: u16;
 }
 
-const KINDS: usize = offsetof<State>("kinds");
+/** How many free runs of a class are looked at for the best fit. */
+const FIT_LIMIT: u32 = 8;
 
-/** log2 of the size of Info. */
-const INFO_BITS: u32 = 4;
+/** So many Runs an operation may need. */
+const RESERVE: u32 = 8;
 
-/** log2 of the pages of a region, and how many pages its infos take. */
-export const REGION_BITS: u32 = 8;
-const INFO_PAGES: u32 = 1 << (REGION_BITS + INFO_BITS - PAGE_BITS);
+/** Pages are made Runs one at a time, and one more for so many that the heap has: log2 of them. */
+const RESERVE_SHARE_BITS: u32 = 9;
 
-/** A region's share of the map: its kinds and its entry in the directory, in bytes. */
-const REGION_SIZE: usize = (1 << REGION_BITS) + sizeof<usize>();
+/** So many are made at first. In a hardened build as many as a small program needs: no block was ever where they are. */
+const FIRST_RUNS: u32 = HARDENED ? 128 : RESERVE + 1;
 
-/** How many runs of a class are looked at for the best fit. */
-const FIT_LIMIT: u32 = 32;
+/** How many pages a page of the map describes. */
+const MAP_PAGE: u32 = 1 << (PAGE_BITS - 2);
+
+/** What growing may add to what was asked for, in pages: a wasm page begun, and pages for the map and Runs. */
+const SLACK: u32 = 4 << (WASM_PAGE_BITS - PAGE_BITS);
 
 
 @inline
@@ -95,48 +114,181 @@ export function pagesFor(bytes: usize): u32 {
   return <u32>((bytes + (PAGE - 1)) >>> PAGE_BITS);
 }
 
+export function pagesOf(run: Run): u32 {
+  return pagesFor(<usize>run.slots * run.size);
+}
+
+/** Pages to go on by from the first page of a run, or from one in none. */
+export function lengthOf(run: Run): u32 {
+  return max<u32>(pagesOf(run), 1);
+}
+
+// The map.
 
 @inline
-export function kindOf(page: u32): u32 {
-  const kinds = LOCKED ? atomic.load<usize>(STATE, KINDS) : state().kinds;
-  return load<u8>(kinds + page);
+export function nobody(): Run {
+  return changetype<Run>(STATE + NOBODY);
+}
+
+/** Stands in the map for pages that are made of Runs. */
+@inline
+export function keeper(): Run {
+  return changetype<Run>(STATE + KEEPER);
 }
 
 
 @inline
-export function setKind(page: u32, kind: u32): void {
-  store<u8>(state().kinds + page, kind);
+function pageMap(): usize {
+  return LOCKED ? atomic.load<usize>(STATE, MAP) : load<usize>(STATE, MAP);
 }
 
-/** Where the address of a region's infos stands. */
+
 @inline
-function directoryEntry(region: u32): usize {
-  return state().kinds - sizeof<usize>() - ((<usize>region) << 2);
+function entryOf(page: u32): usize {
+  return pageMap() + ((<usize>page) << 2);
 }
 
-export function infoOf(page: u32): Info {
-  const infos = load<usize>(directoryEntry(page >>> REGION_BITS));
-  return changetype<Info>(infos + ((<usize>(page & ((1 << REGION_BITS) - 1))) << INFO_BITS));
+/** The Run that a block's page leads to. */
+@inline
+export function runOf(block: usize): Run {
+  return changetype<Run>(load<usize>(entryOf(pageOf(block))));
 }
 
-// Lists of pages: doubly linked through their Info, the first page in a cell of the state.
-
-export function push(list: usize, page: u32): void {
-  const info = infoOf(page);
-  const first = load<u32>(list);
-  info.prev = 0;
-  info.next = first;
-  if (first) infoOf(first).prev = page;
-  store<u32>(list, page);
+/** The Run that a page leads to: the same, where code is to be small. */
+export function runAt(page: u32): Run {
+  return changetype<Run>(load<usize>(entryOf(page)));
 }
 
-export function remove(list: usize, page: u32): void {
-  const info = infoOf(page);
-  const next = info.next;
-  const prev = info.prev;
-  if (next) infoOf(next).prev = prev;
-  if (prev) infoOf(prev).next = next;
-  else store<u32>(list, next);
+function setRun(page: u32, run: Run): void {
+  store<Run>(entryOf(page), run);
+}
+
+/** Makes all pages of a run that nobody has yet lead to it. */
+export function setRuns(page: u32, pages: u32, run: Run): void {
+  for (let end = page + pages; page < end; ++page) setRun(page, run);
+}
+
+// Runs that are not in use.
+
+function newRun(): Run {
+  const s = state();
+  const run = changetype<Run>(s.spares);
+  s.spares = run.event;
+  --s.spareCount;
+  run.next = changetype<Run>(0);
+  run.slots = 1;
+  return run;
+}
+
+/** Has a Run no longer in use. Its start is 0, where no run lies. */
+function dropRun(run: Run): void {
+  const s = state();
+  run.start = 0;
+  run.event = s.spares;
+  s.spares = changetype<usize>(run);
+  ++s.spareCount;
+}
+
+/** Makes Runs of the memory from `from`, at a multiple of their size, to `to`. */
+function carveRuns(from: usize, to: usize): void {
+  setRuns(pageOf(from), pageOf(to) - pageOf(from), keeper());
+  for (; from + (1 << RUN_BITS) <= to; from += 1 << RUN_BITS) dropRun(changetype<Run>(from));
+}
+
+/** Sees to it that there are RESERVE spare Runs. Returns whether there are. */
+export function reserve(): bool {
+  const s = state();
+  while (s.spareCount < RESERVE) {
+    let pages = 1 + ((s.end - s.start) >>> RESERVE_SHARE_BITS);
+    let run = findRun(pages);
+    if (!run) {
+      pages = 1;
+      run = findRun(pages);
+    }
+    if (run) {
+      const start = run.start;
+      const bytes = pages << PAGE_BITS;
+      if (!shorten(run, bytes)) dropRun(run);
+      carveRuns(start, start + bytes);
+    } else if (!grow(1)) return false;
+  }
+  return true;
+}
+
+/** Lists the spare Runs by address, and gives pages back whose Runs are all spare. Returns whether there were any. */
+function sortSpares(): bool {
+  const s = state();
+  let link = STATE + offsetof<State>("spares");
+  let gone: usize = 0;
+  // Each page that goes may need a Run, being a free run.
+  let needed = RESERVE;
+  s.spareCount = 0;
+  for (let page = pageOf(s.firstRun); page < s.end; ++page) {
+    if (runAt(page) != keeper()) continue;
+    const start = link;
+    const before = s.spareCount;
+    for (let at = max(addressOf(page), s.firstRun); at < addressOf(page + 1); at += 1 << RUN_BITS) {
+      if (changetype<Run>(at).start) continue;
+      store<usize>(link, at);
+      link = at + offsetof<Run>("event");
+      ++s.spareCount;
+    }
+    if (before >= needed && s.spareCount - before == PAGE >> RUN_BITS) {
+      changetype<Run>(addressOf(page)).event = gone;
+      gone = addressOf(page);
+      ++needed;
+      link = start;
+      s.spareCount = before;
+    }
+  }
+  store<usize>(link, 0);
+  const any = gone != 0;
+  while (gone) {
+    const page = gone;
+    gone = changetype<Run>(page).event;
+    fillMemory(page, 0, PAGE);
+    setRun(pageOf(page), nobody());
+    addPages(pageOf(page), pageOf(page) + 1);
+  }
+  return any;
+}
+
+// Rings of runs, the first of which stands in a cell of the state.
+
+/** Stands for the first run of an empty ring; nothing leads there, so it never has free slots. */
+@inline
+export function empty(): Run {
+  return changetype<Run>(STATE + EMPTY);
+}
+
+/** Adds a run as the last of a ring. */
+export function append(ring: usize, run: Run): void {
+  let first = load<Run>(ring);
+  if (first == empty()) {
+    store<Run>(ring, run);
+    run.prev = run;
+    first = run;
+  }
+  const last = first.prev;
+  run.next = first;
+  run.prev = last;
+  last.next = run;
+  first.prev = run;
+}
+
+/** Adds a run as the first of a ring. */
+export function prepend(ring: usize, run: Run): void {
+  append(ring, run);
+  store<Run>(ring, run);
+}
+
+export function remove(ring: usize, run: Run): void {
+  const next = run.next;
+  const prev = run.prev;
+  next.prev = prev;
+  prev.next = next;
+  if (load<Run>(ring) == run) store<Run>(ring, next == run ? empty() : next);
+  run.next = changetype<Run>(0);
 }
 
 // Free runs.
@@ -144,284 +296,329 @@ export function remove(list: usize, page: u32): void {
 /** The class of a run: its length up to 8 pages, then four to a doubling; the last takes all from 64 Ki pages on. */
 export function runClass(pages: u32): u32 {
   const shift = 29 - clz<u32>(pages | 4);
-  return min<u32>((pages >>> shift) + (shift << 2), RUN_LISTS - 1);
+  return min<u32>((pages >>> shift) + (shift << 2), RUN_CLASSES - 1);
 }
 
 
 @inline
-function runList(c: u32): usize {
+function ringOf(c: u32): usize {
   return STATE + RUNS + ((<usize>c) << 2);
 }
 
-function unlink(page: u32, pages: u32): void {
-  const c = runClass(pages);
-  remove(runList(c), page);
-  if (!load<u32>(runList(c))) state().runBits &= ~((<u64>1) << c);
-  setKind(page, NONE);
-  setKind(page + pages - 1, NONE);
-}
-
-/** Adds a run to the free ones and coalesces it with its neighbours. */
-function insert(page: u32, pages: u32): void {
-  const next = page + pages;
-  if (kindOf(next) == FREE) {
-    const more = <u32>infoOf(next).pages;
-    unlink(next, more);
-    pages += more;
-  }
-  if (kindOf(page - 1) == FREE) {
-    const more = <u32>infoOf(page - 1).pages;
-    page -= more;
-    unlink(page, more);
-    pages += more;
-  }
-  const last = page + pages - 1;
-  setKind(page, FREE);
-  setKind(last, FREE);
-  infoOf(page).pages = pages;
-  infoOf(last).pages = pages;
-  const c = runClass(pages);
-  push(runList(c), page);
+/** Adds a free run to its class. */
+function link(run: Run): void {
+  const c = runClass(run.size >>> PAGE_BITS);
+  prepend(ringOf(c), run);
   state().runBits |= (<u64>1) << c;
-  return pages;
 }
 
-/** Cuts `pages` off the front of a free run. */
-function cut(page: u32, pages: u32): void {
-  const s = state();
-  const length = <u32>infoOf(page).pages;
-  unlink(page, length);
-  s.fresh = max<u32>(s.fresh, page + pages);
-  if (length > pages) insert(page + pages, length - pages);
+function unlink(run: Run): void {
+  const c = runClass(run.size >>> PAGE_BITS);
+  remove(ringOf(c), run);
+  if (load<Run>(ringOf(c)) == empty()) state().runBits &= ~((<u64>1) << c);
 }
 
-/** Cuts `pages` off the front of a free run and hands them out. */
-export function take(page: u32, pages: u32): void {
-  const s = state();
-  cut(page, pages);
-  s.used += pages;
-  s.peak = max<u32>(s.peak, s.used);
-}
-
-/** A free run of at least `pages`: the best fit within the first FIT_LIMIT of a class; 0 if none is long enough. */
-export function findRun(pages: u32): u32 {
-  let bits = state().runBits & (~(<u64>0) << runClass(pages));
-  while (bits) {
-    let best: u32 = 0;
-    let bestLength: u32 = -1;
-    let limit = FIT_LIMIT;
-    let page = load<u32>(runList(<u32>ctz<u64>(bits)));
-    while (page && limit) {
-      const length = <u32>infoOf(page).pages;
-      if (length >= pages && length < bestLength) {
-        best = page;
-        bestLength = length;
-        if (length == pages) break;
-      }
-      page = infoOf(page).next;
-      --limit;
-    }
-    if (best) return best;
-    bits &= bits - 1;
+/** Makes a run free and coalesces it with its neighbours. None of its pages may lead to it. */
+function insert(run: Run): void {
+  run.kind = <u16>FREE;
+  run.left = 1;
+  const next = runAt(pageOf(run.start + run.size));
+  if (next.kind == FREE) {
+    unlink(next);
+    setRun(pageOf(next.start), nobody());
+    run.size += next.size;
+    dropRun(next);
   }
-  return 0;
-}
-
-/** Gives a run back. Its pages' kinds must be NONE. */
-export function freeRun(page: u32, pages: u32): void {
-  state().used -= pages;
-  insert(page, pages);
-}
-
-/** Frees the pages of a run of `from` after its first `to`. */
-export function shrinkRun(page: u32, from: u32, to: u32): void {
-  if (from > to) freeRun(page + to, from - to);
-}
-
-/** Lengthens a run of `from` pages to `to` where it lies. Returns whether there was room. */
-export function extendRun(page: u32, from: u32, to: u32): bool {
-  const next = page + from;
-  const more = to - from;
-  if (roomAt(next) < more) {
-    // The heap's last run makes room by growing, but not while the block could move to free memory.
-    const s = state();
-    if (next + roomAt(next) != s.end || s.end != memoryEndPage() || findRun(to) || !grow(more)) return false;
-    if (roomAt(next) < more) return false;
+  const prev = runAt(pageOf(run.start) - 1);
+  if (prev.kind == FREE) {
+    unlink(prev);
+    setRun(pageOf(run.start) - 1, nobody());
+    run.start = prev.start;
+    run.size += prev.size;
+    dropRun(prev);
   }
-  take(next, more);
+  setRun(pageOf(run.start), run);
+  setRun(pageOf(run.start + run.size) - 1, run);
+  link(run);
+}
+
+/** Takes the first `bytes` away from a free run. Returns whether there is something left of it. */
+function shorten(run: Run, bytes: u32): bool {
+  const s = state();
+  unlink(run);
+  setRun(pageOf(run.start), nobody());
+  run.start += bytes;
+  run.size -= bytes;
+  const page = pageOf(run.start);
+  s.fresh = max<u32>(s.fresh, page);
+  if (!run.size) {
+    setRun(page - 1, nobody());
+    return false;
+  }
+  setRun(page, run);
+  link(run);
   return true;
 }
 
-function roomAt(page: u32): u32 {
-  return kindOf(page) == FREE ? <u32>infoOf(page).pages : 0;
+/** Takes `pages` off the front of a free run, as a run whose pages lead nowhere. Needs a spare Run. */
+function cut(run: Run, pages: u32): Run {
+  const start = run.start;
+  const bytes = pages << PAGE_BITS;
+  const front = shorten(run, bytes) ? newRun() : run;
+  front.start = start;
+  front.size = bytes;
+  front.kind = <u16>NONE;
+  return front;
+}
+
+/** Hands out the first `pages` of a free run. */
+export function take(run: Run, pages: u32): Run {
+  const s = state();
+  s.used += pages;
+  s.peak = max<u32>(s.peak, s.used);
+  return cut(run, pages);
+}
+
+/** A free run of at least `pages`: the best fit within the first FIT_LIMIT of a class; null if none is long enough. */
+export function findRun(pages: u32): Run {
+  const bytes = pages << PAGE_BITS;
+  let bits = state().runBits & (~(<u64>0) << runClass(pages));
+  let best = changetype<Run>(0);
+  while (bits && !best) {
+    const first = load<Run>(ringOf(<u32>ctz<u64>(bits)));
+    let bestSize: u32 = -1;
+    let limit = FIT_LIMIT;
+    let run = first;
+    do {
+      if (run.size >= bytes && run.size < bestSize) {
+        best = run;
+        bestSize = run.size;
+      }
+      run = run.next;
+    } while (run != first && bestSize != bytes && --limit);
+    bits &= bits - 1;
+  }
+  return best;
+}
+
+/** Gives a run back. */
+export function freeRun(run: Run): void {
+  const pages = pagesOf(run);
+  state().used -= pages;
+  setRuns(pageOf(run.start), run.kind < FIRST_BIN ? 1 : pages, nobody());
+  run.size = pages << PAGE_BITS;
+  run.slots = 1;
+  insert(run);
+}
+
+/** Cuts a run that is no bin's after its first `pages`. Returns the rest, whose pages lead nowhere. */
+export function split(run: Run, pages: u32): Run {
+  const bytes = pages << PAGE_BITS;
+  const rest = newRun();
+  rest.kind = <u16>NONE;
+  rest.start = run.start + bytes;
+  rest.size = run.size - bytes;
+  run.size = bytes;
+  return rest;
+}
+
+/** Frees the pages after the first `pages` of a run that is no bin's. Leaves them where memory is out of Runs. */
+export function shrinkRun(run: Run, pages: u32): void {
+  if (run.size > pages << PAGE_BITS && reserve()) freeRun(split(run, pages));
+}
+
+/** Frees what lies before a multiple of `alignment` pages, and what is more than `pages`. Returns the run between. */
+export function trimRun(run: Run, alignment: u32, pages: u32): Run {
+  const before = -pageOf(run.start) & (alignment - 1);
+  if (before) {
+    const rest = split(run, before);
+    freeRun(run);
+    run = rest;
+  }
+  shrinkRun(run, pages);
+  return run;
+}
+
+/** Lengthens a run that is no bin's to `pages` where it lies. Returns whether there was room. */
+export function extendRun(run: Run, pages: u32): bool {
+  const s = state();
+  const next = run.start + run.size;
+  const more = pages - (run.size >>> PAGE_BITS);
+  if (!reserve()) return false;
+  if (roomAt(next) < more) {
+    // The heap's last run makes room by growing, but not while the block could move to free memory.
+    if (pageOf(next) + roomAt(next) != s.end || s.end != memoryEndPage() || findRun(pages) || !grow(more)) {
+      return false;
+    }
+    if (roomAt(next) < more) return false;
+  }
+  const taken = take(runAt(pageOf(next)), more);
+  run.size += taken.size;
+  dropRun(taken);
+  return true;
+}
+
+/** Pages of the free run that begins at an address. */
+function roomAt(address: usize): u32 {
+  const run = runAt(pageOf(address));
+  return run.kind == FREE ? run.size >>> PAGE_BITS : 0;
 }
 
 // Growing.
 
-/** What growing may add to what was asked for, in pages: a wasm page begun, and room for the map and infos. */
-const SLACK: u32 = 4 << (WASM_PAGE_BITS - PAGE_BITS);
-
-/** Bytes of a map for pages up to `capacity` and a few more. */
-function mapSize(capacity: u32): usize {
-  return (<usize>(capacity >>> REGION_BITS) + 1) * REGION_SIZE;
-}
-
-/** Makes the map of `size` bytes at `address`, and frees the old one. */
-function moveMap(address: usize, size: usize): void {
+/** Makes the first map, and a free run of what lies behind it. Returns whether there was memory. */
+export function startPages(): bool {
   const s = state();
-  const oldKinds = s.kinds;
-  const oldRegions = (<usize>s.capacity) >>> REGION_BITS;
-  const regions = size / REGION_SIZE;
-  const kinds = address + regions * sizeof<usize>();
-  fillMemory(address, 0, size);
-  const start = oldKinds - oldRegions * sizeof<usize>();
-  copyMemory(kinds - (oldKinds - start), start, oldRegions * REGION_SIZE);
-  s.capacity = (<u32>regions) << REGION_BITS;
-  if (LOCKED) {
-    atomic.store<usize>(STATE, kinds, KINDS);
-    return;
-  }
-  s.kinds = kinds;
-  // The first map may share a page with the program's data. All maps take whole pages at the end.
-  const end = pagesFor(oldKinds + (oldRegions << REGION_BITS));
-  const page = pagesFor(start);
-  if (page >= end) return;
-  // The call that this growth is for may be calloc, and count on fresh pages.
-  fillMemory(addressOf(page), 0, addressOf(end - page));
-  insert(page, end - page);
-}
-
-/** Adds the pages from `page` to `end` to the free ones. */
-function addPages(page: u32, end: u32): void {
-  if (page < end) insert(page, end - page);
-}
-
-/** Pages for the heap's own use: from a free run, or else the last before `end`. */
-function ownPages(pages: u32, end: u32): u32 {
-  const page = findRun(pages);
-  if (!page) return end - pages;
-  cut(page, pages);
-  return page;
-}
-
-/** Begins the heap in the space after the program's own data, where that is ours and has room for the map and infos. */
-export function startPages(): void {
-  const s = state();
-  const base = heapBase();
-  const end = heapEndPage();
-  s.magic = MAGIC;
-  s.start = end ? pageOf(base) : memoryEndPage();
+  nobody().left = 1;
+  keeper().left = 1;
+  for (let c: u32 = 0; c < RUN_CLASSES; ++c) store<Run>(ringOf(c), empty());
+  let base = heapBase();
+  let end = heapEndPage();
+  // With room for the pages of the map itself.
+  let capacity = max(end, memoryEndPage()) + SLACK;
+  capacity += capacity / MAP_PAGE;
   // In pages, which do not wrap at 4 GiB.
-  const infos = pageOf(base) + pagesFor((base & (PAGE - 1)) + mapSize(end + SLACK));
-  // From the map's region on: its pages are free when it moves.
-  let region = s.start >>> REGION_BITS;
-  let page = infos + ((end >>> REGION_BITS) - region + 1) * INFO_PAGES;
-  if (<i32>(end - page) < 0) return;
-  moveMap(base, addressOf(infos) - base);
+  const bytes = ((<usize>capacity) << 2) + (FIRST_RUNS << RUN_BITS);
+  let own = pageOf(base) + pagesFor((base & (PAGE - 1)) + bytes);
+  if (<i32>(end - own) < 0) {
+    const pages = pagesFor(bytes);
+    const page = growMemory(pages);
+    end = min<u32>(page + grownPages(pages), LAST_PAGE);
+    if (!page || end >= capacity) return false;
+    base = addressOf(page);
+    own = page + pages;
+  }
+  s.start = pageOf(base);
   s.end = end;
-  s.fresh = page;
-  for (let at = infos; at < page; at += INFO_PAGES) store<usize>(directoryEntry(region++), addressOf(at));
-  addPages(page, end);
+  s.fresh = own;
+  moveMap(base, capacity);
+  s.firstRun = (base + ((<usize>capacity) << 2) + (1 << RUN_BITS) - 1) & -(1 << RUN_BITS);
+  carveRuns(s.firstRun, addressOf(own));
+  addPages(own, end);
+  return true;
 }
 
 /**
- * Grows linear memory until a run of `pages` fits at its end, using what is free there.
+ * Grows linear memory until a run of `pages` fits at its end, using what is free there. Needs a spare Run or two.
  * Returns false when it can't grow so far.
  */
 export function grow(pages: u32): bool {
   const s = state();
   const memoryEnd = memoryEndPage();
   let more = pages;
-  if (s.end == memoryEnd && kindOf(memoryEnd - 1) == FREE) {
-    const room = <u32>infoOf(memoryEnd - 1).pages;
+  if (s.end == memoryEnd) {
+    const last = runAt(memoryEnd - 1);
+    const room = last.kind == FREE ? last.size >>> PAGE_BITS : 0;
     more = room < pages ? pages - room : 1;
   }
-  // The map takes a page for each 1,000 that it describes four times over, infos one for each 256.
-  const wanted = memoryEnd + more;
-  const last = min<u32>(wanted + (wanted >>> 7) + SLACK, LAST_PAGE);
-  let mapPages: u32 = 0;
-  if (last >= s.capacity) {
-    // Four times as large: old maps of threaded builds stay, and a map is small.
-    mapPages = pagesFor(mapSize(min<u32>(last << 2, LAST_PAGE)));
-    more += mapPages;
-  }
-  // What is added for infos may reach further regions.
-  let region = memoryEnd >>> REGION_BITS;
-  while (region <= min<u32>(memoryEnd + grownPages(more) - 1, LAST_PAGE - 1) >>> REGION_BITS) {
-    const regions = hasInfos(region) ? 1 : infoBatch(region);
-    if (!hasInfos(region)) more += regions * INFO_PAGES;
-    region += regions;
-  }
   if (more > LAST_PAGE - memoryEnd) return false;
+  if (memoryEnd + grownPages(more) >= s.capacity) return enlargeMap(memoryEnd + more) && grow(pages);
   const page = growMemory(more);
   if (!page) return false;
-  let end = min<u32>(page + grownPages(more), LAST_PAGE);
-  // Another thread's own growth came between: if the map or infos do not reach so far, this memory is lost.
-  const known = !mapPages && end <= s.capacity && hasInfos((end - 1) >>> REGION_BITS);
-  if (LOCKED && page > memoryEnd && !known) return grow(pages);
+  const end = min<u32>(page + grownPages(more), LAST_PAGE);
+  // Another thread's own growth came between: if the map does not reach so far, this memory is lost.
+  if (LOCKED && end >= s.capacity) return grow(pages);
   s.end = end;
-  // What the heap needs for itself comes from its free pages, or from the end, where it leaves the last run room.
-  if (mapPages) {
-    const at = ownPages(mapPages, end);
-    end -= at + mapPages == end ? mapPages : 0;
-    moveMap(addressOf(at), (<usize>mapPages) << PAGE_BITS);
-  }
-  for (let region = page >>> REGION_BITS; region <= (s.end - 1) >>> REGION_BITS; ++region) {
-    if (hasInfos(region)) continue;
-    const regions = min<u32>(infoBatch(region), (s.capacity >>> REGION_BITS) - region);
-    const pages = regions * INFO_PAGES;
-    const at = ownPages(pages, end);
-    end -= at + pages == end ? pages : 0;
-    for (let i: u32 = 0; i < regions; ++i) {
-      store<usize>(directoryEntry(region + i), addressOf(at + i * INFO_PAGES));
-    }
-  }
   addPages(page, end);
   return true;
 }
 
-/** Moves infos and the map that lie between free pages to the first free ones, so that the memory around them coalesces. */
-export function packInfos(): void {
+/** Moves the map to where there is room for pages up to `end` and as many again. Returns false when memory is out. */
+function enlargeMap(end: u32): bool {
   const s = state();
-  let hole = s.start;
-  for (let region = hole >>> REGION_BITS; region < s.capacity >>> REGION_BITS; ++region) {
-    if (!hasInfos(region)) continue;
-    const entry = directoryEntry(region);
-    const at = pageOf(load<usize>(entry));
-    hole = findHole(hole, at, INFO_PAGES);
-    if (hole >= at) continue;
-    cut(hole, INFO_PAGES);
-    copyMemory(addressOf(hole), addressOf(at), INFO_PAGES << PAGE_BITS);
-    store<usize>(entry, addressOf(hole));
-    fillMemory(addressOf(at), 0, INFO_PAGES << PAGE_BITS);
-    insert(at, INFO_PAGES);
-    hole += INFO_PAGES;
+  // Whole pages.
+  const capacity = min<u32>(((end + SLACK) << 1) | (MAP_PAGE - 1), LAST_PAGE | (MAP_PAGE - 1)) + 1;
+  const pages = capacity / MAP_PAGE;
+  // Better in the midst of the heap than at its end, where it would be in the way of blocks that grow.
+  const run = findRun(pages);
+  if (run) {
+    moveMapTo(run, capacity);
+    return true;
   }
-  // Where there are threads, a map's place stays in use.
-  if (LOCKED) return;
-  const map = pageOf(directoryEntry((s.capacity >>> REGION_BITS) - 1));
-  const pages = pagesFor(mapSize(s.capacity - 1));
-  hole = findHole(s.start, map, pages);
-  if (hole >= map) return;
-  cut(hole, pages);
-  moveMap(addressOf(hole), (<usize>pages) << PAGE_BITS);
+  const page = growMemory(pages);
+  if (!page) return false;
+  const newEnd = min<u32>(page + grownPages(pages), LAST_PAGE);
+  if (LOCKED && newEnd >= capacity) return enlargeMap(newEnd);
+  s.end = newEnd;
+  moveMap(addressOf(page), capacity);
+  addPages(page + pages, newEnd);
+  return true;
 }
 
-/** The first free run of `pages` or more from the page `hole` on; `end` or more if there is none before it. */
-function findHole(hole: u32, end: u32, pages: u32): u32 {
-  // FREE and LARGE run on, and what else there is goes page by page.
-  while (hole < end && (kindOf(hole) != FREE || <u32>infoOf(hole).pages < pages)) {
-    hole += kindOf(hole) == FREE || kindOf(hole) == LARGE ? <u32>infoOf(hole).pages : 1;
+/** Moves what the heap has for its own use from between free pages, so that these coalesce. */
+export function pack(): void {
+  const s = state();
+  do {
+    sortSpares();
+    moveFreeRuns();
+  } while (sortSpares());
+  // Where there are threads, a map's place stays in use. The first map is none of whole pages.
+  if (LOCKED || s.capacity & (MAP_PAGE - 1)) return;
+  const map = pageOf(pageMap());
+  const pages = s.capacity / MAP_PAGE;
+  if (runAt(map - 1).kind != FREE && runAt(map + pages).kind != FREE) return;
+  for (let page = s.start; page < map;) {
+    const run = runAt(page);
+    page += lengthOf(run);
+    if (run.kind != FREE || pagesOf(run) < pages) continue;
+    moveMapTo(run, s.capacity);
+    return;
   }
-  return hole;
 }
 
-/** The regions from this one on that get infos together, so that they do not lie between free pages everywhere. */
-function infoBatch(region: u32): u32 {
-  return 1 + (region >>> 1);
+/** Gives free runs other Runs at lower addresses. Those of blocks may be known to other threads, but not these. */
+function moveFreeRuns(): void {
+  const s = state();
+  for (let page = s.start; page < s.end;) {
+    const run = runAt(page);
+    page += lengthOf(run);
+    if (run.kind != FREE || !s.spares || s.spares > changetype<usize>(run)) continue;
+    unlink(run);
+    const other = newRun();
+    copyMemory(changetype<usize>(other), changetype<usize>(run), 1 << RUN_BITS);
+    link(other);
+    setRun(pageOf(other.start), other);
+    setRun(page - 1, other);
+    run.start = 0;
+  }
 }
 
-/** Whether the heap reaches a region. */
-export function hasInfos(region: u32): bool {
-  return region < state().capacity >>> REGION_BITS && load<usize>(directoryEntry(region)) != 0;
+/** Makes a map of `capacity` pages at the front of a free run. */
+function moveMapTo(run: Run, capacity: u32): void {
+  const taken = cut(run, capacity / MAP_PAGE);
+  moveMap(taken.start, capacity);
+  dropRun(taken);
+}
+
+/** Makes the pages from `page` to `end` a free run. */
+function addPages(page: u32, end: u32): void {
+  if (page >= end) return;
+  const run = newRun();
+  run.start = addressOf(page);
+  run.size = (end - page) << PAGE_BITS;
+  insert(run);
+}
+
+/** Makes a map of `capacity` pages at `address`, and frees the old one. */
+function moveMap(address: usize, capacity: u32): void {
+  const s = state();
+  const old = pageMap();
+  const oldEnd = old + ((<usize>s.capacity) << 2);
+  copyMemory(address, old, oldEnd - old);
+  for (let entry = address + (oldEnd - old); entry < address + ((<usize>capacity) << 2); entry += 4) {
+    store<Run>(entry, nobody());
+  }
+  s.capacity = capacity;
+  if (LOCKED) {
+    atomic.store<usize>(STATE, address, MAP);
+    return;
+  }
+  store<usize>(STATE, address, MAP);
+  // The first map shares its last page with Runs, and may share its first with the program's data.
+  const page = pagesFor(old);
+  const end = pageOf(oldEnd);
+  if (page >= end) return;
+  // The call that this growth is for may be calloc, and count on fresh pages.
+  memory.fill(addressOf(page), 0, addressOf(end - page));
+  addPages(page, end);
 }

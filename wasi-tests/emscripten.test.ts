@@ -102,6 +102,17 @@ for (const malloc of ["dlmalloc", "emmalloc"]) {
   });
 }
 
+for (const variant of ["", "-hardened"]) {
+  check(`blocks are resized in place: librsbmallocc${variant}.a`, async () => {
+    const library = `lib/wasm32-emscripten/librsbmallocc${variant}.a`;
+    const { stdout, stderr } = await buildAndRun(
+      [program("in-place.c")],
+      ["-O1", "-fno-builtin", "-Iinclude", "-sMALLOC=none", library],
+    );
+    assert.is(stdout, "in place\n", stderr);
+  });
+}
+
 for (const flags of [["-O0"], ["-O2", "-sASSERTIONS=2"], ["-O2", "-flto"]]) {
   check(`a program's own malloc over emscripten_builtin_malloc works with ${flags.join(" ")}`, async () => {
     const { stdout } = await buildAndRun([program("wrapper.c")], [...flags, ...RSBMALLOC]);

@@ -75,7 +75,7 @@ for (const { name, library, shared } of LIBRARIES) {
   };
 
   test(`${name}: a large block lies where one was before, if there is no room elsewhere`, () => {
-    // The infos of the pages from 256 on lie behind those before them: in what room there is they could move to.
+    // Were the hole given back before there is another, it could go to other uses.
     const { exports, api } = start(1, 16);
     const blocks: number[] = [];
     for (let block; (block = api.page_alloc(PAGE - 1, PAGE)) !== 0;) blocks.push(block);

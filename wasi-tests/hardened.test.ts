@@ -103,6 +103,9 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     forged_link: ["small", "full", "medium"],
     copied_link: ["small", "full"],
   },
+  rsbmalloc_corruption: {
+    overflow_static: ["small"],
+  },
   rsbmalloc_size_mismatch: {
     sized_larger: ALL,
     sized_smaller: ALL,

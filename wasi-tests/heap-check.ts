@@ -1,6 +1,6 @@
 /**
- * Checks every invariant of a heap: walks the page map and all lists in its memory and compares them with each other,
- * and with the blocks that should be in use. What it knows of the layout comes from lib/layout.json.
+ * Checks every invariant of a heap: walks the page map, all lists and all rings in its memory and compares them with each
+ * other, and with the blocks that should be in use. What it knows of the layout comes from lib/layout.json.
  */
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -9,14 +9,24 @@ import { ROOT } from "../tools/command.ts";
 
 interface Layout extends InspectorLayout {
   readonly LAST_PAGE: number;
-  readonly RUN_LISTS: number;
-  readonly PARTIAL: number;
+  readonly SMALL_MAX: number;
+  readonly BIN_OF: number;
+  readonly CACHE_BIN_BITS: number;
+  readonly EMPTY: number;
   readonly RUNS: number;
+  readonly RUN_CLASSES: number;
   readonly STATE_RUN_BITS: number;
+  readonly STATE_SMALL_END: number;
+  readonly STATE_EVENTS: number;
   readonly STATE_FRESH: number;
-  readonly INFO_NEXT: number;
-  readonly INFO_PREV: number;
-  /** By list of free runs: pages of the shortest run in it. */
+  readonly STATE_USED: number;
+  readonly RUN_NEXT: number;
+  readonly RUN_PREV: number;
+  readonly BIN_RING: number;
+  readonly BIN_KEPT: number;
+  readonly BIN_SIZE: number;
+  readonly BIN_PAGES: number;
+  /** By length class of free runs: pages of the shortest run in it. */
   readonly RUN_MINIMA: readonly number[];
 }
 
@@ -27,23 +37,32 @@ export interface Expected {
   readonly live?: Iterable<number>;
   /** Memory that is not the heap's, as [from, to): all below its base, and what others took by growing memory. */
   readonly foreign: readonly (readonly [number, number])[];
-  /** How many pages may be nobody's, 0 by default: where there are threads, old maps and caches are. */
+  /** How many pages, and Runs, may be nobody's, 0 by default: where there are threads, old maps and caches are. */
   readonly unknown?: number;
 }
 
 const PAGE = 2 ** LAYOUT.PAGE_BITS;
-const REGION = 2 ** LAYOUT.REGION_BITS;
-const { NONE, FREE, LARGE, FIRST_BIN } = LAYOUT;
+const { NONE, FREE, LARGE, FIRST_BIN, RUN_STEP, QUEUED } = LAYOUT;
 const BINS = LAYOUT.SLOT_SIZES.length;
 const ZEROS = new Uint8Array(PAGE);
 
 /** What serves a page of the heap. */
 type Owner = "free" | "large" | "bin" | "map" | "foreign";
 
+/** A Run that the page map leads to. */
 interface Run {
+  readonly at: number;
   readonly page: number;
   readonly pages: number;
   readonly kind: number;
+  readonly start: number;
+  readonly size: number;
+  readonly slots: number;
+  readonly free: number;
+  /** Without what it is more while an event waits. */
+  readonly left: number;
+  readonly queued: boolean;
+  readonly inRing: boolean;
 }
 
 /** A heap's words and bytes, by their names. */
@@ -51,8 +70,14 @@ interface Raw {
   readonly bytes: Uint8Array;
   readonly word: (address: number) => number;
   readonly field: (offset: number) => number;
-  readonly info: (page: number, offset: number) => number;
-  readonly kindOf: (page: number) => number;
+  /** Of a bin, counted from 0. */
+  readonly binField: (bin: number, offset: number) => number;
+  /** The Runs for pages in no run, for pages that Runs lie in, and for the first of an empty ring. */
+  readonly nobody: number;
+  readonly keeper: number;
+  readonly empty: number;
+  /** Where the Run of a page is. */
+  readonly runAt: (page: number) => number;
 }
 
 /** Throws an Error that names the first invariant which does not hold. A heap that has not started is sound. */
@@ -65,16 +90,17 @@ export function checkHeap(memory: ArrayBuffer, state: number, expected: Expected
     return;
   }
   check(field(LAYOUT.STATE_MAGIC) === LAYOUT.MAGIC, "the state has another magic number");
-  if (field(LAYOUT.STATE_KINDS) === 0) return;
 
+  checkSizes(heap, state);
   checkMap(heap, memory.byteLength);
   const runs = readRuns(heap);
-  checkOwners(heap, runs, expected);
-  checkFreeRuns(heap, runs);
+  checkEvents(heap, runs);
+  const records = checkRecords(heap, runs, expected);
+  checkOwners(heap, runs, records, expected);
+  checkFreeRuns(heap, runs, state);
   checkFresh(heap, runs);
-  const free = new Set<number>();
-  checkWaiting(heap, runs, free);
-  checkSlots(heap, runs, free);
+  const free = new Set(runs.filter(({ kind, queued }) => kind === LARGE && queued).map(({ start }) => start));
+  checkSlots(heap, runs, state, free);
   checkCounts(heap, runs);
   if (live) checkLive(heap, runs, free, live);
 }
@@ -87,88 +113,211 @@ function open(memory: ArrayBuffer, state: number): Raw {
     return words[address / 4]!;
   };
   const field = (offset: number): number => word(state + offset);
-  const kinds = field(LAYOUT.STATE_KINDS);
-  const info = (page: number, offset: number): number => {
-    check(
-      page >= field(LAYOUT.STATE_START) && page < field(LAYOUT.STATE_END),
-      `page ${page} is not in the heap`,
-    );
-    const infos = infosOf(word, kinds, Math.floor(page / REGION));
-    check(infos > 0, `page ${page} is in a region without infos`);
-    return word(infos + (page % REGION) * LAYOUT.INFO_SIZE + offset);
+  const map = field(LAYOUT.STATE_MAP);
+  return {
+    bytes,
+    word,
+    field,
+    binField: (bin, offset) => field(LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * (FIRST_BIN + bin) + offset),
+    nobody: state + LAYOUT.NOBODY,
+    keeper: state + LAYOUT.KEEPER,
+    empty: state + LAYOUT.EMPTY,
+    runAt: (page) => word(map + 4 * page),
   };
-  return { bytes, word, field, info, kindOf: (page) => bytes[kinds + page]! };
 }
 
-/** The address of a region's infos, from the directory before the kinds; 0 for a region that the heap does not reach. */
-function infosOf(word: Raw["word"], kinds: number, region: number): number {
-  return word(kinds - 4 * (region + 1));
+/** A signed number. */
+function leftOf({ word }: Raw, run: number): number {
+  return word(run + LAYOUT.RUN_LEFT) | 0;
 }
 
-/** What the heap keeps for itself, from one address to another: the map with its directory, each region's infos. */
-function ownRanges({ field, word }: Raw): [number, number][] {
-  const [kinds, capacity] = [field(LAYOUT.STATE_KINDS), field(LAYOUT.STATE_CAPACITY)];
-  const regions = capacity / REGION;
-  const infos = Array.from({ length: regions }, (_, region) => infosOf(word, kinds, region)).filter(Boolean);
-  return [
-    [kinds - 4 * regions, kinds + capacity],
-    ...infos.map((at): [number, number] => [at, at + REGION * LAYOUT.INFO_SIZE]),
-  ];
+/** The bins' sizes, and the table of the bins of small sizes. */
+function checkSizes({ field, binField }: Raw, state: number): void {
+  for (const [bin, size] of LAYOUT.SLOT_SIZES.entries())
+    check(binField(bin, LAYOUT.BIN_SIZE) === size, `bin ${bin} has not slots of ${size} bytes`);
+  check(field(LAYOUT.STATE_SMALL_END) === LAYOUT.SMALL_MAX + 1, "small sizes are not looked up");
+  for (let size = 0; size <= LAYOUT.SMALL_MAX; size += 4) {
+    const entry = field(LAYOUT.BIN_OF + size);
+    const kind = FIRST_BIN + LAYOUT.SLOT_SIZES.findIndex((slot) => slot >= size);
+    const inCache = entry >> LAYOUT.CACHE_BIN_BITS;
+    // Thread caches have no slots of a word.
+    const isRight =
+      entry === state + LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * kind ||
+      inCache === kind ||
+      (kind === FIRST_BIN && inCache === kind + 1);
+    check(isRight, `${size} bytes do not lead to their bin`);
+  }
 }
 
 function checkMap(heap: Raw, size: number): void {
-  const { field, bytes } = heap;
-  const [kinds, capacity] = [field(LAYOUT.STATE_KINDS), field(LAYOUT.STATE_CAPACITY)];
+  const { field, word, nobody, keeper, empty } = heap;
+  const [map, capacity] = [field(LAYOUT.STATE_MAP), field(LAYOUT.STATE_CAPACITY)];
   const [start, end] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_END)];
   check(start < end, `the heap from page ${start} to ${end} is empty`);
   check(end <= LAYOUT.LAST_PAGE, `the heap goes on to page ${end}`);
   check(end * PAGE <= size, "the heap ends behind the memory");
   check(end < capacity, "the map is smaller than the heap");
   check(field(LAYOUT.STATE_FRESH) <= end, "pages behind the heap were handed out");
-  check(capacity % REGION === 0 && kinds % 4 === 0, "the map is not aligned");
-  for (const [from, to] of ownRanges(heap)) {
-    check(from >= start * PAGE && to <= end * PAGE, "the map or infos are not in the heap");
+  check(map % 4 === 0, "the map is not aligned");
+  check(map >= start * PAGE && map + 4 * capacity <= end * PAGE, "the map is not in the heap");
+  for (let page = 0; page < capacity; page = page + 1 === start ? end : page + 1)
+    check(heap.runAt(page) === nobody, `page ${page}, before or behind the heap, is in a run`);
+  for (const [name, run] of Object.entries({ nobody, keeper, empty })) {
+    check(word(run + LAYOUT.RUN_KIND) === NONE, `${name} serves something`);
+    check(word(run + LAYOUT.RUN_START) === 0 && word(run + LAYOUT.RUN_SIZE) === 0, `${name} has pages`);
+    check(word(run + LAYOUT.RUN_NEXT) === 0, `${name} is in a ring`);
   }
-  check(isZero(bytes.subarray(kinds, kinds + start)), "a page before the heap has a kind");
-  check(isZero(bytes.subarray(kinds + end, kinds + capacity)), "a page behind the heap has a kind");
+  for (const run of [nobody, keeper])
+    check(leftOf(heap, run) === 1, "an address was freed that is no block's");
+  check(word(empty + LAYOUT.RUN_FREE) === 0 && leftOf(heap, empty) === 0, "a slot of no run was freed");
 }
 
-/** The runs of every kind, in order, each as its kind wants it. */
-function readRuns({ field, info, kindOf }: Raw): Run[] {
+/** The runs of every kind, in order. Their pages lead to them as their kind wants it, and all others to nobody. */
+function readRuns(heap: Raw): Run[] {
+  const { field, runAt, nobody, keeper } = heap;
   const runs: Run[] = [];
   const end = field(LAYOUT.STATE_END);
   for (let page = field(LAYOUT.STATE_START); page < end;) {
-    const kind = kindOf(page);
-    if (kind === NONE) {
+    if (runAt(page) === nobody || runAt(page) === keeper) {
       page += 1;
       continue;
     }
-    check(kind < FIRST_BIN + BINS, `page ${page} has kind ${kind}`);
-    const pages = kind < FIRST_BIN ? info(page, LAYOUT.INFO_PAGES) : LAYOUT.RUN_PAGES[kind - FIRST_BIN]!;
-    check(pages > 0 && page + pages <= end, `the run at page ${page} has ${pages} pages`);
-    const last = page + pages - 1;
-    if (kind === FREE) {
-      check(kindOf(last) === FREE, `the free run at page ${page} has no end`);
-      check(info(last, LAYOUT.INFO_PAGES) === pages, `the free run at page ${page} has two lengths`);
+    const run = readRun(heap, page);
+    const { kind, pages } = run;
+    for (let inner = page + 1; inner < page + pages; ++inner) {
+      const leads = kind >= FIRST_BIN || (kind === FREE && inner === page + pages - 1);
+      check(
+        runAt(inner) === (leads ? run.at : nobody),
+        `page ${inner}, in the run at ${page} of kind ${kind}, leads elsewhere`,
+      );
     }
-    for (let inner = page + 1; inner <= last; ++inner) {
-      if (kind === FREE && inner === last) continue;
-      const wanted = kind < FIRST_BIN ? NONE : kind;
-      check(kindOf(inner) === wanted, `page ${inner}, in the run at ${page}, has kind ${kindOf(inner)}`);
-      if (kind >= FIRST_BIN) {
-        check((info(inner, LAYOUT.INFO_FREE) | 0) === page - inner, `page ${inner} points to the wrong run`);
-      }
-    }
-    runs.push({ page, pages, kind });
+    runs.push(run);
     page += pages;
   }
   return runs;
 }
 
+/** The run that begins at a page. */
+function readRun(heap: Raw, page: number): Run {
+  const { word, field } = heap;
+  const at = heap.runAt(page);
+  const shorts = word(at + LAYOUT.RUN_KIND);
+  check(LAYOUT.RUN_SLOTS === LAYOUT.RUN_KIND + 2, "the layout is another one");
+  const [kind, slots] = [shorts & 0xffff, shorts >>> 16];
+  const [start, size] = [word(at + LAYOUT.RUN_START), word(at + LAYOUT.RUN_SIZE)];
+  const pages = Math.ceil((slots * size) / PAGE);
+  const where = `the run at page ${page}`;
+  check(start === page * PAGE, `${where} starts at ${start}`);
+  check(kind > NONE && kind < FIRST_BIN + BINS, `${where} has kind ${kind}`);
+  check(pages > 0 && page + pages <= field(LAYOUT.STATE_END), `${where} has ${pages} pages`);
+  if (kind < FIRST_BIN) check(slots === 1 && size % PAGE === 0, `${where} has ${slots} times ${size} bytes`);
+  else {
+    const bytes = LAYOUT.SLOT_SIZES[kind - FIRST_BIN];
+    check(size === bytes, `${where} of bin ${kind - FIRST_BIN} has slots of ${size} bytes`);
+  }
+  const left = leftOf(heap, at);
+  // An event takes less from it than any run has slots.
+  const queued = left > QUEUED - 0x10000;
+  const inRing = word(at + LAYOUT.RUN_NEXT) !== 0;
+  check(kind !== LARGE || !inRing, `${where}, a large block, is in a ring`);
+  const free = word(at + LAYOUT.RUN_FREE);
+  return {
+    at,
+    page,
+    pages,
+    kind,
+    start,
+    size,
+    slots,
+    free,
+    left: queued ? left - QUEUED : left,
+    queued,
+    inRing,
+  };
+}
+
+/** All runs that say so, and no others, wait for `settle`. */
+function checkEvents({ field, word }: Raw, runs: readonly Run[]): void {
+  const queued = new Map(runs.filter((run) => run.queued).map((run) => [run.at, run]));
+  for (let at = field(LAYOUT.STATE_EVENTS); at !== 0; at = word(at + LAYOUT.RUN_EVENT)) {
+    const run = queued.get(at);
+    check(run !== undefined, `${at} is on the list of events, but should not be`);
+    check(run.kind !== FREE, `an address in the free run at page ${run.page} was freed`);
+    if (run.kind === LARGE) {
+      check(run.left === 0, `the block at page ${run.page} was freed more than once`);
+      check(run.free === run.start, `${run.free} was freed, where no large block starts`);
+    }
+    queued.delete(at);
+  }
+  for (const { page } of queued.values())
+    check(false, `the run at page ${page} is not on the list of events`);
+}
+
+/** Each Run is in use or a spare one, and none is both or lost. Returns the memory that they lie in, as [from, to). */
+function checkRecords(
+  { field, word, runAt, keeper }: Raw,
+  runs: readonly Run[],
+  { unknown = 0 }: Expected,
+): [number, number][] {
+  const known = new Set(runs.map(({ at }) => at));
+  check(known.size === runs.length, "two runs share a Run");
+  let spares = 0;
+  for (let at = field(LAYOUT.STATE_SPARES); at !== 0; at = word(at + LAYOUT.RUN_EVENT)) {
+    check(!known.has(at), `the spare Run ${at} is in use, or in the list twice`);
+    known.add(at);
+    spares += 1;
+  }
+  const count = field(LAYOUT.STATE_SPARE_COUNT);
+  check(spares === count, `there are ${spares} spare Runs, not ${count}`);
+
+  // They fill pages from end to end, and what the first map left of its last page.
+  const ranges: [number, number][] = [];
+  const odd: number[] = [];
+  let next = 0;
+  let lost = 0;
+  for (const at of [...known].sort((a, b) => a - b)) {
+    if (at !== next) {
+      const pageEnd = Math.ceil(next / PAGE) * PAGE;
+      const gap = (Math.min(at, pageEnd) - next) / RUN_STEP;
+      check(at >= pageEnd || Number.isInteger(gap), `the Run ${at} overlaps another`);
+      lost += Math.floor(gap);
+      if (at >= pageEnd) {
+        if (at % PAGE !== 0) odd.push(at);
+        ranges.push([at, at]);
+      }
+    }
+    next = at + RUN_STEP;
+    ranges.at(-1)![1] = next;
+  }
+  lost += Math.floor((Math.ceil(next / PAGE) * PAGE - next) / RUN_STEP);
+  const map = field(LAYOUT.STATE_MAP);
+  const mapEnd = map + 4 * field(LAYOUT.STATE_CAPACITY);
+  const firstOdd = odd.shift();
+  // The first map ends where Runs begin; later ones fill whole pages.
+  if (mapEnd % PAGE !== 0)
+    lost += Math.abs(Math.trunc(((firstOdd ?? Math.ceil(mapEnd / PAGE) * PAGE) - mapEnd) / RUN_STEP));
+  check(lost + odd.length <= unknown, `${lost + odd.length} Runs are lost`);
+  for (const [from, to] of ranges) check(to <= map || from >= mapEnd, "there are Runs in the map");
+  for (let page = field(LAYOUT.STATE_START); page < field(LAYOUT.STATE_END); ++page) {
+    const has = ranges.some(([from, to]) => from < (page + 1) * PAGE && to > page * PAGE);
+    check(
+      (runAt(page) === keeper) === has,
+      `page ${page} ${has ? "has Runs, but" : "has none, and"} leads elsewhere`,
+    );
+  }
+  check(known.has(field(LAYOUT.STATE_FIRST_RUN)) || unknown > 0, "the first Run is lost");
+  return ranges;
+}
+
 /** Each page of the heap has one owner, and none is lost. */
-function checkOwners(heap: Raw, runs: readonly Run[], { foreign, unknown = 0 }: Expected): void {
-  const start = heap.field(LAYOUT.STATE_START);
-  const owners: (Owner | undefined)[] = Array.from({ length: heap.field(LAYOUT.STATE_END) - start });
+function checkOwners(
+  { field }: Raw,
+  runs: readonly Run[],
+  records: readonly [number, number][],
+  { foreign, unknown = 0 }: Expected,
+): void {
+  const start = field(LAYOUT.STATE_START);
+  const owners: (Owner | undefined)[] = Array.from({ length: field(LAYOUT.STATE_END) - start });
   const own = (from: number, to: number, owner: Owner, shared = false): void => {
     for (let page = Math.max(from, start); page < Math.min(to, start + owners.length); ++page) {
       const before = owners[page - start];
@@ -176,9 +325,11 @@ function checkOwners(heap: Raw, runs: readonly Run[], { foreign, unknown = 0 }: 
       owners[page - start] = owner;
     }
   };
-  // The map may share its first page with the program's data, as data may share pages with each other.
+  // The first map may share its first page with the program's data, as data may share pages with each other, and its
+  // last with Runs.
   for (const [from, to] of foreign) own(Math.floor(from / PAGE), Math.ceil(to / PAGE), "foreign", true);
-  for (const [from, to] of ownRanges(heap)) {
+  const map = field(LAYOUT.STATE_MAP);
+  for (const [from, to] of [[map, map + 4 * field(LAYOUT.STATE_CAPACITY)], ...records] as const) {
     const first = Math.floor(from / PAGE);
     own(first, first + 1, "map", from % PAGE !== 0);
     own(first + 1, Math.ceil(to / PAGE), "map");
@@ -186,49 +337,55 @@ function checkOwners(heap: Raw, runs: readonly Run[], { foreign, unknown = 0 }: 
   for (const { page, pages, kind } of runs) {
     own(page, page + pages, kind === FREE ? "free" : kind === LARGE ? "large" : "bin");
   }
-  const { word, field } = heap;
-  for (const [index, owner] of owners.entries()) {
-    const region = Math.floor((start + index) / REGION);
-    const infos = infosOf(word, field(LAYOUT.STATE_KINDS), region);
-    check(owner === "foreign" || infos > 0, `page ${start + index} is in a region without infos`);
-  }
   const lost = owners.flatMap((owner, index) => (owner === undefined ? [start + index] : []));
   check(lost.length <= unknown, `page ${lost[0]} is lost`);
 }
 
-function checkFreeRuns(heap: Raw, runs: readonly Run[]): void {
-  const free = new Map(runs.filter(({ kind }) => kind === FREE).map(({ page, pages }) => [page, pages]));
-  for (const [page, pages] of free)
-    check(!free.has(page + pages), `two free runs meet at page ${page + pages}`);
-  const bits =
-    BigInt(heap.field(LAYOUT.STATE_RUN_BITS)) | (BigInt(heap.field(LAYOUT.STATE_RUN_BITS + 4)) << 32n);
-  let listed = 0;
-  for (let list = 0; list < LAYOUT.RUN_LISTS; ++list) {
-    const members = readPageList(heap, LAYOUT.RUNS + 4 * list, free.size);
-    const bit = (bits >> BigInt(list)) & 1n;
-    check(bit === (members.length > 0 ? 1n : 0n), `the bit of run list ${list} is ${bit}`);
-    for (const page of members) {
-      const pages = free.get(page);
-      check(pages !== undefined, `page ${page} of run list ${list} is no free run`);
-      const limit = LAYOUT.RUN_MINIMA[list + 1] ?? Infinity;
-      check(pages >= LAYOUT.RUN_MINIMA[list]! && pages < limit, `${pages} pages are in run list ${list}`);
-    }
-    listed += members.length;
-  }
-  check(listed === free.size, `${free.size} free runs, but ${listed} are in lists`);
+/** The Runs of a ring, which begins in a cell at an address. They are among `runs`. */
+function readRing({ word, empty }: Raw, cell: number, runs: ReadonlyMap<number, Run>, name: string): Run[] {
+  const members: Run[] = [];
+  const first = word(cell);
+  if (first === empty) return members;
+  let at = first;
+  do {
+    const run = runs.get(at);
+    check(run !== undefined, `${at}, in ${name}, is none of its runs`);
+    check(members.length < runs.size, `${name} does not come back to its first run`);
+    const next = word(at + LAYOUT.RUN_NEXT);
+    check(next !== 0, `the run at page ${run.page}, in ${name}, is in none`);
+    check(
+      word(next + LAYOUT.RUN_PREV) === at,
+      `the run behind page ${run.page} in ${name} has another before it`,
+    );
+    members.push(run);
+    at = next;
+  } while (at !== first);
+  return members;
 }
 
-/** The members of a doubly linked list of pages: at most `limit`, or it has a cycle. */
-function readPageList({ field, info }: Raw, list: number, limit: number): number[] {
-  const members: number[] = [];
-  let before = 0;
-  for (let page = field(list); page !== 0; page = info(page, LAYOUT.INFO_NEXT)) {
-    check(info(page, LAYOUT.INFO_PREV) === before, `page ${page} has a wrong neighbour in its list`);
-    check(members.length < limit, `a list of pages has a cycle, or pages that it should not have`);
-    members.push(page);
-    before = page;
+function checkFreeRuns(heap: Raw, runs: readonly Run[], state: number): void {
+  const free = new Map(runs.filter(({ kind }) => kind === FREE).map((run) => [run.at, run]));
+  for (const [index, { page, pages, kind }] of runs.entries()) {
+    const next = runs[index + 1];
+    const meet = kind === FREE && next?.kind === FREE && next.page === page + pages;
+    check(!meet, `two free runs meet at page ${page + pages}`);
   }
-  return members;
+  for (const { left, page } of free.values())
+    check(left === 1, `the free run at page ${page} has ${left} left`);
+  const bits =
+    BigInt(heap.field(LAYOUT.STATE_RUN_BITS)) | (BigInt(heap.field(LAYOUT.STATE_RUN_BITS + 4)) << 32n);
+  const listed: Run[] = [];
+  for (let c = 0; c < LAYOUT.RUN_CLASSES; ++c) {
+    const members = readRing(heap, state + LAYOUT.RUNS + 4 * c, free, `the ring of class ${c}`);
+    const bit = (bits >> BigInt(c)) & 1n;
+    check(bit === (members.length > 0 ? 1n : 0n), `the bit of class ${c} is ${bit}`);
+    for (const { pages } of members) {
+      const limit = LAYOUT.RUN_MINIMA[c + 1] ?? Infinity;
+      check(pages >= LAYOUT.RUN_MINIMA[c]! && pages < limit, `${pages} pages are in class ${c}`);
+    }
+    listed.push(...members);
+  }
+  check(listed.length === free.size, `${free.size} free runs, but ${listed.length} are in rings`);
 }
 
 /** Free pages that were never handed out are zero: `calloc` relies on it. */
@@ -245,59 +402,65 @@ function checkFresh({ bytes, field }: Raw, runs: readonly Run[]): void {
   }
 }
 
-/** Large blocks that were freed wait in a list; wrong pointers would, too. Adds them to `free`. */
-function checkWaiting({ field, word }: Raw, runs: readonly Run[], free: Set<number>): void {
-  check(field(LAYOUT.LISTS + 4 * NONE) === 0, "an address was freed that is no block's");
-  check(field(LAYOUT.LISTS + 4 * FREE) === 0, "a block was freed twice");
-  const large = new Set(runs.filter(({ kind }) => kind === LARGE).map(({ page }) => page * PAGE));
-  for (let block = field(LAYOUT.LISTS + 4 * LARGE); block !== 0; block = word(block)) {
-    check(large.has(block), `${block} waits to be freed, but is no large block`);
-    check(!free.has(block), `${block} waits to be freed twice`);
-    free.add(block);
+/** Each bin, and its runs with their lists. Adds their free slots to `free`. */
+function checkSlots(heap: Raw, runs: readonly Run[], state: number, free: Set<number>): void {
+  const { binField } = heap;
+  for (let bin = 0; bin < BINS; ++bin) {
+    const own = new Map(runs.filter(({ kind }) => kind === FIRST_BIN + bin).map((run) => [run.at, run]));
+    const name = `bin ${bin}`;
+    const pages = [...own.values()].reduce((sum, run) => sum + run.pages, 0);
+    check(binField(bin, LAYOUT.BIN_PAGES) === pages, `${name} has ${pages} pages, and counts others`);
+    const cell = state + LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * (FIRST_BIN + bin) + LAYOUT.BIN_RING;
+    const ring = new Set(readRing(heap, cell, own, `the ring of ${name}`));
+    const kept = binField(bin, LAYOUT.BIN_KEPT);
+    check(kept === 0 || own.has(kept), `${name} keeps ${kept}, which is none of its runs`);
+
+    const [fresh, freshEnd] = [binField(bin, LAYOUT.BIN_FRESH), binField(bin, LAYOUT.BIN_FRESH_END)];
+    const freshRun = [...own.values()].find(
+      ({ start, size, slots }) => freshEnd === start + slots * size && fresh >= start,
+    );
+    check(
+      fresh === freshEnd || freshRun !== undefined,
+      `${name} has fresh slots that are in none of its runs`,
+    );
+    for (const run of own.values()) {
+      const listed = addListed(heap, run, free);
+      for (let slot = fresh; run === freshRun && slot < freshEnd; slot += run.size) addSlot(run, slot, free);
+      checkLeft(run, listed, run.at === kept, ring.has(run));
+      // Slots are taken from the first run of the ring alone.
+      const [first] = ring;
+      check(!ring.has(run) || run === first || listed > 0, `the run at page ${run.page} has nothing to give`);
+    }
   }
 }
 
-/** Each bin's list and the lists of its runs. Adds their slots to `free`. */
-function checkSlots(heap: Raw, runs: readonly Run[], free: Set<number>): void {
-  const { field, info, word, kindOf } = heap;
-  const addSlot = (slot: number, bin: number, run: number | undefined): void => {
-    let page = Math.floor(slot / PAGE);
-    check(
-      kindOf(page) === FIRST_BIN + bin,
-      `the free slot ${slot} of bin ${bin} is in a page of another kind`,
-    );
-    page += Math.min(info(page, LAYOUT.INFO_FREE) | 0, 0);
-    check(run === undefined || page === run, `the slot ${slot} is in the list of another run`);
-    check(isSlot(slot, page, bin), `${slot} is in the lists of bin ${bin}, but is no slot`);
-    check(!free.has(slot), `the slot ${slot} is free twice`);
-    free.add(slot);
-  };
-  for (let bin = 0; bin < BINS; ++bin) {
-    for (let slot = field(LAYOUT.LISTS + 4 * (FIRST_BIN + bin)); slot !== 0; slot = word(slot)) {
-      addSlot(slot, bin, undefined);
-    }
-    const own = runs.filter(({ kind }) => kind === FIRST_BIN + bin).map(({ page }) => page);
-    const partial = readPageList(heap, LAYOUT.PARTIAL + 4 * (FIRST_BIN + bin), own.length);
-    const slots = slotsOf(bin);
-    for (const page of own) {
-      const counts = info(page, LAYOUT.INFO_FREE);
-      const [count, fresh] = [counts % LAYOUT.FRESH, Math.floor(counts / LAYOUT.FRESH)];
-      const where = `the run at page ${page}`;
-      check(
-        fresh <= count && count < slots,
-        `${where} has ${fresh} fresh of ${count} free of ${slots} slots`,
-      );
-      check(partial.includes(page) === count > 0, `${where} has ${count} free slots, in or out of a list`);
-      let found = fresh;
-      for (let slot = info(page, LAYOUT.INFO_PAGES); slot !== 0; slot = word(slot), ++found) {
-        addSlot(slot, bin, page);
-      }
-      check(found === count, `${where} has ${found} free slots, not ${count}`);
-      for (let index = slots - fresh; index < slots; ++index) {
-        addSlot(page * PAGE + index * LAYOUT.SLOT_SIZES[bin]!, bin, page);
-      }
-    }
-    for (const page of partial) check(own.includes(page), `page ${page} is no run of bin ${bin}`);
+/** Adds the slots on a run's list to `free`. Returns how many there are. */
+function addListed({ word }: Raw, run: Run, free: Set<number>): number {
+  let listed = 0;
+  for (let slot = run.free; slot !== 0; slot = word(slot), ++listed) addSlot(run, slot, free);
+  return listed;
+}
+
+function addSlot(run: Run, slot: number, free: Set<number>): void {
+  check(isSlot(run, slot), `${slot} is a free slot of the run at page ${run.page}, but there is none`);
+  check(!free.has(slot), `the slot ${slot} is free twice`);
+  free.add(slot);
+}
+
+/** A run of slots counts what is left until there is an event, and is where that says it is. */
+function checkLeft(run: Run, listed: number, isKept: boolean, isMember: boolean): void {
+  const { left, slots, queued, inRing } = run;
+  const where = `the run at page ${run.page}, with ${listed} freed of ${slots} slots,`;
+  check(inRing === isMember, `${where} is in a ring that is not its bin's`);
+  if (isKept) {
+    check(!inRing && !queued, `${where} is kept, and in use`);
+    check(listed === slots && left === 0, `${where} is kept, but not empty`);
+  } else if (inRing) {
+    check(left === slots - listed, `${where} has ${left} left`);
+    check(left > 0 || queued, `${where} is empty, and nobody was told`);
+  } else {
+    check(left === 1 - listed, `${where} has ${left} left, in no ring`);
+    check(queued === listed > 0, `${where} was not freed as it says`);
   }
 }
 
@@ -309,38 +472,30 @@ function checkCounts({ field }: Raw, runs: readonly Run[]): void {
 
 /** All that is not free is in use, and nothing else. */
 function checkLive(
-  { kindOf, info }: Raw,
+  { runAt }: Raw,
   runs: readonly Run[],
   free: ReadonlySet<number>,
   live: ReadonlySet<number>,
 ): void {
+  const used = runs.filter(({ kind }) => kind !== FREE);
+  const byAddress = new Map(used.map((run) => [run.at, run]));
   for (const block of live) {
-    let page = Math.floor(block / PAGE);
-    const kind = kindOf(page);
-    check(kind >= LARGE, `${block} is in use, but in a page of kind ${kind}`);
-    if (kind === LARGE) check(block === page * PAGE, `${block} is in use, but no large block starts there`);
-    else {
-      page += Math.min(info(page, LAYOUT.INFO_FREE) | 0, 0);
-      check(isSlot(block, page, kind - FIRST_BIN), `${block} is in use, but is no slot`);
-    }
+    const run = byAddress.get(runAt(Math.floor(block / PAGE)));
+    check(run !== undefined, `${block} is in use, but in a page of no run`);
+    check(isSlot(run, block), `${block} is in use, but no block starts there`);
     check(!free.has(block), `${block} is in use, and free`);
   }
-  const used = runs.filter(({ kind }) => kind !== FREE);
-  const blocks = used.reduce((sum, { kind }) => sum + (kind === LARGE ? 1 : slotsOf(kind - FIRST_BIN)), 0);
+  const blocks = used.reduce((sum, { slots }) => sum + slots, 0);
   check(
     blocks - free.size === live.size,
     `${live.size} blocks are in use, but ${blocks - free.size} are not free`,
   );
 }
 
-function slotsOf(bin: number): number {
-  return Math.floor((LAYOUT.RUN_PAGES[bin]! * PAGE) / LAYOUT.SLOT_SIZES[bin]!);
-}
-
-function isSlot(address: number, page: number, bin: number): boolean {
-  const offset = address - page * PAGE;
-  const size = LAYOUT.SLOT_SIZES[bin]!;
-  return offset % size === 0 && offset / size < slotsOf(bin);
+/** Whether a slot, or the one block of a large run, starts at an address. */
+function isSlot({ start, size, slots }: Run, address: number): boolean {
+  const offset = address - start;
+  return offset >= 0 && offset % size === 0 && offset / size < slots;
 }
 
 function isZero(bytes: Uint8Array): boolean {

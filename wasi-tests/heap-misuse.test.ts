@@ -15,7 +15,8 @@ function assertTraps(call: () => unknown, message?: string): void {
 /** Addresses where no block starts, in a heap that has some. */
 const WRONG: Readonly<Record<string, (heap: Heap) => number>> = {
   "the program's data": () => 64,
-  "the page map": (heap) => state(heap, LAYOUT.STATE_KINDS),
+  "the page map": (heap) => state(heap, LAYOUT.STATE_MAP),
+  "a record of a run": (heap) => state(heap, LAYOUT.STATE_SPARES),
   "memory that another took": (heap) => heap.memory.grow(1) * WASM_PAGE,
   "the second page of a large block": (heap) => heap.malloc(10 * PAGE) + PAGE,
   "the last page of a large block": (heap) => heap.malloc(10 * PAGE) + 9 * PAGE,
@@ -61,27 +62,81 @@ test("to resize or measure what is no block traps at once", async () => {
   }
 });
 
+/** Where the map has the Run of a page. */
+const entryOf = (heap: Heap, page: number) => state(heap, LAYOUT.STATE_MAP) / 4 + page;
+const runOf = (heap: Heap, address: number) => words(heap)[entryOf(heap, Math.floor(address / PAGE))]!;
+const nobody = (heap: Heap) => heap.state + LAYOUT.NOBODY;
+
+/** A field of the Run of an address. */
+const field = (heap: Heap, address: number, offset: number) => (runOf(heap, address) + offset) / 4;
+const stateField = (heap: Heap, offset: number) => (heap.state + offset) / 4;
+/** A field of the bin that has the slot at an address. */
+const binField = (heap: Heap, slot: number, offset: number) => {
+  const kind = words(heap)[field(heap, slot, LAYOUT.RUN_KIND)]! & 0xffff;
+  return stateField(heap, LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * kind + offset);
+};
+const lastPage = (heap: Heap) => state(heap, LAYOUT.STATE_END) - 1;
+
 /** Ways to damage a heap with two blocks of 100 bytes in use, two freed, and the same of 50,000 bytes. */
 const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) => void>> = {
   "a list of slots with a cycle": (heap, [, , freed]) => (words(heap)[freed! / 4] = freed!),
   "a slot freed twice": (heap, [, , freed]) => heap.free(freed!),
   "a block that is in use, freed": (heap, [used]) => heap.free(used!),
   "an inner address of a slot, freed": (heap, [used]) => heap.free(used! + 16),
-  "a free run of another length": (heap) => {
-    const end = state(heap, LAYOUT.STATE_END);
-    const kinds = new Uint8Array(heap.memory.buffer, state(heap, LAYOUT.STATE_KINDS));
-    kinds[end - 1] = LAYOUT.NONE;
+  "a large block freed twice": (heap, blocks) => heap.free(blocks[6]!),
+  "an address in a free run, freed": (heap) => heap.free(lastPage(heap) * PAGE),
+  "a free run without an end": (heap) => (words(heap)[entryOf(heap, lastPage(heap))] = nobody(heap)),
+  "a free run of another length": (heap) =>
+    (words(heap)[field(heap, lastPage(heap) * PAGE, LAYOUT.RUN_SIZE)]! -= PAGE),
+  "a page of another run": (heap, blocks) =>
+    (words(heap)[entryOf(heap, Math.floor(blocks[0]! / PAGE))] = runOf(heap, blocks[4]!)),
+  "a page inside a large block that leads somewhere": (heap, blocks) =>
+    (words(heap)[entryOf(heap, Math.floor(blocks[4]! / PAGE) + 1)] = runOf(heap, blocks[4]!)),
+  "a page behind the heap that leads somewhere": (heap, blocks) =>
+    (words(heap)[entryOf(heap, lastPage(heap) + 1)] = runOf(heap, blocks[4]!)),
+  "a page that nothing serves": (heap, blocks) =>
+    (words(heap)[entryOf(heap, Math.floor(blocks[4]! / PAGE))] = nobody(heap)),
+  "a run of another bin": (heap, [used]) => (words(heap)[field(heap, used!, LAYOUT.RUN_KIND)]! -= 1),
+  "a run of fewer slots": (heap, [used]) => (words(heap)[field(heap, used!, LAYOUT.RUN_KIND)]! -= 0x10000),
+  "a run that is not on the list of events": (heap, [used]) => {
+    words(heap)[stateField(heap, LAYOUT.STATE_EVENTS)] = words(heap)[field(heap, used!, LAYOUT.RUN_EVENT)]!;
+    words(heap)[field(heap, used!, LAYOUT.RUN_LEFT)]! += 1;
   },
-  "a page of another bin": (heap, [used]) => {
-    const kinds = new Uint8Array(heap.memory.buffer, state(heap, LAYOUT.STATE_KINDS));
-    kinds[Math.floor(used! / PAGE)] = LAYOUT.FIRST_BIN;
+  "a run in a ring that counts wrong": (heap, [used]) => {
+    heap.mallinfo();
+    words(heap)[field(heap, used!, LAYOUT.RUN_LEFT)]! += 1;
   },
-  "a page that nothing serves": (heap, blocks) => {
-    const kinds = new Uint8Array(heap.memory.buffer, state(heap, LAYOUT.STATE_KINDS));
-    kinds[Math.floor(blocks[4]! / PAGE)] = LAYOUT.NONE;
+  "a ring that lost its run": (heap, [used]) => {
+    heap.mallinfo();
+    words(heap)[binField(heap, used!, LAYOUT.BIN_RING)] = heap.state + LAYOUT.EMPTY;
   },
-  "a wrong count of used pages": (heap) => (words(heap)[(heap.state + LAYOUT.STATE_USED) / 4]! -= 1),
-  "a bit of the run lists": (heap) => (words(heap)[(heap.state + LAYOUT.STATE_RUN_BITS) / 4]! ^= 8),
+  "a ring with a wrong link back": (heap, [used]) => {
+    heap.mallinfo();
+    words(heap)[field(heap, used!, LAYOUT.RUN_PREV)] = nobody(heap);
+  },
+  "a run in use that is kept": (heap, [used]) =>
+    (words(heap)[binField(heap, used!, LAYOUT.BIN_KEPT)] = runOf(heap, used!)),
+  "a fresh slot that is in use": (heap, [used]) =>
+    (words(heap)[binField(heap, used!, LAYOUT.BIN_FRESH)] = used!),
+  "fresh slots that end too soon": (heap, [used]) =>
+    (words(heap)[binField(heap, used!, LAYOUT.BIN_FRESH_END)]! -=
+      words(heap)[field(heap, used!, LAYOUT.RUN_SIZE)]!),
+  "a wrong count of a bin's pages": (heap, [used]) =>
+    (words(heap)[binField(heap, used!, LAYOUT.BIN_PAGES)]! += 1),
+  "a wrong size in the table of bins": (heap) => (words(heap)[stateField(heap, LAYOUT.BIN_OF) + 20]! += 1),
+  "a spare Run that is lost": (heap) => {
+    const spare = state(heap, LAYOUT.STATE_SPARES);
+    words(heap)[stateField(heap, LAYOUT.STATE_SPARES)] = words(heap)[(spare + LAYOUT.RUN_EVENT) / 4]!;
+    words(heap)[stateField(heap, LAYOUT.STATE_SPARE_COUNT)]! -= 1;
+  },
+  "a wrong count of spare Runs": (heap) => (words(heap)[stateField(heap, LAYOUT.STATE_SPARE_COUNT)]! += 1),
+  "a spare Run that is in use": (heap, [used]) => {
+    words(heap)[field(heap, used!, LAYOUT.RUN_EVENT)] = state(heap, LAYOUT.STATE_SPARES);
+    words(heap)[stateField(heap, LAYOUT.STATE_SPARES)] = runOf(heap, used!);
+    words(heap)[stateField(heap, LAYOUT.STATE_SPARE_COUNT)]! += 1;
+  },
+  "a wrong count of used pages": (heap) => (words(heap)[stateField(heap, LAYOUT.STATE_USED)]! -= 1),
+  "a bit of the length classes": (heap) => (words(heap)[stateField(heap, LAYOUT.STATE_RUN_BITS)]! ^= 8),
   "a written page that counts as fresh": (heap) => {
     new Uint8Array(heap.memory.buffer)[state(heap, LAYOUT.STATE_FRESH) * PAGE + 9] = 1;
   },
@@ -97,6 +152,9 @@ async function someHeap(): Promise<{ heap: Heap; base: number; blocks: number[];
 
 test("the checker finds nothing wrong in a sound heap", async () => {
   const { heap, base, model } = await someHeap();
+  checkAgainst(heap, model, base);
+  // The same when nothing waits any more.
+  heap.mallinfo();
   checkAgainst(heap, model, base);
 });
 

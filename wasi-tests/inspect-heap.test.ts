@@ -1,9 +1,12 @@
 /** The reader of heaps: what it counts, the bugs that it sees in a heap, and what it makes of a damaged one. */
+import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { instantiate, type Heap } from "../npm/index.ts";
 import { formatHtml, formatText, largeSizes, readHeaps } from "../npm/inspect/index.ts";
+import { build, findCompiler } from "../tools/compiler.ts";
+import { startReactor } from "../tools/wasi.ts";
 import { LAYOUTS, SIZES, fill, reportOf } from "./support-inspect.ts";
 
 test("the reader counts as mallinfo does", async () => {
@@ -71,6 +74,31 @@ test("large blocks are given by size, those with most bytes first", async () => 
   for (const block of blocks.slice(0, 3)) heap.free(block);
   const [none] = readHeaps(heap.memory.buffer, LAYOUTS);
   assert.not.match(formatText(reportOf(none!)), "large blocks of");
+});
+
+test("of a hardened heap the reader counts what is in use, and sees a fault", async () => {
+  const file = await build(await findCompiler(), {
+    inputs: ["wasi-tests/programs/hardened-calls.c", "lib/wasm32-wasi/librsbmallocc-hardened.a"],
+    flags: ["-fno-builtin"],
+    includes: ["include"],
+    model: "reactor",
+    linkFlags: ["rsbmalloc", "rsbfree"].map((name) => `-Wl,--export=${name}`),
+  });
+  const { exports, memory } = await startReactor("node", await WebAssembly.compile(await readFile(file)));
+  const { rsbmalloc, rsbfree } = exports as Record<string, (n: number) => number>;
+  const blocks: number[] = [];
+  for (const [index, size] of SIZES.entries()) {
+    blocks.push(rsbmalloc!(size + 1));
+    if (index % 3) rsbfree!(blocks.splice(index % blocks.length, 1)[0]!);
+    if (index % 40) continue;
+    const [report] = readHeaps(memory.buffer, LAYOUTS);
+    const used = report!.bins.reduce((sum, { usedSlots }) => sum + usedSlots, report!.large.blocks);
+    assert.equal([report!.damage, used], [[], blocks.length]);
+  }
+  rsbfree!(blocks[0]!);
+  assert.throws(() => rsbfree!(blocks[0]!));
+  const [report] = readHeaps(memory.buffer, LAYOUTS);
+  assert.equal(report!.fault, { message: "double free", block: blocks[0], size: 0 });
 });
 
 test("two heaps in one memory are told apart", async () => {

@@ -102,6 +102,8 @@ test("several modules and JavaScript share one heap", async () => {
   const moved = rsbrealloc!(block, 1000)!;
   assert.ok(heap.malloc_usable_size(moved) >= 1000);
   free!(moved);
+  // Nothing waits to be free after this.
+  assert.is(heap.mallinfo().inUse, 0);
   assert.is(heap.malloc(1000), moved);
 });
 

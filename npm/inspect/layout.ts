@@ -4,7 +4,7 @@ export interface Layout {
   readonly MAGIC: number;
   readonly STATE_SIZE: number;
 
-  // Kinds of page, as the page map has them.
+  // What a run of pages serves, its kind.
   readonly NONE: number;
   readonly FREE: number;
   readonly LARGE: number;
@@ -12,23 +12,36 @@ export interface Layout {
 
   // Offsets in the state, in bytes.
   readonly STATE_MAGIC: number;
-  readonly STATE_KINDS: number;
+  readonly STATE_MAP: number;
+  readonly STATE_SPARES: number;
+  readonly STATE_SPARE_COUNT: number;
+  readonly STATE_FIRST_RUN: number;
   readonly STATE_START: number;
   readonly STATE_END: number;
   readonly STATE_CAPACITY: number;
-  readonly STATE_USED: number;
   readonly STATE_PEAK: number;
-  readonly LISTS: number;
+  /** The Run that pages lead to which are in no run. */
+  readonly NOBODY: number;
+  readonly KEEPER: number;
+  /** A Bin for each kind, NONE being the first. */
+  readonly BIN_TABLE: number;
 
-  /** log2 of the pages of a region, whose Infos lie together. */
-  readonly REGION_BITS: number;
+  // What is known of a run of pages, its Run: bytes from one to the next, and offsets. `kind` and `slots` are 16 bits each.
+  readonly RUN_STEP: number;
+  readonly RUN_FREE: number;
+  readonly RUN_LEFT: number;
+  readonly RUN_EVENT: number;
+  readonly RUN_START: number;
+  readonly RUN_SIZE: number;
+  readonly RUN_KIND: number;
+  readonly RUN_SLOTS: number;
+  /** What `left` has more while the run waits for something to be done. */
+  readonly QUEUED: number;
 
-  // What is known of a page, its Info: size and offsets in bytes.
-  readonly INFO_SIZE: number;
-  readonly INFO_PAGES: number;
-  readonly INFO_FREE: number;
-  /** A run's slots that were never used are counted in units of this, in the same word as all its free ones. */
-  readonly FRESH: number;
+  // What is known of a bin, likewise.
+  readonly BIN_STEP: number;
+  readonly BIN_FRESH: number;
+  readonly BIN_FRESH_END: number;
 
   /** 1 for a hardened build, 0 for others. The rest holds for hardened builds alone: offsets in the state. */
   readonly HARDENED: number;
@@ -47,7 +60,6 @@ export interface Layout {
   readonly BATCHES: number;
   readonly NEXT_BATCH: number;
 
-  // By bin.
+  /** By bin, the first being FIRST_BIN. */
   readonly SLOT_SIZES: readonly number[];
-  readonly RUN_PAGES: readonly number[];
 }

@@ -1,6 +1,6 @@
 /**
- * Reads a heap from outside: finds the allocator's state in a memory by its magic number and walks the page map and
- * the lists of free slots. Reads nothing but the memory, and trusts nothing in it: a damaged heap gives a report that
+ * Reads a heap from outside: finds the allocator's state in a memory by its magic number and walks the page map, the
+ * runs that it leads to and their lists of free slots. Reads nothing but the memory, and trusts nothing in it: a damaged heap gives a report that
  * says so. Works in Node and in browsers.
  */
 import { countCached } from "./cached.ts";
@@ -11,7 +11,7 @@ import type { Layout } from "./layout.ts";
 export interface Region {
   readonly address: number;
   readonly pages: number;
-  /** "other": memory that is not the heap's. "map": the allocator's own page map. "slots": a run that a bin fills. */
+  /** "other": memory that is not the heap's. "map": the page map and its records. "slots": a run that a bin fills. */
   readonly serves: "other" | "map" | "free" | "large" | "slots";
   /** Of slots only. */
   readonly slotSize?: number;
@@ -46,7 +46,7 @@ export interface HeapReport {
   readonly free: number;
   /** The most bytes ever in pages that served blocks. */
   readonly peak: number;
-  /** Of the page map. */
+  /** Of the page map, its records of runs included. */
   readonly mapSize: number;
   /** Smallest slots first; those without pages are left out. */
   readonly bins: readonly BinReport[];
@@ -93,206 +93,232 @@ export function readHeaps(memory: ArrayBufferLike, layouts: readonly Layout[]): 
   return heaps;
 }
 
-/** Memory from one address to another. */
-type Range = readonly [from: number, to: number];
-
 /** A heap's memory, with names for what is where. */
 interface Raw {
   readonly layout: Layout;
   readonly pageSize: number;
-  /** A field of the state; a word of memory, 0 outside; what the map holds of a page. Unsigned. */
+  /** A field of the state; a word of memory, 0 outside. Unsigned. */
   readonly field: (offset: number) => number;
   readonly word: (address: number) => number;
-  readonly info: (page: number, offset: number) => number;
-  readonly kindOf: (page: number) => number;
-  /** Slots of a bin's run. */
-  readonly slotsOf: (bin: number) => number;
+  /** Where the Run is that a page leads to. */
+  readonly runAt: (page: number) => number;
+  /** The Runs that stand for none: of pages in no run, and of pages that Runs lie in. */
+  readonly nobody: number;
+  readonly keeper: number;
   readonly start: number;
   readonly end: number;
-  /** What the heap keeps for itself: the page map with its directory, and the infos of each region. */
-  readonly own: readonly Range[];
+  /** The page map, from one address to another. */
+  readonly map: number;
+  readonly mapEnd: number;
   /** Notes damage. */
   readonly complain: (line: string) => void;
 }
 
-/** A Region in the making. */
+/** A run of pages that the map leads to: what its Run says. */
 interface Run {
+  /** Where the Run is. */
+  readonly at: number;
   readonly page: number;
-  pages: number;
-  readonly serves: Region["serves"];
-  /** Of slots only: the number of the bin, and what the free lists hold of the run. */
-  readonly bin: number;
+  readonly pages: number;
+  readonly kind: number;
+  readonly start: number;
+  readonly size: number;
+  readonly slots: number;
+  readonly free: number;
+  readonly left: number;
+  /** How many of the slots are free. */
   freeSlots: number;
 }
 
 function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: string[]): Raw {
-  const { REGION_BITS, INFO_SIZE, SLOT_SIZES, RUN_PAGES } = layout;
   const words = new Uint32Array(memory, 0, memory.byteLength >>> 2);
-  const bytes = new Uint8Array(memory);
   const word = (address: number): number => words[address >>> 2] ?? 0;
   const field = (offset: number): number => word(state + offset);
-  const pageSize = 2 ** layout.PAGE_BITS;
-  const kinds = field(layout.STATE_KINDS);
-  const [start, end] = [field(layout.STATE_START), field(layout.STATE_END)];
-  // The directory lies before the kinds, and grows downwards.
-  const infosOf = (region: number): number => word(kinds - 4 - 4 * region);
-  const capacity = field(layout.STATE_CAPACITY);
-  const regions = Array.from({ length: endOf(end, REGION_BITS) }, (_, region) => infosOf(region));
-  const mask = 2 ** REGION_BITS - 1;
+  const map = field(layout.STATE_MAP);
   return {
     layout,
-    pageSize,
+    pageSize: 2 ** layout.PAGE_BITS,
     field,
     word,
-    info: (page, offset) => word(infosOf(page >>> REGION_BITS) + (page & mask) * INFO_SIZE + offset),
-    kindOf: (page) => (page >= start && page < end ? bytes[kinds + page]! : layout.NONE),
-    slotsOf: (bin) => Math.floor((RUN_PAGES[bin]! * pageSize) / SLOT_SIZES[bin]!),
-    start,
-    end,
-    own: [
-      [kinds - 4 * (capacity >>> REGION_BITS), kinds + capacity],
-      ...regions.filter(Boolean).map((infos) => [infos, infos + (mask + 1) * INFO_SIZE] as const),
-    ],
+    runAt: (page) => word(map + 4 * page),
+    nobody: state + layout.NOBODY,
+    keeper: state + layout.KEEPER,
+    start: field(layout.STATE_START),
+    end: field(layout.STATE_END),
+    map,
+    mapEnd: map + 4 * field(layout.STATE_CAPACITY),
     complain: (line) => {
       if (damage.length < MOST_DAMAGE) damage.push(line);
     },
   };
 }
 
-/** How many regions there are up to the page `end`. */
-function endOf(end: number, regionBits: number): number {
-  return Math.ceil(Math.min(end, 2 ** 20) / 2 ** regionBits);
-}
-
 /** Says why the fields of a state cannot be right. */
 function whatIsWrong(memory: ArrayBufferLike, state: number, layout: Layout): string | undefined {
   const size = memory.byteLength;
   if (state + layout.STATE_SIZE > size) return "it does not fit the memory";
-  const { start, end, own, field } = open(memory, state, layout, []);
+  const { start, end, map, mapEnd, field } = open(memory, state, layout, []);
   const capacity = field(layout.STATE_CAPACITY);
-  const kinds = field(layout.STATE_KINDS);
   // Before memory could grow for the first time there is no map.
-  if (kinds === 0 && end === 0) return undefined;
+  if (map === 0 && end === 0) return undefined;
   if (start > end) return `its first page is ${start} and its end is page ${end}`;
   if (end > size >>> layout.PAGE_BITS) return `its end is page ${end}, which is not in the memory`;
   if (capacity < end) return `its map is for ${capacity} pages, of ${end}`;
-  const outside = own.find(([from, to]) => from % 4 !== 0 || from <= 0 || to > size);
-  return outside && `its map would lie from ${formatAddress(outside[0])} to ${formatAddress(outside[1])}`;
+  if (map % 4 !== 0 || map === 0 || mapEnd > size)
+    return `its map would lie from ${formatAddress(map)} to ${formatAddress(mapEnd)}`;
+  return undefined;
 }
 
-/** The runs that the page map has, by address. */
+/** The runs that the page map leads to, by address. */
 function readRuns(raw: Raw): Run[] {
-  const { layout, start, end, pageSize, info, kindOf, complain } = raw;
-  const { FIRST_BIN, FREE, NONE, SLOT_SIZES, RUN_PAGES } = layout;
+  const { layout, start, end, pageSize, runAt, nobody, keeper, complain } = raw;
   const runs: Run[] = [];
-  const ownPages = new Set<number>();
-  for (const [from, to] of raw.own)
-    for (let page = Math.floor(from / pageSize); page < Math.min(to / pageSize, end); ++page)
-      ownPages.add(page);
-  const read = (page: number): Run => {
-    const kind = kindOf(page);
-    const run = { page, pages: 1, bin: -1, freeSlots: 0 };
-    if (kind === NONE) return { ...run, serves: ownPages.has(page) ? "map" : "other" };
-    const bin = kind - FIRST_BIN;
-    const pages = kind < FIRST_BIN ? info(page, layout.INFO_PAGES) : (RUN_PAGES[bin] ?? 0);
-    if (pages === 0 || pages > end - page) {
-      complain(
-        `the page at ${formatAddress(page * pageSize)} is of kind ${kind}, in a run of ${pages} pages`,
-      );
-      return { ...run, serves: "other" };
-    }
-    if (kind < FIRST_BIN) return { ...run, pages, serves: kind === FREE ? "free" : "large" };
-    let whole = 0;
-    while (
-      whole < pages &&
-      kindOf(page + whole) === kind &&
-      Math.min(distance(raw, page + whole), 0) === -whole
-    )
-      whole += 1;
-    if (whole < pages)
-      complain(`the run of ${SLOT_SIZES[bin]} B slots at ${formatAddress(page * pageSize)} is not whole`);
-    return { ...run, pages: Math.max(whole, 1), serves: whole < pages ? "other" : "slots", bin };
-  };
   for (let page = start; page < end;) {
-    const run = read(page);
-    page += run.pages;
-    const last = runs.at(-1);
-    // The map and other people's memory are no runs: their pages come one at a time.
-    if (last?.serves === run.serves && (run.serves === "map" || run.serves === "other"))
-      last.pages += run.pages;
-    else runs.push(run);
+    const at = runAt(page);
+    const none = at === nobody || at === keeper;
+    const run = none ? undefined : readRun(raw, page, at);
+    if (run === undefined) {
+      if (!none) complain(`the page at ${formatAddress(page * pageSize)} leads to no run that begins there`);
+      page += 1;
+      continue;
+    }
+    const leads = (inner: number): boolean =>
+      run.kind >= layout.FIRST_BIN || (run.kind === layout.FREE && inner === page + run.pages - 1);
+    let whole = page + 1;
+    while (whole < page + run.pages && runAt(whole) === (leads(whole) ? at : nobody)) whole += 1;
+    if (whole === page + run.pages) runs.push(run);
+    else complain(`the ${describe(run, layout)} at ${formatAddress(run.start)} is not whole`);
+    page = whole;
   }
   return runs;
 }
 
-/** Of a page of slots: minus the distance to its run's first page, or on that page counts of free slots. */
-function distance(raw: Raw, page: number): number {
-  return raw.info(page, raw.layout.INFO_FREE) | 0;
+/** What the Run at an address says, if a run of that sort can begin at this page. */
+function readRun(raw: Raw, page: number, at: number): Run | undefined {
+  const { layout, pageSize, end, word } = raw;
+  if (!canHoldRun(raw, at)) return undefined;
+  const half = (offset: number): number => (word(at + offset) >>> (8 * (offset % 4))) & 0xffff;
+  const [kind, slots] = [half(layout.RUN_KIND), half(layout.RUN_SLOTS)];
+  const [start, size] = [word(at + layout.RUN_START), word(at + layout.RUN_SIZE)];
+  const pages = Math.ceil((slots * size) / pageSize);
+  const isSound =
+    kind >= layout.FIRST_BIN
+      ? size === layout.SLOT_SIZES[kind - layout.FIRST_BIN]
+      : kind !== layout.NONE && slots === 1 && size % pageSize === 0;
+  if (!isSound || start !== page * pageSize || pages === 0 || pages > end - page) return undefined;
+  const [free, left] = [word(at + layout.RUN_FREE), word(at + layout.RUN_LEFT) | 0];
+  return { at, page, pages, kind, start, size, slots, free, left, freeSlots: 0 };
 }
 
-/** Counts the free slots of each run: a bin's list has some, the run's own list others, and fresh ones are in none. */
+function describe({ kind, size }: Run, { FREE, FIRST_BIN }: Layout): string {
+  if (kind >= FIRST_BIN) return `run of ${size} B slots`;
+  return kind === FREE ? "free run" : "large block";
+}
+
+/** Whether a Run can be at an address. */
+function canHoldRun({ layout, start, end, runAt, keeper }: Raw, at: number): boolean {
+  const page = at >>> layout.PAGE_BITS;
+  return at % 4 === 0 && page >= start && page < end && runAt(page) === keeper;
+}
+
+/** Where the Runs are that stand for no run, from their list. */
+function readSpares(raw: Raw, runs: readonly Run[]): number[] {
+  const { layout, field, word, complain } = raw;
+  const seen = new Set(runs.map(({ at }) => at));
+  const spares: number[] = [];
+  const count = field(layout.STATE_SPARE_COUNT);
+  let at = field(layout.STATE_SPARES);
+  for (; at !== 0 && spares.length < count; at = word(at + layout.RUN_EVENT)) {
+    if (!canHoldRun(raw, at) || seen.has(at)) break;
+    seen.add(at);
+    spares.push(at);
+  }
+  if (at !== 0 || spares.length !== count)
+    complain(`the list of spare Runs leads to ${formatAddress(at)} after ${spares.length} of ${count}`);
+  return spares;
+}
+
+/** Counts the free slots of each run: its list has some, and the bin others that were never used. */
 function countFreeSlots(raw: Raw, runs: readonly Run[]): void {
-  const { layout, pageSize, word, complain } = raw;
-  const byPage = new Map(runs.filter(({ serves }) => serves === "slots").map((run) => [run.page, run]));
-  const runOf = (slot: number, bin: number): Run | undefined => {
-    const page = slot >>> layout.PAGE_BITS;
-    const first = page + Math.min(distance(raw, page), 0);
-    const run = raw.kindOf(page) === bin + layout.FIRST_BIN ? byPage.get(first) : undefined;
-    const offset = slot - first * pageSize;
-    const size = layout.SLOT_SIZES[bin]!;
-    return offset % size === 0 && offset < raw.slotsOf(bin) * size ? run : undefined;
-  };
-  const walk = (head: number, bin: number, own?: Run): number => {
-    const name = `the list of free ${layout.SLOT_SIZES[bin]} B slots`;
-    let count = 0;
-    for (let slot = head; slot !== 0; slot = word(slot)) {
-      const run = runOf(slot, bin);
-      if (run === undefined || (own !== undefined && run !== own)) {
-        complain(
-          `${name} leads to ${formatAddress(slot)}, where there is none: written to after free, or freed wrongly`,
-        );
-        break;
-      }
-      if (run.freeSlots === raw.slotsOf(bin)) {
-        complain(`${name} has ${formatAddress(slot)} twice: freed twice`);
-        break;
-      }
-      run.freeSlots += 1;
-      count += 1;
-    }
-    return count;
-  };
-  if (layout.HARDENED) {
-    for (const run of byPage.values())
-      run.freeSlots = Math.min(distance(raw, run.page), raw.slotsOf(run.bin));
-    for (let place = 0; place < layout.QUARANTINE_SLOTS; ++place) {
-      const slot = raw.field(layout.QUARANTINE + 4 * place);
-      const run = runOf(slot, raw.kindOf(slot >>> layout.PAGE_BITS) - layout.FIRST_BIN);
-      if (run !== undefined && run.freeSlots < raw.slotsOf(run.bin)) run.freeSlots += 1;
-      else if (slot !== 0) complain(`the quarantine holds ${formatAddress(slot)}, where no slot is`);
-    }
+  const slotRuns = new Map(
+    runs.filter(({ kind }) => kind >= raw.layout.FIRST_BIN).map((run) => [run.at, run]),
+  );
+  if (raw.layout.HARDENED) {
+    countHardened(raw, slotRuns);
     return;
   }
-  for (const bin of layout.SLOT_SIZES.keys())
-    walk(raw.field(layout.LISTS + 4 * (bin + layout.FIRST_BIN)), bin);
-  for (const run of byPage.values()) {
-    const counts = Math.max(distance(raw, run.page), 0);
-    const fresh = Math.min(Math.floor(counts / layout.FRESH), raw.slotsOf(run.bin));
-    const listed = (counts % layout.FRESH) - fresh;
-    run.freeSlots += fresh;
-    if (listed !== 0 && walk(raw.info(run.page, layout.INFO_PAGES), run.bin, run) !== listed)
-      complain(
-        `the run at ${formatAddress(run.page * pageSize)} has not the ${listed} free slots that it counts`,
-      );
+  countFresh(raw, slotRuns);
+  for (const run of slotRuns.values()) countListed(raw, run);
+  countThreads(raw, slotRuns);
+}
+
+/** Whether a run's slot starts at an address. */
+function isSlot({ start, size, slots }: Run, address: number): boolean {
+  const offset = address - start;
+  return offset >= 0 && offset % size === 0 && offset < slots * size;
+}
+
+function countFresh({ layout, field, runAt, complain }: Raw, slotRuns: ReadonlyMap<number, Run>): void {
+  for (const [bin, size] of layout.SLOT_SIZES.entries()) {
+    const at = layout.BIN_TABLE + layout.BIN_STEP * (bin + layout.FIRST_BIN);
+    const [from, to] = [field(at + layout.BIN_FRESH), field(at + layout.BIN_FRESH_END)];
+    if (from === to) continue;
+    const run = slotRuns.get(runAt(from >>> layout.PAGE_BITS));
+    if (run?.size === size && isSlot(run, from) && to === run.start + run.slots * size)
+      run.freeSlots = (to - from) / size;
+    else complain(`slots of ${size} B from ${formatAddress(from)} on count as never used, and are none`);
   }
+}
+
+function countListed({ layout, word, complain }: Raw, run: Run): void {
+  const name = `the list of free ${run.size} B slots`;
+  let listed = 0;
+  for (let slot = run.free; slot !== 0; slot = word(slot)) {
+    if (!isSlot(run, slot)) {
+      complain(
+        `${name} leads to ${formatAddress(slot)}, where there is none: written to after free, or freed wrongly`,
+      );
+      return;
+    }
+    if (run.freeSlots === run.slots) {
+      complain(`${name} has ${formatAddress(slot)} twice: freed twice`);
+      return;
+    }
+    run.freeSlots += 1;
+    listed += 1;
+  }
+  // Which of the two holds depends on whether the run is in its bin's ring: src/bins.ts.
+  const left = run.left - (run.left > layout.QUEUED / 2 ? layout.QUEUED : 0);
+  if (left !== run.slots - listed && left !== 1 - listed)
+    complain(`the run at ${formatAddress(run.start)} has ${listed} free slots, which is not what it counts`);
+}
+
+/** In a hardened build each run counts its free slots, and those in quarantine are to be free. */
+function countHardened({ layout, field, runAt, complain }: Raw, slotRuns: ReadonlyMap<number, Run>): void {
+  for (const run of slotRuns.values()) {
+    run.freeSlots = Math.min(Math.max(run.left, 0), run.slots);
+    if (run.freeSlots !== run.left)
+      complain(`the run at ${formatAddress(run.start)} counts ${run.left} free slots, of ${run.slots}`);
+  }
+  for (let place = 0; place < layout.QUARANTINE_SLOTS; ++place) {
+    const slot = field(layout.QUARANTINE + 4 * place);
+    if (slot === 0) continue;
+    const run = slotRuns.get(runAt(slot >>> layout.PAGE_BITS));
+    if (run !== undefined && isSlot(run, slot) && run.freeSlots < run.slots) run.freeSlots += 1;
+    else complain(`the quarantine holds ${formatAddress(slot)}, where no slot is`);
+  }
+}
+
+/** Slots that threads keep for themselves and each other are free as well. */
+function countThreads(raw: Raw, slotRuns: ReadonlyMap<number, Run>): void {
   const cached = new Set<number>();
   countCached(raw, (slot) => {
-    const run = runOf(slot, raw.kindOf(slot >>> layout.PAGE_BITS) - layout.FIRST_BIN);
-    const isUsed = run !== undefined && run.freeSlots < raw.slotsOf(run.bin) && !cached.has(slot);
+    const run = slotRuns.get(raw.runAt(slot >>> raw.layout.PAGE_BITS));
+    const isUsed = run !== undefined && isSlot(run, slot) && run.freeSlots < run.slots && !cached.has(slot);
     cached.add(slot);
     if (isUsed) run.freeSlots += 1;
     else
-      complain(
+      raw.complain(
         `a thread's free slots lead to ${formatAddress(slot)}, where there is none: written to after free, or freed wrongly or twice`,
       );
     return isUsed;
@@ -300,25 +326,68 @@ function countFreeSlots(raw: Raw, runs: readonly Run[]): void {
 }
 
 /** The addresses of freed large blocks that are not free yet in the page map. */
-function readFreedBlocks(raw: Raw): Set<number> {
-  const { layout, kindOf, word, field, complain } = raw;
+function readFreedBlocks({ layout, word, nobody, keeper, complain }: Raw, runs: readonly Run[]): Set<number> {
+  const { FREE, LARGE, QUEUED } = layout;
   const freed = new Set<number>();
-  for (let block = field(layout.LISTS + 4 * layout.LARGE); block !== 0; block = word(block)) {
-    if (
-      block % raw.pageSize !== 0 ||
-      kindOf(block >>> layout.PAGE_BITS) !== layout.LARGE ||
-      freed.has(block)
-    ) {
-      complain(`${formatAddress(block)} was freed twice, or no large block starts there`);
-      break;
-    }
-    freed.add(block);
-  }
-  for (const kind of [layout.NONE, layout.FREE]) {
-    const wrong = field(layout.LISTS + 4 * kind);
-    if (wrong !== 0) complain(`${formatAddress(wrong)} was freed, where no block starts`);
+  if (layout.HARDENED) return freed;
+  for (const none of [nobody, keeper])
+    if (word(none + layout.RUN_LEFT) !== 1)
+      complain(`${formatAddress(word(none + layout.RUN_FREE))} was freed, where no block starts`);
+  for (const { kind, start, free, left } of runs) {
+    if (left === 1) continue;
+    if (kind === FREE) complain(`${formatAddress(free)} was freed, where no block starts`);
+    if (kind !== LARGE) continue;
+    // A look may come between the two.
+    if (free === start && (left === QUEUED || left === 0)) freed.add(start);
+    else complain(`${formatAddress(free)} was freed twice, or no large block starts there`);
   }
   return freed;
+}
+
+/** What a run is to a report. */
+function regionOf(
+  { kind, start: address, pages, size, slots, freeSlots }: Run,
+  { FREE, LARGE }: Layout,
+  freed: ReadonlySet<number>,
+): Region {
+  if (kind === FREE || freed.has(address)) return { address, pages, serves: "free" };
+  if (kind === LARGE) return { address, pages, serves: "large" };
+  return { address, pages, serves: "slots", slotSize: size, slots, usedSlots: slots - freeSlots };
+}
+
+/** The pages that no run has: those in `own` are the heap's, others are other people's. */
+function gapsBetween(
+  { start, end, pageSize }: Raw,
+  runs: readonly Run[],
+  own: ReadonlySet<number>,
+): Region[] {
+  const gaps: Region[] = [];
+  const add = (from: number, to: number): void => {
+    for (let page = from; page < to;) {
+      const first = page;
+      while (page < to && own.has(page) === own.has(first)) page += 1;
+      const serves = own.has(first) ? "map" : "other";
+      gaps.push({ address: first * pageSize, pages: page - first, serves });
+    }
+  };
+  let behind = start;
+  for (const { page, pages } of runs) {
+    add(behind, page);
+    behind = page + pages;
+  }
+  add(behind, end);
+  return gaps;
+}
+
+/** The pages of the heap that hold the map or any of these Runs. */
+function pagesOfItsOwn({ layout, pageSize, map, mapEnd, end }: Raw, records: readonly number[]): Set<number> {
+  const own = new Set<number>();
+  for (let page = Math.floor(map / pageSize); page < Math.min(mapEnd / pageSize, end); ++page) own.add(page);
+  for (const at of records) {
+    own.add(at >>> layout.PAGE_BITS);
+    own.add((at + layout.RUN_STEP - 1) >>> layout.PAGE_BITS);
+  }
+  return own;
 }
 
 function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapReport {
@@ -327,15 +396,13 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
   const { pageSize } = raw;
   const runs = readRuns(raw);
   countFreeSlots(raw, runs);
-  const freed = readFreedBlocks(raw);
+  const freed = readFreedBlocks(raw, runs);
+  const records = [...runs.map(({ at }) => at), ...readSpares(raw, runs)];
 
-  const regions = runs.map(({ page, pages, serves, bin, freeSlots }): Region => {
-    const address = page * pageSize;
-    if (serves === "large") return { address, pages, serves: freed.has(address) ? "free" : serves };
-    if (serves !== "slots") return { address, pages, serves };
-    const slots = raw.slotsOf(bin);
-    return { address, pages, serves, slotSize: layout.SLOT_SIZES[bin]!, slots, usedSlots: slots - freeSlots };
-  });
+  const regions = [
+    ...runs.map((run) => regionOf(run, layout, freed)),
+    ...gapsBetween(raw, runs, pagesOfItsOwn(raw, records)),
+  ].sort((a, b) => a.address - b.address);
   const sum = (of: readonly Region[], value: (region: Region) => number): number =>
     of.reduce((total, region) => total + value(region), 0);
   const bytes = (region: Region): number => region.pages * pageSize;
@@ -362,7 +429,7 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
     inUse,
     free: heap - inUse,
     peak: raw.field(layout.STATE_PEAK) * pageSize,
-    mapSize: raw.own.reduce((size, [from, to]) => size + to - from, 0),
+    mapSize: raw.mapEnd - raw.map + records.length * layout.RUN_STEP,
     bins: bins.filter(({ pages }) => pages > 0),
     large: { blocks: large.length, bytes: sum(large, bytes) },
     freeRuns: {

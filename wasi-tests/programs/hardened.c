@@ -296,6 +296,13 @@ static void copied_link(void) {
   rsbmalloc_check();
 }
 
+/* The heap's own data lie behind the program's: what is behind an array may be theirs. */
+static void overflow_static(void) {
+  extern char __heap_base;
+  put(&__heap_base + 16, 16, 'A');
+  rsbmalloc_check();
+}
+
 /* Sizes and alignments that are not the block's. */
 
 static void sized_larger(void) { rsbfree_sized(p, size + 1); }
@@ -362,7 +369,8 @@ static const struct {
     CASE(overflow_check), CASE(overflow_sized), CASE(overflow_usable), CASE(underflow_1), CASE(underflow_8),
     CASE(underflow_neighbours), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
     CASE(write_all_then_reuse), CASE(write_then_reuse), CASE(write_after_move), CASE(write_much_later),
-    CASE(forged_link), CASE(copied_link), CASE(sized_larger), CASE(sized_smaller), CASE(aligned_sized_larger),
+    CASE(forged_link), CASE(copied_link), CASE(overflow_static),
+    CASE(sized_larger), CASE(sized_smaller), CASE(aligned_sized_larger),
     CASE(aligned_sized_alignment), CASE(aligned_sized_of_malloc), CASE(zero_write), CASE(zero_read),
     CASE(zero_realloc_write), CASE(zero_aligned_write), CASE(zero_double_free), CASE(zero_invalid_free),
     CASE(zero_unaligned_free), CASE(zero_sized),
