@@ -75,7 +75,10 @@ export class Bin {
 /** More than any run's slots and less than would overflow: an event that is waiting comes once. */
 export const QUEUED: i32 = 1 << 30;
 
-/** A run is as many times as long as it must be, as long as that is no more than a part of what the bin has. */
+/**
+ * A run is as many times as long as it must be, as long as that is no more than a part of what the bin has. It is no
+ * longer than that where only short runs are free.
+ */
 const GROWTH: u32 = 4;
 const GROWTH_SHARE_BITS: u32 = 3;
 
@@ -235,7 +238,9 @@ export function takeSlow(kind: u32): usize {
   let run = bin.kept;
   bin.kept = changetype<Run>(0);
   if (!run) {
-    run = newSlots(kind);
+    const least = runPages(slotSize(kind));
+    run = newSlots(kind, longerRun(bin, least));
+    if (!run) run = newSlots(kind, least);
     if (!run) return 0;
   }
   // All of them are as good as never used.
@@ -259,23 +264,26 @@ export function takeFreed(kind: u32): usize {
   return takeReady(bin);
 }
 
-/** Makes a run of slots; null when memory is out. */
-function newSlots(kind: u32): Run {
+/** Pages of a bin's next run, of which it must have `least`. */
+function longerRun(bin: Bin, least: u32): u32 {
+  let pages = least;
+  while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
+  return !findRun(pages) && findRun(least) ? least : pages;
+}
+
+/** Makes a run of slots out of so many pages; null when memory is out. */
+function newSlots(kind: u32, room: u32): Run {
   const size = slotSize(kind);
-  const bin = binAt(kind);
-  let pages = runPages(size);
-  const most = pages * GROWTH;
-  while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < most) pages <<= 1;
-  const slots = (pages << PAGE_BITS) / size;
+  const slots = (room << PAGE_BITS) / size;
   // Where slots end well before the last page, it is not for them.
-  pages = pagesFor(slots * size);
+  const pages = pagesFor(slots * size);
   const run = obtainRun(pages);
   if (!run) return run;
   run.kind = <u16>kind;
   run.slots = <u16>slots;
   run.size = size;
   setRuns(pageOf(run.start), pages, run);
-  bin.pages += pages;
+  binAt(kind).pages += pages;
   return run;
 }
 
@@ -293,28 +301,4 @@ export function freeSlotsOf(run: Run): u32 {
   const isFresh = fresh && runAt(pageOf(bin.fresh)) == run;
   const freed = run.next || run == bin.kept ? run.slots - run.left : 0;
   return freed + (isFresh ? <u32>fresh / bin.size : 0);
-}
-
-/** Makes a run of slots that were never used. Returns false when memory is out. */
-function addRun(kind: u32): bool {
-  const size = slotSize(kind);
-  const bin = binAt(kind);
-  let pages = runPages(size);
-  const most = pages * GROWTH;
-  while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < most) pages <<= 1;
-  const slots = (pages << PAGE_BITS) / size;
-  // Where slots end well before the last page, it is not for them.
-  pages = pagesFor(slots * size);
-  const run = obtainRun(pages);
-  if (!run) return false;
-  run.kind = <u16>kind;
-  run.slots = <u16>slots;
-  run.size = size;
-  run.free = 0;
-  run.left = 1;
-  setRuns(pageOf(run.start), pages, run);
-  bin.pages += pages;
-  bin.fresh = run.start;
-  bin.freshEnd = run.start + slots * size;
-  return true;
 }

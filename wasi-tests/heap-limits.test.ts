@@ -110,6 +110,26 @@ test("what one size filled and freed serves any other", async () => {
   }
 });
 
+test("memory that is free in short runs serves a bin whose runs are long by then", async () => {
+  // Of so many pages, all but one are free: enough for the shortest run of such slots.
+  for (const [size, step] of [
+    [64, 4],
+    [1000, 4],
+    [5000, 8],
+  ] as const) {
+    const { heap } = await newHeap({ maximum: 96 });
+    for (let i = 0; i < 2 * MIB; i += size) heap.malloc(size);
+    const pages = [];
+    for (let page; (page = heap.page_alloc(PAGE, 1)) !== 0;) pages.push(page);
+    while (heap.malloc(size) !== 0) continue;
+    const freed = pages.filter((page) => (page / PAGE) % step !== 0);
+    for (const page of freed) heap.page_free(page);
+    const taken = fill(heap, size).length * size;
+    const free = freed.length * PAGE;
+    assert.ok(taken > free / 2, `${taken} of ${free} bytes serve blocks of ${size} bytes`);
+  }
+});
+
 /** What the page map says of a heap's pages: which are made of Runs, which are free, and where a page's Run lies. */
 function pagesOf({ memory, state }: Heap) {
   const words = new Uint32Array(memory.buffer);
