@@ -29,6 +29,7 @@ import {
   FIRST_BIN,
   HARDENED,
   LARGE,
+  LEAST_BIN,
   MAGIC,
   PAGE,
   PAGE_BITS,
@@ -213,7 +214,7 @@ function start(): bool {
     const bin = binAt(i);
     bin.ring = empty();
     bin.size = slotSize(i);
-    const entry = CACHED ? (<usize>i) << CACHE_BIN_BITS : changetype<usize>(bin);
+    const entry = CACHED ? (<usize>max(i, LEAST_BIN)) << CACHE_BIN_BITS : changetype<usize>(bin);
     for (; size <= min<usize>(bin.size, SMALL_MAX); size += 4) store<usize>(STATE + size, entry, BIN_OF);
   }
   state().smallEnd = SMALL_MAX + 1;

@@ -27,20 +27,29 @@
 // the allocating thread did to it comes before. wasi-tests/model/caches.pml checks the hand-over.
 
 import {
-  BIN_OF,
   CACHES,
   CACHE_BIN_BITS,
   CACHE_RESERVE,
   CACHE_SIZE,
   END_BIN,
-  FIRST_BIN,
   LARGE,
+  LEAST_BIN,
   NO_CACHE,
   STATE,
   state,
 } from "./config";
 import { putBatch, takeBatch } from "./batches";
-import { binAt, obtainRun, putBack, runPages, settle, takeReady, takeFreed, takeSlow } from "./bins";
+import {
+  binAt,
+  obtainRun,
+  putBack,
+  runPages,
+  settle,
+  smallBin,
+  takeReady,
+  takeFreed,
+  takeSlow,
+} from "./bins";
 import { lock, unlock } from "./lock";
 import { fillMemory } from "./memory";
 import { Run, findRun, pagesFor, runOf } from "./pages";
@@ -50,9 +59,6 @@ import { slotSize } from "./size-classes";
 /** Caches to a core: threads that wait for something else keep theirs. */
 const CACHES_PER_CORE: u32 = 4;
 const MAX_CORES: u32 = 256;
-
-/** The first bin whose slots hold the two links of a batch: nothing smaller is handed out here. */
-const LEAST_BIN: u32 = FIRST_BIN + 1;
 
 // What a cache has of a bin: offsets from what `cellOf` returns.
 /** First of the free slots. */
@@ -73,11 +79,10 @@ const BATCH_BYTES: u32 = 8192;
 class Common {
   /** First of the caches that no thread has; the first word of each is the next one's address. */
   spare: usize;
-  /** How many may yet be made, once that is known. */
-  toMake: u32;
+  /** How many there may be; 0 as long as that is not known. */
+  most: u32;
   /** How many there are. Also read without the lock: it need not be the newest number. */
   made: u32;
-  isKnown: bool;
   /** Whether there is a key with a destructor for threads that end. */
   hasKey: bool;
   key: u32;
@@ -106,36 +111,48 @@ function cellOf(kind: u32): usize {
   return STATE + cache + ((<usize>kind) << CACHE_BIN_BITS);
 }
 
-/** Takes a slot from the thread's cache, where `smallBin` says; 0 if there is none. */
+/** Where the thread's cache has the bin of a small size. */
 @inline
-export function takeCached(place: usize): usize {
-  const cell = STATE + cache + place;
-  const slot = load<usize>(cell, LIST);
-  if (slot) {
-    store<usize>(cell, load<usize>(slot), LIST);
-    store<u32>(cell, load<u32>(cell, ROOM) + 1, ROOM);
-  }
-  return slot;
+export function smallCell(size: usize): usize {
+  return STATE + cache + smallBin(size);
 }
 
-/** Puts a slot into the thread's cache. Returns false where that takes `releaseSlow`. */
+/** The first slot of a cell's list; 0 if there is none. */
 @inline
-export function putCached(kind: u32, slot: usize): bool {
-  const cell = cellOf(kind);
+export function firstSlot(cell: usize): usize {
+  return load<usize>(cell, LIST);
+}
+
+/** Takes it from the list. */
+@inline
+export function takeFirst(cell: usize, slot: usize): void {
+  store<usize>(cell, load<usize>(slot), LIST);
+  store<u32>(cell, load<u32>(cell, ROOM) + 1, ROOM);
+}
+
+/** Puts a slot of a run into the thread's cache, or where there is a place for it. */
+@inline
+export function releaseCached(run: Run, slot: usize): void {
+  const cell = cellOf(run.kind);
   const room = load<u32>(cell, ROOM);
-  if (!room) return false;
+  if (!room) {
+    releaseSlow(run, slot);
+    return;
+  }
   store<usize>(slot, load<usize>(cell, LIST));
   store<usize>(cell, slot, LIST);
   store<u32>(cell, room - 1, ROOM);
-  return true;
 }
 
 /** A slot of a bin, with more of them brought to the thread's cache; 0 when memory is out. */
 export function takeSlot(bin: u32): usize {
   bin = max(bin, LEAST_BIN);
-  const cached = takeCached((<usize>bin) << CACHE_BIN_BITS);
-  if (cached) return cached;
   const cell = cellOf(bin);
+  const slot = firstSlot(cell);
+  if (slot) {
+    takeFirst(cell, slot);
+    return slot;
+  }
   let batch = load<usize>(cell, RESERVE);
   if (batch) store<usize>(cell, 0, RESERVE);
   else if (cache) batch = takeBatch(bin);
@@ -188,16 +205,16 @@ export function makeRoom(pages: u32): void {
   if (!findRun(pages)) breakBatches();
 }
 
-/** Frees what `putCached` has no place for. */
-export function releaseSlow(run: Run, block: usize): void {
+/** Frees what there is no room for in a list. */
+function releaseSlow(run: Run, block: usize): void {
   const kind: u32 = run.kind;
   if (kind < LARGE) unreachable();
+  store<usize>(block, 0);
   if (cache && kind != LARGE) {
     if (sizedFor != common().made) sizeBatches();
     const cell = cellOf(kind);
     const most = load<u32>(cell, MOST);
     let batch = block;
-    store<usize>(block, 0);
     if (most) {
       batch = load<usize>(cell, RESERVE);
       store<usize>(cell, load<usize>(cell, LIST), RESERVE);
@@ -209,7 +226,7 @@ export function releaseSlow(run: Run, block: usize): void {
   }
   lock();
   if (!cache && !ended) claim();
-  putBack(run, block);
+  giveBack(block);
   unlock();
 }
 
@@ -248,10 +265,7 @@ export function emptyCache(): bool {
 /** Gives the thread a spare cache, or a new one as long as there may be more. Needs the lock. */
 function claim(): void {
   const c = common();
-  if (!c.isKnown) {
-    c.isKnown = true;
-    c.toMake = min<u32>(max<u32>(cores(), 1), MAX_CORES) * CACHES_PER_CORE;
-  }
+  if (!c.most) c.most = min<u32>(max<u32>(cores(), 1), MAX_CORES) * CACHES_PER_CORE;
   const spare = c.spare ? c.spare : make(c);
   if (!spare) return;
   c.spare = load<usize>(spare);
@@ -277,9 +291,8 @@ function make(c: Common): usize {
   const s = state();
   const peak = s.peak;
   const pages = pagesFor(CACHE_SIZE);
-  const run = c.toMake ? obtainRun(pages) : changetype<Run>(0);
+  const run = c.made < c.most ? obtainRun(pages) : changetype<Run>(0);
   if (!run) return 0;
-  --c.toMake;
   ++c.made;
   // Like the page map it is the allocator's own: no block, and not in use.
   s.used -= pages;
@@ -287,9 +300,6 @@ function make(c: Common): usize {
   fillMemory(run.start, 0, CACHE_SIZE);
   store<usize>(run.start, s.caches, CACHE_RESERVE);
   s.caches = run.start;
-  // Sizes of up to a word.
-  store<usize>(STATE, LEAST_BIN << CACHE_BIN_BITS, BIN_OF);
-  store<usize>(STATE, LEAST_BIN << CACHE_BIN_BITS, BIN_OF + 4);
   return run.start;
 }
 

@@ -123,6 +123,8 @@ export const NO_CACHE: usize = (BATCHES + <usize>END_BIN * 8 + LINES + 15) & ~15
 /** log2 of the bytes that a cache has for each kind of page. */
 export const CACHE_BIN_BITS: u32 = 4;
 export const CACHE_SIZE: usize = (<usize>END_BIN) << CACHE_BIN_BITS;
+/** The first bin whose slots hold the two links of a batch: nothing smaller is handed out where there are caches. */
+export const LEAST_BIN: u32 = CACHED ? FIRST_BIN + 1 : FIRST_BIN;
 /** Where in those bytes the reserve is. NONE has none: there it is the address of the next cache. */
 export const CACHE_RESERVE: usize = 8;
 

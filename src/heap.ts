@@ -30,7 +30,16 @@ import {
   takeReady,
   takeSlow,
 } from "./bins";
-import { breakBatches, emptyCache, makeRoom, putCached, releaseSlow, takeCached, takeSlot } from "./caches";
+import {
+  breakBatches,
+  emptyCache,
+  firstSlot,
+  makeRoom,
+  releaseCached,
+  smallCell,
+  takeFirst,
+  takeSlot,
+} from "./caches";
 import {
   allocateChecked,
   allocatePagesChecked,
@@ -42,7 +51,7 @@ import {
   resizePagesChecked,
   sizeChecked,
 } from "./hardened";
-import { lock, unlock } from "./lock";
+import { lock, lockHere, unlock, unlockHere } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
 import {
   Run,
@@ -101,8 +110,12 @@ function orFail(block: usize): usize {
 export function allocate(size: usize): usize {
   if (HARDENED) return orFail(allocateChecked(size, 0));
   if (CACHED && size <= SMALL_MAX) {
-    const slot = takeCached(smallBin(size));
-    if (slot) return slot;
+    const cell = smallCell(size);
+    const slot = firstSlot(cell);
+    if (slot) {
+      takeFirst(cell, slot);
+      return slot;
+    }
   }
   if (!LOCKED && size < state().smallEnd) {
     const slot = takeReady(changetype<Bin>(smallBin(size)));
@@ -122,11 +135,11 @@ function allocateSlot(bin: u32): usize {
     const slot = takeSlot(bin);
     return slot ? slot : fail(ENOMEM);
   }
-  lock();
+  lockHere();
   // Before the first allocation a bin has no ring.
   let slot: usize = state().magic ? takeReady(binAt(bin)) : 0;
   if (!slot) slot = takeSlow(bin);
-  unlock();
+  unlockHere();
   return slot ? slot : fail(ENOMEM);
 }
 
@@ -170,12 +183,12 @@ export function release(block: usize): void {
   }
   const run = runOf(block);
   if (CACHED) {
-    if (!putCached(run.kind, block)) releaseSlow(run, block);
+    releaseCached(run, block);
     return;
   }
-  lock();
+  lockHere();
   putBack(run, block);
-  unlock();
+  unlockHere();
 }
 
 /** `release`, for a caller who says how large the block is and, unless that is 0, at what alignment it was asked for. */

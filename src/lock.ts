@@ -11,9 +11,8 @@
 // Orderings. All of these instructions are sequentially consistent: wasm has no weaker ones. What a thread wrote before
 // its `unlock` is therefore seen by the next that locks, and all that the lock guards is read and written plainly.
 //
-// A thread that may not wait (src/pthread.ts tells) spins
-// until it has the lock. Those who hold it never call anyone who could wait for such a thread: growing memory is the
-// longest they do.
+// A thread that may not wait (src/pthread.ts tells) spins until it has the lock. Those who hold it never call anyone who
+// could wait for such a thread: growing memory, or a look at the whole heap, is the longest they do.
 
 import { LOCK, LOCKED, STATE } from "./config";
 import { mayWait, waitWhile } from "./pthread";
@@ -25,15 +24,23 @@ const CONTENDED: i32 = 2;
 /** How often a thread looks at the lock before it waits: for about as long as most hold it. */
 const SPINS: u32 = 200;
 
-
-@inline
 export function lock(): void {
+  lockHere();
+}
+
+export function unlock(): void {
+  unlockHere();
+}
+
+/** The same where a call would be felt. */
+@inline
+export function lockHere(): void {
   if (LOCKED && atomic.cmpxchg<i32>(STATE, FREE, HELD, LOCK) != FREE) lockSlow();
 }
 
 
 @inline
-export function unlock(): void {
+export function unlockHere(): void {
   if (LOCKED && atomic.xchg<i32>(STATE, FREE, LOCK) == CONTENDED) wake();
 }
 
