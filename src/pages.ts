@@ -548,10 +548,13 @@ function enlargeMap(end: u32): bool {
 /** Moves what the heap has for its own use from between free pages, so that these coalesce. */
 export function pack(): void {
   const s = state();
-  do {
-    sortSpares();
-    moveFreeRuns();
-  } while (sortSpares());
+  // With fewer of them no page of Runs can go: not worth a walk over the heap.
+  if (s.spareCount >= RESERVE + (PAGE >>> RUN_BITS)) {
+    do {
+      sortSpares();
+      moveFreeRuns();
+    } while (sortSpares());
+  }
   // Where there are threads, a map's place stays in use. The first map is none of whole pages.
   if (LOCKED || s.capacity & (MAP_PAGE - 1)) return;
   const map = pageOf(pageMap());
