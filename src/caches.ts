@@ -19,12 +19,20 @@
 // NONE, FREE and LARGE never have room, nor has any list of NO_CACHE: what is not for a cache, and what has no cache to
 // go to, takes the slow path of `free`.
 //
-// The heap looks at its own lists alone when it wants memory back, so batches return to those before it grows.
+// The heap looks at its own slots alone when it wants memory back, so batches return to it before it grows for a slot or
+// a large block.
 //
 // Orderings. A cache belongs to one thread at a time. It changes hands through the list of spare ones under the lock, so
 // its next owner sees all that the last one wrote. The same goes for the slots that pass through the heap or in batches. A
 // slot that another thread frees was given to it by the program, and that ordered the two threads (C17 5.1.2.4): all that
 // the allocating thread did to it comes before. wasi-tests/model/caches.pml checks the hand-over.
+//
+// What else is read without the lock: the Run of a block (src/pages.ts); how many caches there are; and `binOf`, which the
+// first allocation writes, maybe while other threads read it. They find the right number there or 0, which is the
+// place of NONE, where no cache has a slot.
+//
+// A Run's cache line is read by whoever frees a block of it, and written when slots go to the heap or come from there:
+// with caches that is once in a batch as a rule, so two Runs may share a line.
 
 import {
   CACHES,

@@ -17,9 +17,12 @@
 //
 // The map begins in the odd space after the program's data and moves to a place twice as large when the heap outgrows it.
 //
-// Where there are threads, all of this needs the lock but one thing: whoever has a block may look up its Run.
-// - The map's entry for the block's page was written before the block was handed out under the lock, as was what its Run
-//   tells of it, and both stay while the block lives. Words are apart: writing another page's entry does not touch it.
+// Where there are threads, all of this needs the lock but one thing: whoever has a block may look up its Run, and there
+// its kind and size.
+// - The map's entry for the block's page and these two were written before the heap handed the block out, and they stay
+//   while the block lives; but for the size of a large block, which changes when its owner resizes it. Words are apart:
+//   writing another page's entry, or what else is in the Run, does not touch them.
+// - A Run with blocks stays where it is. `pack` moves those of free runs only, and gives pages back where all are spare.
 // - When the map moves, its new address is stored after the copy and loaded by `runOf`, both atomically: who sees the
 //   new address sees the copy. Who has just loaded the old address finds the block's entry there, because the memory of
 //   old maps is never used again. The map doubles, so all old ones together are no larger than the present one.

@@ -74,8 +74,8 @@ for (const variant of VARIANTS) {
         threads.run([["produce", 1, blocks], THREAD_END]),
         threads.run([["consume", blocks], THREAD_END]),
       ]);
-    // Long enough that the caches have grown to their limits.
-    await pairs(200_000 * LENGTH);
+    // Long enough that the caches have grown to their limits, and that as many blocks were once under way as ever are.
+    for (let round = 0; round < 3; round++) await pairs(200_000 * LENGTH);
     // 1,024 blocks of 1,000 bytes are under way at most; caches and bins that are begun take the rest.
     assert.ok(threads.size() < 4 * MIB, `${threads.size()} bytes`);
     const before = threads.size();

@@ -1,30 +1,30 @@
 /*
- * The page map of src/pages.ts, moved by one thread under the lock while others look up kinds without it. A map is an
- * array of two kinds; pages 0 and 1 are those of blocks that a mover has handed out: one before it moves the map, one
- * after. Checked: whoever has a block finds its kind, wherever the map is just then.
+ * The page map of src/pages.ts, moved by one thread under the lock while others look up Runs without it. A map is an
+ * array of two entries; pages 0 and 1 are those of blocks that a mover has handed out: one before it moves the map, one
+ * after. Checked: whoever has a block finds its Run, wherever the map is just then.
  *
  * EARLY is wrong: the new map's address is published before the copy. REUSED is wrong, too: the old map's memory is freed
  * and written to.
  */
 #define MAPS 2
 #define PAGES 2
-#define UNKNOWN 0
-#define KIND 7
+#define NOBODY 0
+#define RUN 7
 
-typedef Map { byte kind[PAGES] };
+typedef Map { byte entry[PAGES] };
 Map map[MAPS];
 byte current = 0;
 /* Blocks on their way to the readers: set when they are handed over. */
 bool given[PAGES];
 
 inline copy() {
-  map[1].kind[0] = map[0].kind[0];
-  map[1].kind[1] = map[0].kind[1]
+  map[1].entry[0] = map[0].entry[0];
+  map[1].entry[1] = map[0].entry[1]
 }
 
 /* Has the lock all the time: nobody else writes. */
 proctype Mover() {
-  map[current].kind[0] = KIND;
+  map[current].entry[0] = RUN;
   given[0] = true;
 #ifdef EARLY
   current = 1;
@@ -34,9 +34,9 @@ proctype Mover() {
   current = 1;
 #endif
 #ifdef REUSED
-  map[0].kind[0] = UNKNOWN;
+  map[0].entry[0] = NOBODY;
 #endif
-  map[current].kind[1] = KIND;
+  map[current].entry[1] = RUN;
   given[1] = true
 }
 
@@ -44,7 +44,7 @@ proctype Reader(byte page) {
   byte at;
   given[page];
   at = current;
-  assert(map[at].kind[page] == KIND)
+  assert(map[at].entry[page] == RUN)
 }
 
 init {
