@@ -305,10 +305,11 @@ function make(c: Common): usize {
   // Like the page map it is the allocator's own: no block, and not in use.
   s.used -= pages;
   s.peak = peak;
-  fillMemory(run.start, 0, CACHE_SIZE);
-  store<usize>(run.start, s.caches, CACHE_RESERVE);
-  s.caches = run.start;
-  return run.start;
+  const made = run.start;
+  fillMemory(made, 0, CACHE_SIZE);
+  store<usize>(made, s.caches, CACHE_RESERVE);
+  s.caches = made;
+  return made;
 }
 
 /** Gives the thread's cache, and all that is in it, back. The thread may go on: it gets another. */
