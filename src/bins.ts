@@ -83,6 +83,9 @@ export const QUEUED: i32 = 1 << 30;
 const GROWTH: u32 = 4;
 const GROWTH_SHARE_BITS: u32 = 3;
 
+/** Longer requests than this are worth packing what is free before memory grows. */
+const PACKED_PAGES: u32 = 16;
+
 
 @inline
 export function binAt(bin: u32): Bin {
@@ -192,16 +195,20 @@ export function obtainRun(pages: u32): Run {
   const s = state();
   if (!s.magic && !start()) return changetype<Run>(0);
   if (!HARDENED) settle();
+  // Packing is a walk over the heap: not for a few pages, unless there are no others.
+  let thorough = pages > PACKED_PAGES;
   while (reserve()) {
     let run = findRun(pages);
     if (!HARDENED && !run && freeUnused()) run = findRun(pages);
-    if (!run && s.end - s.start - s.used >= pages) {
+    if (!run && thorough && s.end - s.start - s.used >= pages) {
       pack();
       run = findRun(pages);
     }
     if (run) return take(run, pages);
     // Another thread's own growth of linear memory may leave what is free in two pieces: then once more.
-    if (!grow(pages)) break;
+    if (grow(pages)) continue;
+    if (thorough) break;
+    thorough = true;
   }
   return changetype<Run>(0);
 }
