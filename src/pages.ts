@@ -173,12 +173,16 @@ export function setRuns(page: u32, pages: u32, run: Run): void {
 
 // Runs that are not in use.
 
-function newRun(): Run {
+/** A run whose pages lead nowhere. Needs a spare Run. */
+function newRun(start: usize, bytes: u32): Run {
   const s = state();
   const run = changetype<Run>(s.spares);
   s.spares = run.event;
   --s.spareCount;
   run.next = changetype<Run>(0);
+  run.start = start;
+  run.size = bytes;
+  run.kind = <u16>NONE;
   run.slots = 1;
   return run;
 }
@@ -211,7 +215,7 @@ export function reserve(): bool {
     if (run) {
       const start = run.start;
       const bytes = pages << PAGE_BITS;
-      if (!shorten(run, bytes)) dropRun(run);
+      shorten(run, bytes);
       carveRuns(start, start + bytes);
     } else if (!grow(1)) return false;
   }
@@ -296,7 +300,7 @@ export function remove(ring: usize, run: Run): void {
 
 // Free runs.
 
-/** The class of a run: its length up to 8 pages, then four to a doubling; the last takes all from 64 Ki pages on. */
+/** The class of a run: its length up to 8 pages, then four to a doubling; the last takes all from 112 Ki pages on. */
 export function runClass(pages: u32): u32 {
   const shift = 29 - clz<u32>(pages | 4);
   return min<u32>((pages >>> shift) + (shift << 2), RUN_CLASSES - 1);
@@ -345,8 +349,8 @@ function insert(run: Run): void {
   link(run);
 }
 
-/** Takes the first `bytes` away from a free run. Returns whether there is something left of it. */
-function shorten(run: Run, bytes: u32): bool {
+/** Takes the first `bytes` away from a free run. */
+function shorten(run: Run, bytes: u32): void {
   const s = state();
   unlink(run);
   setRun(pageOf(run.start), nobody());
@@ -354,24 +358,21 @@ function shorten(run: Run, bytes: u32): bool {
   run.size -= bytes;
   const page = pageOf(run.start);
   s.fresh = max<u32>(s.fresh, page);
-  if (!run.size) {
+  if (run.size) {
+    setRun(page, run);
+    link(run);
+  } else {
     setRun(page - 1, nobody());
-    return false;
+    dropRun(run);
   }
-  setRun(page, run);
-  link(run);
-  return true;
 }
 
 /** Takes `pages` off the front of a free run, as a run whose pages lead nowhere. Needs a spare Run. */
 function cut(run: Run, pages: u32): Run {
   const start = run.start;
   const bytes = pages << PAGE_BITS;
-  const front = shorten(run, bytes) ? newRun() : run;
-  front.start = start;
-  front.size = bytes;
-  front.kind = <u16>NONE;
-  return front;
+  shorten(run, bytes);
+  return newRun(start, bytes);
 }
 
 /** Hands out the first `pages` of a free run. */
@@ -417,10 +418,7 @@ export function freeRun(run: Run): void {
 /** Cuts a run that is no bin's after its first `pages`. Returns the rest, whose pages lead nowhere. */
 export function split(run: Run, pages: u32): Run {
   const bytes = pages << PAGE_BITS;
-  const rest = newRun();
-  rest.kind = <u16>NONE;
-  rest.start = run.start + bytes;
-  rest.size = run.size - bytes;
+  const rest = newRun(run.start + bytes, run.size - bytes);
   run.size = bytes;
   return rest;
 }
@@ -539,7 +537,8 @@ function enlargeMap(end: u32): bool {
     return true;
   }
   const page = growMemory(pages);
-  if (!page) return false;
+  // At the very end its own end would wrap to 0. What lies there no map could describe.
+  if (page - 1 >= LAST_PAGE - pages) return false;
   const newEnd = min<u32>(page + grownPages(pages), LAST_PAGE);
   if (LOCKED && newEnd >= capacity) return enlargeMap(newEnd);
   s.end = newEnd;
@@ -580,11 +579,7 @@ function moveFreeRuns(): void {
     page += lengthOf(run);
     if (run.kind != FREE || !s.spares || s.spares > changetype<usize>(run)) continue;
     unlink(run);
-    const other = newRun();
-    copyMemory(changetype<usize>(other), changetype<usize>(run), 1 << RUN_BITS);
-    link(other);
-    setRun(pageOf(other.start), other);
-    setRun(page - 1, other);
+    insert(newRun(run.start, run.size));
     run.start = 0;
   }
 }
@@ -598,11 +593,7 @@ function moveMapTo(run: Run, capacity: u32): void {
 
 /** Makes the pages from `page` to `end` a free run. */
 function addPages(page: u32, end: u32): void {
-  if (page >= end) return;
-  const run = newRun();
-  run.start = addressOf(page);
-  run.size = (end - page) << PAGE_BITS;
-  insert(run);
+  if (page < end) insert(newRun(addressOf(page), (end - page) << PAGE_BITS));
 }
 
 /** Makes a map of `capacity` pages at `address`, and frees the old one. */

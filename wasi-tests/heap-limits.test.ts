@@ -328,4 +328,17 @@ test("calloc leaves fresh memory untouched: it costs no physical memory", async 
   assertFilled(heap.memory, block, 64, 0);
 });
 
+test("where others leave as much below 4 GiB as the map would need, memory is out", async () => {
+  const { heap, base } = await newHeap({ maximum: 65_536 });
+  const first = heap.malloc(100);
+  const map = (4 * END) / PAGE / WASM_PAGE;
+  const start = heap.memory.buffer.byteLength;
+  heap.memory.grow(65_536 - map - start / WASM_PAGE);
+  assert.is(heap.malloc(MIB), 0);
+  const second = heap.malloc(100);
+  assert.is.not(second, 0);
+  const blocks = [first, second].map((address) => ({ address, usable: 0, tag: 0, fromPages: false }));
+  checkAgainst(heap, { ...emptyModel(), blocks, foreign: [[start, END]] }, base);
+});
+
 test.run();
