@@ -73,8 +73,8 @@ export class Bin {
   pages: u32;
 }
 
-/** More than any run's slots and less than would overflow: an event that is waiting comes once. */
-export const QUEUED: i32 = 1 << 30;
+/** More than any run's slots, of which a page has 512 at most: an event that is waiting comes once. */
+export const QUEUED: i32 = 1 << 12;
 
 /**
  * A run is as many times as long as it must be, as long as that is no more than a part of what the bin has. It is no
@@ -104,20 +104,36 @@ export function ringOf(bin: Bin): usize {
   return changetype<usize>(bin) + offsetof<Bin>("ring");
 }
 
-/** Takes a slot that is at hand; 0 if there is none. */
+/** Takes `slot`, the first freed one of a run. */
 @inline
-export function takeReady(bin: Bin): usize {
-  const run = bin.ring;
-  let slot = run.free;
-  if (slot) {
-    run.free = load<usize>(slot);
-    ++run.left;
-    return slot;
-  }
-  slot = bin.fresh;
-  if (slot == bin.freshEnd) return 0;
+export function takeFirst(run: Run, slot: usize): void {
+  run.free = load<usize>(slot);
+  ++run.left;
+}
+
+/** Whether a bin has slots that were never used. */
+@inline
+export function hasFresh(bin: Bin): bool {
+  return bin.fresh != bin.freshEnd;
+}
+
+/** Takes one of them. */
+@inline
+export function takeFresh(bin: Bin): usize {
+  const slot = bin.fresh;
   bin.fresh = slot + bin.size;
   return slot;
+}
+
+/** Takes a slot that is at hand; 0 if there is none. */
+export function takeReady(bin: Bin): usize {
+  const run = bin.ring;
+  const slot = run.free;
+  if (slot) {
+    takeFirst(run, slot);
+    return slot;
+  }
+  return hasFresh(bin) ? takeFresh(bin) : 0;
 }
 
 /** Gives a block back to its run. */

@@ -133,7 +133,7 @@ export function firstSlot(cell: usize): usize {
 
 /** Takes it from the list. */
 @inline
-export function takeFirst(cell: usize, slot: usize): void {
+export function takeCached(cell: usize, slot: usize): void {
   store<usize>(cell, load<usize>(slot), LIST);
   store<u32>(cell, load<u32>(cell, ROOM) + 1, ROOM);
 }
@@ -158,7 +158,7 @@ export function takeSlot(bin: u32): usize {
   const cell = cellOf(bin);
   const slot = firstSlot(cell);
   if (slot) {
-    takeFirst(cell, slot);
+    takeCached(cell, slot);
     return slot;
   }
   let batch = load<usize>(cell, RESERVE);

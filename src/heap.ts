@@ -22,11 +22,14 @@ import {
   Bin,
   binAt,
   freeSlotsOf,
+  hasFresh,
   isFreed,
   obtainRun,
   putBack,
   settle,
   smallBin,
+  takeFirst,
+  takeFresh,
   takeReady,
   takeSlow,
 } from "./bins";
@@ -37,7 +40,7 @@ import {
   makeRoom,
   releaseCached,
   smallCell,
-  takeFirst,
+  takeCached,
   takeSlot,
 } from "./caches";
 import {
@@ -113,13 +116,19 @@ export function allocate(size: usize): usize {
     const cell = smallCell(size);
     const slot = firstSlot(cell);
     if (slot) {
-      takeFirst(cell, slot);
+      takeCached(cell, slot);
       return slot;
     }
   }
   if (!LOCKED && size < state().smallEnd) {
-    const slot = takeReady(changetype<Bin>(smallBin(size)));
-    if (slot) return slot;
+    const bin = changetype<Bin>(smallBin(size));
+    const run = bin.ring;
+    const slot = run.free;
+    if (slot) {
+      takeFirst(run, slot);
+      return slot;
+    }
+    if (hasFresh(bin)) return takeFresh(bin);
   }
   return allocateSlow(size);
 }
@@ -236,15 +245,20 @@ export function resizeInPlace(run: Run, size: usize): bool {
 export function resize(block: usize, size: usize): usize {
   if (!block) return allocate(size);
   if (HARDENED) return orFail(resizeChecked(block, size));
-  const old = usableSize(block);
   const run = runOf(block);
+  const old: usize = run.size;
+  if (run.kind >= FIRST_BIN && size <= old && (size >= old >>> 1 || old <= 64)) return block;
+  return resizeSlow(run, block, size);
+}
+
+/** The same for a block whose slot does not fit well, and for a large one. */
+function resizeSlow(run: Run, block: usize, size: usize): usize {
+  const old = usableSize(block);
   if (run.kind == LARGE) {
     if (old - size < PAGE) return block;
     if (<isize>size < 0) return fail(ENOMEM);
     // A run that a slot would hold better moves there.
     if (size > BIN_MAX >>> 1 && resizeInPlace(run, size)) return block;
-  } else if (size <= old && (size >= old >>> 1 || old <= 64)) {
-    return block;
   }
   // `copy` moves double words, so not into a slot of 4 B.
   const moved = allocateSlow(max<usize>(size, 8));
