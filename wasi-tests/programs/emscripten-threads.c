@@ -10,15 +10,15 @@
 
 int stress(unsigned seed, int calls);
 void drain(void);
-void produce(unsigned seed, int blocks);
-void consume(int blocks);
+void produce(int queue, unsigned seed, int blocks, unsigned most);
+void consume(int queue, int blocks, int first, int step);
 void visit(unsigned seed);
 
 enum { THREADS = 4, CALLS = 4000, BLOCKS = 20000, VISITS = 300, STACK = 65536 };
 
 static void *run_stress(void *argument) { return (void *)(size_t)stress((unsigned)(size_t)argument, CALLS); }
-static void *run_produce(void *argument) { return produce(1, BLOCKS), argument; }
-static void *run_consume(void *argument) { return consume(BLOCKS), argument; }
+static void *run_produce(void *argument) { return produce(0, 1, BLOCKS, 2000), argument; }
+static void *run_consume(void *argument) { return consume(0, BLOCKS, 0, 1), argument; }
 static void *run_visit(void *argument) { return visit(1), argument; }
 
 static pthread_t start(void *(*run)(void *), size_t argument) {
