@@ -124,6 +124,8 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
         else reject(new Error(`a thread ended with ${code}`));
       });
     });
+    // Whoever kills it needs no results.
+    results.catch(() => {});
     return { results, kill: async () => void (await worker.terminate()) };
   };
   const newStack = (): number => {

@@ -249,6 +249,32 @@ EXPORT(page_beside) u32 page_beside(int number) {
   return others[number] * WASM_PAGE;
 }
 
+/* Shows blocks of `size` bytes to the threads that watch. Returns how many there are. */
+EXPORT(show) int show(u32 size) {
+  for (int i = 0; i < SHARED; i++) {
+    Block *block = rsbmalloc(size);
+    if (!block) return i;
+    block->size = size;
+    shared[i] = block;
+  }
+  return SHARED;
+}
+
+/* Measures the blocks that are shown, over and over, until `stop` is called. */
+EXPORT(watch) void watch(int threads) {
+  meet(threads);
+  while (!stopped) {
+    for (int i = 0; i < SHARED && shared[i]; i++) {
+      u32 usable = rsbmalloc_usable_size(shared[i]), size = shared[i]->size;
+      check(usable >= size && usable - size < 4096);
+    }
+  }
+}
+
+EXPORT(hide) void hide(void) {
+  for (int i = 0; i < SHARED; i++) rsbfree(__c11_atomic_exchange(&shared[i], 0, __ATOMIC_SEQ_CST));
+}
+
 /* What a short-lived thread does: some blocks, all freed. */
 EXPORT(visit) void visit(u32 seed) {
   u32 random = seed * 2654435761u + 1;
