@@ -138,7 +138,7 @@ for (const variant of VARIANTS) {
       const map = () => word(threads, findState(threads.memory.buffer)! + LAYOUT.STATE_MAP);
       threads.exports.visit!(1);
       const before = map();
-      // The map grows from some pages to those of a quarter of a GiB.
+      // From a map for less than a MiB to one for a quarter of a GiB.
       assert.ok(threads.exports.show!(MIB) > 240);
       assert.is.not(map(), before);
       threads.exports.stop!();
