@@ -25,7 +25,7 @@ const THREAD_END: Call = ["rsbmalloc_thread_end"];
 const BESIDE = 64;
 
 /** Of a round, in which a heap comes to be and is empty in the end; and how many there are of each kind. */
-const ROUND_MS = (process.env.CI === "true" ? 2500 : 400) * LENGTH;
+const ROUND_MS = (process.env.CI === "true" ? 2000 : 400) * LENGTH;
 const ROUNDS = process.env.CI === "true" ? 3 : 1;
 
 const SEED = Number(process.env.RSB_SEED ?? 1 + (Date.now() % 1_000_000));
