@@ -517,9 +517,20 @@ export function grow(pages: u32): bool {
   const page = growMemory(more);
   if (!page) return false;
   const end = min<u32>(page + grownPages(more), LAST_PAGE);
-  // Another thread's own growth came between: if the map does not reach so far, this memory is lost.
-  if (LOCKED && end >= s.capacity) return grow(pages);
+  if (LOCKED && end >= s.capacity) return describe(page, end);
   s.end = end;
+  addPages(page, end);
+  return true;
+}
+
+/**
+ * Adds fresh pages that lie further on than the map reaches, because another thread's own growth came between. Returns false
+ * when memory is out for a map that does: they are lost.
+ */
+function describe(page: u32, end: u32): bool {
+  const s = state();
+  if (!enlargeMap(end)) return false;
+  s.end = max(s.end, end);
   addPages(page, end);
   return true;
 }
@@ -540,7 +551,7 @@ function enlargeMap(end: u32): bool {
   // At the very end its own end would wrap to 0. What lies there no map could describe.
   if (page - 1 >= LAST_PAGE - pages) return false;
   const newEnd = min<u32>(page + grownPages(pages), LAST_PAGE);
-  if (LOCKED && newEnd >= capacity) return enlargeMap(newEnd);
+  if (LOCKED && newEnd >= capacity) return describe(page, newEnd);
   s.end = newEnd;
   moveMap(addressOf(page), capacity);
   addPages(page + pages, newEnd);

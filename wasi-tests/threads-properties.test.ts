@@ -50,4 +50,60 @@ for (const variant of VARIANTS) {
   });
 }
 
+const BY_TURNS = 3;
+const TURN_EXPORTS = [...EXPORTED.filter((name) => name !== "__errno_location"), "__stack_pointer"];
+
+/** A call, which of the threads makes it, and whether that one says then that it ends. */
+interface Turn {
+  readonly by: number;
+  readonly step: Call;
+  readonly ends: boolean;
+}
+
+for (const variant of [...VARIANTS, "mt-hardened"] as const) {
+  // Without words of a thread's own: the instances run on this one thread, and share its stack.
+  const module = await buildThreaded(
+    threadLibrary(variant),
+    ["wasi-tests/programs/hardened-calls.c"],
+    MOST_PAGES,
+    { exported: TURN_EXPORTS },
+  );
+
+  const run = (turns: readonly Turn[], pages: number, mayFail: boolean): void => {
+    const threads = startThreads(module, pages);
+    const all = [threads.exports, ...Array.from({ length: BY_TURNS - 1 }, threads.another)];
+    const apis = all.map((exports) => apiOf(threads.memory, exports));
+    const model = emptyModel();
+    for (const { by, step, ends } of turns) {
+      make(apis[by]!, model, step, mayFail);
+      if (ends) all[by]!.rsbmalloc_thread_end!();
+    }
+    assertKept(apis[0]!, model);
+    for (let by = 0; model.blocks.length > 0; by = (by + 1) % BY_TURNS)
+      release(apis[by]!, model, model.blocks.length - 1);
+    for (const exports of all) exports.rsbmalloc_thread_end!();
+    threads.check([], model.foreign);
+  };
+  const turns = fc.array(
+    fc.record({
+      by: fc.nat(BY_TURNS - 1),
+      step: calls(),
+      ends: fc.nat(19).map((number) => number === 0),
+    }),
+    { maxLength: 80, size: "max" },
+  );
+
+  test(`${variant}: threads make any sequence of calls by turns, each with the blocks of all`, () => {
+    const property = fc.property(turns, (sequence) => run(sequence, MOST_PAGES, false));
+    fc.assert(property, { numRuns: 300, includeErrorInReport: true });
+  });
+
+  test(`${variant}: the same in a small memory, where calls fail with ENOMEM`, () => {
+    const property = fc.property(turns, fc.integer({ min: 4, max: 24 }), (sequence, pages) =>
+      run(sequence, pages, true),
+    );
+    fc.assert(property, { numRuns: 300, includeErrorInReport: true });
+  });
+}
+
 test.run();

@@ -1,10 +1,15 @@
 /** The libraries for threads, in modules without a C library whose threads are workers. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
+import { LAYOUT } from "./heap-check.ts";
 import {
+  LENGTH,
   VARIANTS,
+  allAtWork,
   buildThreaded,
+  findState,
   sharedMemory,
   startThreads,
   threadLibrary,
@@ -17,11 +22,22 @@ const WASM_PAGE = 65536;
 const MIB = 2 ** 20;
 /** 1 GiB. */
 const PLENTY = 16384;
+/** What src/config.ts keeps between words that threads write, in bytes; and values of src/lock.ts. */
+const LINES = 128;
+const [FREE, HELD, CONTENDED] = [0, 1, 2];
 const THREAD_END: Call = ["rsbmalloc_thread_end"];
-/** Minutes that the stress tests take, by this many times: for a machine with time to spare. */
-const LENGTH = Number(process.env.RSB_STRESS ?? 1);
 
 const counts = (to: number): number[] => Array.from({ length: to }, (_, index) => index);
+
+/** A word of memory as it is now. */
+function word({ memory }: Threads, address: number): number {
+  return new Uint32Array(memory.buffer)[address / 4]!;
+}
+
+/** Where the lock is: src/config.ts puts it before the stacks of batches, and something else in between. */
+function lockOf({ memory }: Threads): number {
+  return findState(memory.buffer)! + LAYOUT.BATCHES - 2 * LINES;
+}
 
 /** Frees what is left for others, and checks that nothing is in use. */
 function checkEmpty(threads: Threads): void {
@@ -67,22 +83,41 @@ for (const variant of VARIANTS) {
     threads.check();
   });
 
-  test(`${variant}: memory stays bounded when one thread allocates and another frees`, async () => {
-    const threads = startThreads(await module(PLENTY), PLENTY);
-    const pairs = async (blocks: number) =>
-      Promise.all([
-        threads.run([["produce", 1, blocks], THREAD_END]),
-        threads.run([["consume", blocks], THREAD_END]),
-      ]);
-    // Long enough that the caches have grown to their limits, and that as many blocks were once under way as ever are.
-    for (let round = 0; round < 3; round++) await pairs(200_000 * LENGTH);
-    // 1,024 blocks of 1,000 bytes are under way at most; caches and bins that are begun take the rest.
-    assert.ok(threads.size() < 4 * MIB, `${threads.size()} bytes`);
-    const before = threads.size();
-    await pairs(200_000 * LENGTH);
-    assert.ok(threads.size() <= before + 4 * WASM_PAGE, `${threads.size()} bytes after ${before}`);
-    checkEmpty(threads);
-  });
+  const pair = (queue: number, blocks: number): Call[][] => [
+    [["produce", queue, 1, blocks, 2000], THREAD_END],
+    [["consume", queue, blocks, 0, 1], THREAD_END],
+  ];
+  const ring = (members: number, blocks: number): Call[][] =>
+    counts(members).map((at) => [["pass", at, (at + 1) % members, at + 1, blocks], THREAD_END]);
+
+  /** Threads by their calls, each blocks under way at once: 1,024 of 1,000 bytes on average in each queue. */
+  const FLOWS: Readonly<Record<string, readonly [queues: number, threads: (blocks: number) => Call[][]]>> = {
+    "one thread allocates and another frees": [1, (blocks) => pair(0, blocks)],
+    "one thread allocates and three others free": [
+      1,
+      (blocks) => [
+        [["produce", 0, 1, blocks, 2000], THREAD_END],
+        ...counts(3).map((first): Call[] => [["consume", 0, blocks, first, 3], THREAD_END]),
+      ],
+    ],
+    "three pairs pass blocks": [3, (blocks) => counts(3).flatMap((queue) => pair(queue, blocks / 3))],
+    "two threads pass blocks to each other": [2, (blocks) => ring(2, blocks / 2)],
+    "seven threads pass blocks around a ring": [7, (blocks) => ring(7, blocks / 7)],
+  };
+  for (const [name, [queues, flow]] of Object.entries(FLOWS)) {
+    test(`${variant}: memory stays bounded when ${name}`, async () => {
+      const threads = startThreads(await module(PLENTY), PLENTY);
+      const round = () => Promise.all(flow(210_000 * LENGTH).map((calls) => threads.run(calls)));
+      // Long enough that the caches have grown to their limits, and that as many blocks were once under way as ever are.
+      for (let settling = 0; settling < 3; settling++) await round();
+      // Caches and bins that are begun take the rest.
+      assert.ok(threads.size() < (2 + 2 * queues) * MIB, `${threads.size()} bytes`);
+      const before = threads.size();
+      await round();
+      assert.ok(threads.size() <= before + 4 * WASM_PAGE, `${threads.size()} bytes after ${before}`);
+      checkEmpty(threads);
+    });
+  }
 
   test(`${variant}: threads start while others make memory grow`, async () => {
     const built = await module(PLENTY);
@@ -92,6 +127,39 @@ for (const variant of VARIANTS) {
       for (const [failed] of await Promise.all(work)) assert.is(failed, 0);
       checkEmpty(threads);
     }
+  });
+
+  test(`${variant}: the page map moves while others look blocks up`, async () => {
+    const built = await module(PLENTY);
+    for (let round = 0; round < 4 * LENGTH; round++) {
+      const threads = startThreads(built, PLENTY);
+      const work = counts(3).map(() => threads.run([["watch", 3], THREAD_END]));
+      await allAtWork(threads, 3);
+      const map = () => word(threads, findState(threads.memory.buffer)! + LAYOUT.STATE_MAP);
+      threads.exports.visit!(1);
+      const before = map();
+      // From a map for less than a MiB to one for a quarter of a GiB.
+      assert.ok(threads.exports.show!(MIB) > 240);
+      assert.is.not(map(), before);
+      threads.exports.stop!();
+      await Promise.all(work);
+      threads.exports.hide!();
+      checkEmpty(threads);
+    }
+  });
+
+  test(`${variant}: threads that have long begun find blocks in memory that another has just added`, async () => {
+    const threads = startThreads(await module(PLENTY), PLENTY);
+    const blocks = 900;
+    const work = counts(3).map((first) =>
+      threads.run([["arrive"], ["consume", 0, blocks, first, 3], THREAD_END]),
+    );
+    await allAtWork(threads, 3);
+    const before = threads.size();
+    threads.exports.produce!(0, 1, blocks, 300_000);
+    await Promise.all(work);
+    assert.ok(threads.size() > before);
+    checkEmpty(threads);
   });
 
   test(`${variant}: memory stays bounded when ten thousand threads come and go`, async () => {
@@ -110,6 +178,53 @@ for (const variant of VARIANTS) {
     const before = threads.size();
     await threads.run([["visit", 1]], 900);
     assert.ok(threads.size() <= before + 4 * WASM_PAGE, `${threads.size()} bytes after ${before}`);
+  });
+
+  test(`${variant}: the rest go on when a thread is killed outside of the lock`, async () => {
+    const built = await module(PLENTY);
+    let threads = startThreads(built, PLENTY);
+    let outside = 0;
+    for (let round = 0, begun = 0; outside < 20 && round < 400; round++) {
+      const killed = threads.begin([["churn", round + 1, 0]]);
+      await allAtWork(threads, ++begun);
+      await sleep(round % 5);
+      await killed.kill();
+      // docs/threads.md tells what happens if it was killed within: that heap is of no use any more.
+      if (word(threads, lockOf(threads)) !== FREE) {
+        threads = startThreads(built, PLENTY);
+        begun = 0;
+        continue;
+      }
+      outside += 1;
+      const [failed] = await threads.run([["stress", round + 1000, 2000], THREAD_END]);
+      assert.is(failed, 0);
+      threads.check("any");
+    }
+    assert.is(outside, 20);
+  });
+
+  test(`${variant}: a thread that needs the heap waits for the lock, asleep`, async () => {
+    const threads = startThreads(await module(PLENTY, ["-DWASI_THREADS"]), PLENTY);
+    const calls = 1000;
+    const [small, large] = [24, 100_000].map((size) => threads.begin([["at_stop", size, calls, 2]]));
+    await allAtWork(threads, 2);
+    const at = lockOf(threads) / 4;
+    const words = new Int32Array(threads.memory.buffer);
+    // As it is left by a thread that is killed while it has the lock.
+    assert.is(Atomics.exchange(words, at, HELD), FREE);
+    threads.exports.stop!();
+    // Who finds all in its cache needs no lock, or would never come to an end.
+    if (variant === "mt") {
+      const patience = sleep(60_000, undefined, { ref: false });
+      const ended = await Promise.race([small!.results, patience]);
+      if (!ended) await Promise.all([small!.kill(), large!.kill()]);
+      assert.equal(ended, [calls]);
+    }
+    while (Atomics.load(words, at) !== CONTENDED) await sleep(1);
+    Atomics.store(words, at, FREE);
+    Atomics.notify(words, at, 1);
+    for (const { results } of [small!, large!]) assert.is((await results)[0], calls);
+    threads.check("any");
   });
 
   test(`${variant}: a wasi-threads program tells of its threads' ends, and has an errno for each`, async () => {

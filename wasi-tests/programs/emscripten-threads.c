@@ -10,15 +10,20 @@
 
 int stress(unsigned seed, int calls);
 void drain(void);
-void produce(unsigned seed, int blocks);
-void consume(int blocks);
+void produce(int queue, unsigned seed, int blocks, unsigned most);
+void consume(int queue, int blocks, int first, int step);
 void visit(unsigned seed);
 
-enum { THREADS = 4, CALLS = 4000, BLOCKS = 20000, VISITS = 300, STACK = 65536 };
+/* How many calls each thread makes, and how many threads come and go. */
+#ifndef CALLS
+#define CALLS 4000
+#define VISITS 300
+#endif
+enum { THREADS = 4, BLOCKS = 20000, STACK = 65536 };
 
 static void *run_stress(void *argument) { return (void *)(size_t)stress((unsigned)(size_t)argument, CALLS); }
-static void *run_produce(void *argument) { return produce(1, BLOCKS), argument; }
-static void *run_consume(void *argument) { return consume(BLOCKS), argument; }
+static void *run_produce(void *argument) { return produce(0, 1, BLOCKS, 2000), argument; }
+static void *run_consume(void *argument) { return consume(0, BLOCKS, 0, 1), argument; }
 static void *run_visit(void *argument) { return visit(1), argument; }
 
 static pthread_t start(void *(*run)(void *), size_t argument) {
@@ -52,7 +57,7 @@ int main(void) {
   void *end = sbrk(0);
   for (int i = 0; i < VISITS; i++) join(start(run_visit, 0));
   /* The main thread frees a stack some time after its thread was joined, so a few of them may be there at once. */
-  printf("a stack for each thread: %d\n", (char *)sbrk(0) - (char *)end > VISITS * STACK / 4);
+  printf("a stack for each thread: %d\n", (char *)sbrk(0) - (char *)end > 75 * STACK);
 
   /* The same goes for what a thread keeps in its cache, and some bins have begun a run. */
   printf("more in use than before: %d\n", rsbmallinfo().in_use > before + 4 * STACK);

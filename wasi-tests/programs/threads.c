@@ -5,7 +5,7 @@
 #include <rsbmallocc.h>
 
 typedef unsigned u32;
-enum { SHARED = 256, OWN = 64, QUEUE = 1024 };
+enum { SHARED = 256, OWN = 64, QUEUES = 8, QUEUE = 1024, OTHERS = 64, WASM_PAGE = 65536 };
 
 #define EXPORT(name) __attribute__((export_name(#name)))
 
@@ -16,7 +16,8 @@ typedef struct Block {
 } Block;
 
 static _Atomic(Block *) shared[SHARED];
-static _Atomic(Block *) queue[QUEUE];
+static _Atomic(Block *) queues[QUEUES][QUEUE];
+static _Atomic int stopped;
 
 /* xorshift32 */
 static u32 next(u32 *random) {
@@ -94,7 +95,7 @@ EXPORT(stress) int stress(u32 seed, int calls) {
   for (int i = 0; i < calls; i++) {
     Block **cell = &own[next(&random) % OWN];
     u32 size = any_size(&random);
-    switch (next(&random) % 8) {
+    switch (next(&random) % 9) {
       case 0:
       case 1:
       case 2:
@@ -112,6 +113,10 @@ EXPORT(stress) int stress(u32 seed, int calls) {
       case 5:
         *cell = resize(*cell, size);
         break;
+      case 6:
+        /* What comes is kept: this thread may resize it. */
+        *cell = __c11_atomic_exchange(&shared[next(&random) % SHARED], *cell, __ATOMIC_SEQ_CST);
+        continue;
       default:
         release(__c11_atomic_exchange(&shared[next(&random) % SHARED], *cell, __ATOMIC_SEQ_CST));
         *cell = 0;
@@ -123,11 +128,6 @@ EXPORT(stress) int stress(u32 seed, int calls) {
   return failed;
 }
 
-/* Frees what `stress` left for others. */
-EXPORT(drain) void drain(void) {
-  for (int i = 0; i < SHARED; i++) release(__c11_atomic_exchange(&shared[i], 0, __ATOMIC_SEQ_CST));
-}
-
 /*
  * Waits for another value. Not inlined: in Node 20, V8's baseline code for the instruction spoils local variables of its
  * function.
@@ -136,27 +136,143 @@ __attribute__((noinline)) static void wait(volatile void *word, int value, long 
   __builtin_wasm_memory_atomic_wait32((int *)word, value, nanoseconds);
 }
 
-/* One thread calls produce, another consume: every block is freed by a thread that never allocates. */
-EXPORT(produce) void produce(u32 seed, int blocks) {
+/* Waits for all threads of a test, so that they begin at once. The host looks at how many have arrived. */
+static _Atomic int arrived;
+EXPORT(arrivals) int arrivals(void) { return arrived; }
+EXPORT(arrive) void arrive(void) { arrived++; }
+
+static void meet(int threads) {
+  arrived++;
+  for (int now; (now = arrived) < threads;) wait(&arrived, now, 1000000);
+}
+
+/* Random calls until `stop` is called, with the thread's end said now and then. */
+EXPORT(churn) int churn(u32 seed, int threads) {
+  int failed = 0;
+  meet(threads);
+  for (u32 i = 0; !stopped; i++) {
+    failed += stress(seed + 1000003 * i, 1000);
+    if (i % 8 == 7) rsbmalloc_thread_end();
+  }
+  return failed;
+}
+
+EXPORT(stop) void stop(void) { stopped = 1; }
+
+/* Calls malloc and free so often, once `stop` is called; and once before. Returns how many blocks there were. */
+EXPORT(at_stop) int at_stop(u32 size, int calls, int threads) {
+  int made = 0;
+  rsbfree(rsbmalloc(size));
+  meet(threads);
+  while (!stopped) wait(&stopped, 0, 1000000);
+  for (int i = 0; i < calls; i++) {
+    void *block = rsbmalloc(size);
+    made += block != 0;
+    rsbfree(block);
+  }
+  return made;
+}
+
+/* Frees what `stress` left for others. */
+EXPORT(drain) void drain(void) {
+  for (int i = 0; i < SHARED; i++) release(__c11_atomic_exchange(&shared[i], 0, __ATOMIC_SEQ_CST));
+}
+
+static void put(_Atomic(Block *) *cell, Block *block) {
+  Block *none = 0;
+  while (!__c11_atomic_compare_exchange_strong(cell, &none, block, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    wait((int *)cell, (int)none, 100000);
+    none = 0;
+  }
+}
+
+static Block *take(_Atomic(Block *) *cell) {
+  Block *block;
+  while (!(block = __c11_atomic_exchange(cell, 0, __ATOMIC_SEQ_CST))) wait((int *)cell, 0, 100000);
+  __builtin_wasm_memory_atomic_notify((int *)cell, 1);
+  return block;
+}
+
+/* One thread calls produce, others consume: every block is freed by a thread that never allocates. */
+EXPORT(produce) void produce(int queue, u32 seed, int blocks, u32 most) {
   u32 random = seed * 2654435761u + 1;
   for (int i = 0; i < blocks; i++) {
-    Block *block = make(4 + next(&random) % 2000), *none = 0;
+    Block *block = make(4 + next(&random) % most);
     check(block != 0);
-    while (!__c11_atomic_compare_exchange_strong(&queue[i % QUEUE], &none, block, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-      wait(&queue[i % QUEUE], (int)none, 100000);
-      none = 0;
+    put(&queues[queue][i % QUEUE], block);
+  }
+}
+
+/* Takes every `step`th of the blocks, from number `first` on. */
+EXPORT(consume) void consume(int queue, int blocks, int first, int step) {
+  for (int i = first; i < blocks; i += step) release(take(&queues[queue][i % QUEUE]));
+}
+
+/* A member of a ring: gives what it allocates to the one after it, and frees what it gets, resized now and then. */
+EXPORT(pass) void pass(int from, int to, u32 seed, int blocks) {
+  u32 random = seed * 2654435761u + 1;
+  for (int i = 0; i < blocks; i++) {
+    Block *block = make(4 + next(&random) % 2000);
+    check(block != 0);
+    put(&queues[to][i % QUEUE], block);
+    /* As many are under way in each queue as it holds by halves. */
+    if (i < QUEUE / 2) continue;
+    block = take(&queues[from][(i - QUEUE / 2) % QUEUE]);
+    if (i % 4 == 0) block = resize(block, 4 + next(&random) % 2000);
+    release(block);
+  }
+  for (int i = blocks < QUEUE / 2 ? 0 : blocks - QUEUE / 2; i < blocks; i++) release(take(&queues[from][i % QUEUE]));
+}
+
+/* Others than the heap make memory grow, by a wasm page each time, and use it. */
+static u32 others[OTHERS];
+static int other_count;
+
+EXPORT(grow_beside) int grow_beside(int most, int threads) {
+  meet(threads);
+  while (!stopped && other_count < most && other_count < OTHERS) {
+    int page = __builtin_wasm_memory_grow(0, 1);
+    if (page == -1) break;
+    volatile u32 *words = (u32 *)((u32)page * WASM_PAGE);
+    for (u32 at = 0; at < WASM_PAGE / 4; at++) words[at] = page ^ at;
+    others[other_count++] = page;
+    /* Until the heap needs memory again, or for a while. */
+    for (int i = 0; i < 1000000 && __builtin_wasm_memory_size(0) == page + 1; i++) continue;
+  }
+  return other_count;
+}
+
+/* The address of such a page, whose contents are looked at. */
+EXPORT(page_beside) u32 page_beside(int number) {
+  volatile u32 *words = (u32 *)(others[number] * WASM_PAGE);
+  for (u32 at = 0; at < WASM_PAGE / 4; at++) check(words[at] == (others[number] ^ at));
+  return others[number] * WASM_PAGE;
+}
+
+/* Shows blocks of `size` bytes to the threads that watch. Returns how many there are. */
+EXPORT(show) int show(u32 size) {
+  for (int i = 0; i < SHARED; i++) {
+    Block *block = rsbmalloc(size);
+    if (!block) return i;
+    block->size = size;
+    shared[i] = block;
+  }
+  return SHARED;
+}
+
+/* Measures the blocks that are shown, over and over, until `stop` is called. */
+EXPORT(watch) void watch(int threads) {
+  meet(threads);
+  while (!stopped) {
+    for (int i = 0; i < SHARED && shared[i]; i++) {
+      u32 usable = rsbmalloc_usable_size(shared[i]), size = shared[i]->size;
+      check(usable >= size && usable - size < 4096);
     }
   }
 }
 
-EXPORT(consume) void consume(int blocks) {
-  for (int i = 0; i < blocks; i++) {
-    Block *block;
-    while (!(block = __c11_atomic_exchange(&queue[i % QUEUE], 0, __ATOMIC_SEQ_CST)))
-      wait(&queue[i % QUEUE], 0, 100000);
-    __builtin_wasm_memory_atomic_notify((int *)&queue[i % QUEUE], 1);
-    release(block);
-  }
+EXPORT(hide) void hide(void) {
+  for (int i = 0; i < SHARED; i++) rsbfree(__c11_atomic_exchange(&shared[i], 0, __ATOMIC_SEQ_CST));
 }
 
 /* What a short-lived thread does: some blocks, all freed. */
@@ -182,6 +298,8 @@ EXPORT(exhaust) int exhaust(u32 size) {
   }
   return count;
 }
+
+EXPORT(in_use) u32 in_use(void) { return rsbmallinfo().in_use; }
 
 #ifdef WASI_THREADS
 /* As much of a thread library as the allocator looks for, with the semantics of POSIX's. */
