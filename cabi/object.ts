@@ -41,7 +41,10 @@ export interface PublicSymbol {
 
 /** What an imported immutable i32 global stands for: the address of a data symbol, or of a function. */
 export type Address =
-  /** Zeroed memory that this object brings along; `alignment` is a power of two. Sizes in bytes. */
+  /**
+   * Zeroed memory that this object brings along; `alignment` is a power of two. Sizes in bytes. What the code adds to
+   * this address to load from is the distance to a higher one: a load's offset does not wrap at 4 GiB as a sum does.
+   */
   | { readonly kind: "bss"; readonly size: number; readonly alignment: number }
   /** Zero-terminated UTF-8 that this object brings along. */
   | { readonly kind: "text"; readonly text: string }
@@ -68,6 +71,7 @@ export interface ObjectDescription {
 const RELOCATION = {
   functionIndex: 0,
   tableIndexSigned: 1,
+  memoryAddress: 3,
   memoryAddressSigned: 4,
   typeIndex: 6,
   globalIndex: 7,
@@ -254,6 +258,8 @@ interface Segment {
 interface Target {
   readonly relocation: number;
   readonly symbol: number;
+  /** Whether it is the address of memory of this object, to which the linker may add. */
+  readonly isOwn: boolean;
 }
 
 function addAddresses(
@@ -286,7 +292,8 @@ function addAddresses(
     if (address === undefined)
       throw new UserError(`nothing says what the imported global ${name} stands for`);
     if (address.kind !== "function") {
-      return { relocation: RELOCATION.memoryAddressSigned, symbol: dataSymbol(address, name) };
+      const isOwn = address.kind !== "data";
+      return { relocation: RELOCATION.memoryAddressSigned, symbol: dataSymbol(address, name), isOwn };
     }
     const isMeant = (candidate: Import | Export) => candidate.name === address.symbol;
     const imported = module.importedFunctions.findIndex(isMeant);
@@ -294,57 +301,166 @@ function addAddresses(
     const symbol = index === undefined ? undefined : functions[index];
     if (symbol === undefined)
       throw new UserError(`${name} stands for ${address.symbol}, which the core neither calls nor exports`);
-    return { relocation: RELOCATION.tableIndexSigned, symbol };
+    return { relocation: RELOCATION.tableIndexSigned, symbol, isOwn: false };
   });
   return { targets, segments };
 }
 
+/** What takes the place of a stretch of the code: it ends in five bytes that the linker fills in. */
+interface Patch {
+  readonly start: number;
+  readonly end: number;
+  readonly beforeField: Bytes;
+  /** Stands in the field until then. */
+  readonly value: number;
+  readonly relocation: number;
+  readonly symbol: number;
+  /** What is added to the address, for relocations that are addresses. */
+  readonly addend?: number;
+}
+
+const FIELD = 5;
+
 interface Relocated {
-  readonly code: Uint8Array;
+  readonly code: Bytes;
   /** The globals that the code uses: those that only an export mentions are constants for the build. */
   readonly globals: readonly Bytes[];
   readonly relocations: readonly Bytes[];
 }
 
 function relocate(
-  module: Module,
+  { code, indices, globals: allGlobals }: Module,
   symbols: SymbolTable,
   functions: readonly number[],
   targets: readonly Target[],
 ): Relocated {
-  const code = Uint8Array.from(module.code);
-  const used = new Map<number, { index: number; symbol: number }>();
+  const used = new Map<number, { value: number; symbol: number }>();
   const globals: Bytes[] = [];
-  const usedGlobal = (original: number): { index: number; symbol: number } => {
+  const usedGlobal = (original: number): { value: number; symbol: number } => {
     let global = used.get(original);
     if (global === undefined) {
-      const index = globals.push(module.globals[original - targets.length]!.bytes) - 1;
-      global = { index, symbol: symbols.addLocal(SYMBOL_KIND.global, index, `global${index}`) };
+      const value = globals.push(allGlobals[original - targets.length]!.bytes) - 1;
+      global = { value, symbol: symbols.addLocal(SYMBOL_KIND.global, value, `global${value}`) };
       used.set(original, global);
     }
     return global;
   };
 
-  const relocations = module.indices.map(({ type, offset }): Bytes => {
+  const patches = indices.map(({ type, offset }): Patch => {
     const index = reader(code, offset).u32();
-    if (type === RELOCATION.typeIndex) return [type, unsigned(offset), unsigned(index)];
-    if (type === RELOCATION.functionIndex) return [type, unsigned(offset), unsigned(functions[index]!)];
+    const padding = { start: offset, end: offset + FIELD, beforeField: [], relocation: type };
+    if (type === RELOCATION.typeIndex) return { ...padding, value: index, symbol: index };
+    if (type === RELOCATION.functionIndex) return { ...padding, value: index, symbol: functions[index]! };
     if (type !== RELOCATION.globalIndex) {
       throw new UserError(`the core's code needs a relocation of type ${type}, which is not known here`);
     }
     const target = targets[index];
-    if (target === undefined) {
-      const global = usedGlobal(index);
-      code.set(padded(global.index), offset);
-      return [type, unsigned(offset), unsigned(global.symbol)];
-    }
-    if (code[offset - 1] !== OPCODE.globalGet) throw new UserError("the core assigns to an imported global");
-    code[offset - 1] = OPCODE.i32Const;
-    code.set(padded(0), offset);
-    const addend = target.relocation === RELOCATION.memoryAddressSigned ? [unsigned(0)] : [];
-    return [target.relocation, unsigned(offset), unsigned(target.symbol), addend];
+    return target === undefined ? { ...padding, ...usedGlobal(index) } : addressPatch(code, offset, target);
   });
-  return { code, globals, relocations };
+  return { ...applyPatches(code, patches), globals };
+}
+
+/** What becomes of the read of an imported global, whose index stands at `offset`, and of a sum with it. */
+function addressPatch(code: Uint8Array, offset: number, { relocation, symbol, isOwn }: Target): Patch {
+  const start = offset - 1;
+  if (code[start] !== OPCODE.globalGet) throw new UserError("the core assigns to an imported global");
+  const end = offset + FIELD;
+  const constant = { start, end, beforeField: OPCODE.i32Const, value: 0, relocation, symbol };
+  if (relocation === RELOCATION.tableIndexSigned) return constant;
+  const address = { ...constant, addend: 0 };
+  // The address of a weak symbol that nobody defines is 0, whatever is to be added.
+  if (!isOwn) return address;
+
+  const sum = constantAdded(code, end);
+  const load = loadFrom(code, sum.end);
+  if (!load) return { ...address, ...sum, value: sum.addend };
+  const addend = sum.addend + load.offset;
+  const changed = { relocation: RELOCATION.memoryAddress, value: addend, addend };
+  return { start, end: load.end, beforeField: [load.index, load.instruction], symbol, ...changed };
+}
+
+/** The constant that the code at `start` adds to what is on the stack, and where it has done so. */
+function constantAdded(code: Uint8Array, start: number): { addend: number; end: number } {
+  const read = reader(code, start);
+  if (read.byte() === OPCODE.i32Const) {
+    const number = read.i32();
+    const operation = read.byte();
+    if (operation === OPCODE.i32Add) return { addend: number, end: read.position() };
+    if (operation === OPCODE.i32Sub) return { addend: -number, end: read.position() };
+  }
+  return { addend: 0, end: start };
+}
+
+/** A load from an index that was added to the address which it is loaded from. */
+interface IndexedLoad {
+  /** What computes the index; nothing if that came before the address. */
+  readonly index: Uint8Array;
+  /** The load, up to its offset. */
+  readonly instruction: Uint8Array;
+  readonly offset: number;
+  readonly end: number;
+}
+
+/** The load that the code at `start`, where the address is on the stack, comes to by mere arithmetic. */
+function loadFrom(code: Uint8Array, start: number): IndexedLoad | undefined {
+  const read = reader(code, start);
+  let above = 0; // values on the stack above the address
+  for (;;) {
+    const index = code.subarray(start, read.position());
+    const opcode = read.byte();
+    if (opcode === OPCODE.localGet || opcode === OPCODE.i32Const) {
+      read.leb();
+      above++;
+    } else if (above > 1 && opcode >= OPCODE.firstI32Arithmetic && opcode <= OPCODE.lastI32Arithmetic) {
+      above--;
+    } else {
+      if (opcode !== OPCODE.i32Add) return undefined;
+      const instruction = read.position();
+      const load = read.byte();
+      if (load < OPCODE.firstLoad || load > OPCODE.lastLoad) return undefined;
+      read.u32(); // alignment
+      const offset = read.position();
+      return {
+        index,
+        instruction: code.subarray(instruction, offset),
+        offset: read.u32(),
+        end: read.position(),
+      };
+    }
+  }
+}
+
+/** Makes the patches, which are in the order of the code, and says where their fields came to lie. */
+function applyPatches(code: Uint8Array, patches: readonly Patch[]): Pick<Relocated, "code" | "relocations"> {
+  const read = reader(code);
+  const bodies = read.vector(() => {
+    const size = read.u32();
+    const start = read.position();
+    read.take(size);
+    return { start, end: start + size };
+  });
+  const relocations: Bytes[] = [];
+  let position = unsigned(bodies.length).length;
+  const patched = bodies.map(({ start, end }): Bytes => {
+    const own = patches.filter((patch) => patch.start >= start && patch.start < end);
+    let from = start;
+    const parts = own.map((patch) => {
+      const kept = code.subarray(from, patch.start);
+      from = patch.end;
+      return flatten([kept, patch.beforeField, padded(patch.value)]);
+    });
+    const rest = code.subarray(from, end);
+    const size = unsigned(parts.reduce((sum, { length }) => sum + length, rest.length));
+    position += size.length;
+    for (const [i, { relocation, symbol, addend }] of own.entries()) {
+      position += parts[i]!.length;
+      const place = [unsigned(position - FIELD), unsigned(symbol)];
+      relocations.push([relocation, place, addend === undefined ? [] : signed(addend)]);
+    }
+    position += rest.length;
+    return [size, parts, rest];
+  });
+  return { code: vector(patched), relocations };
 }
 
 /** The linker makes the memory and the table, and sets their limits. */

@@ -27,11 +27,19 @@ export const EXTERN = { function: 0, table: 1, memory: 2, global: 3 } as const;
 export const FUNCREF = 0x70;
 
 export const OPCODE = {
+  localGet: 0x20,
   globalGet: 0x23,
+  firstLoad: 0x28,
+  lastLoad: 0x35,
   i32Const: 0x41,
   i64Const: 0x42,
   f32Const: 0x43,
   f64Const: 0x44,
+  i32Add: 0x6a,
+  i32Sub: 0x6b,
+  /** add, sub, mul, ..., rotr: they take two numbers and leave one. */
+  firstI32Arithmetic: 0x6a,
+  lastI32Arithmetic: 0x78,
 } as const;
 
 export interface Section {

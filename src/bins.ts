@@ -89,7 +89,7 @@ const PACKED_PAGES: u32 = 16;
 
 @inline
 export function binAt(bin: u32): Bin {
-  return changetype<Bin>(STATE + ((<usize>bin) << BIN_BITS) + BIN_TABLE);
+  return changetype<Bin>(STATE + BIN_TABLE + ((<usize>bin) << BIN_BITS));
 }
 
 /** The bin of a size below `smallEnd`: its address; in a build with caches where in a cache it is. */

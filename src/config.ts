@@ -168,7 +168,10 @@ export const ZERO_BLOCK_COUNT: u32 = 4096;
 
 export const STATE_SIZE: usize = HARDENED ? ZERO_BLOCKS + ZERO_BLOCK_COUNT / 8 : PLAIN_SIZE;
 
-/** Where the state lies: the linker or the host puts it there, zeroed. */
+/**
+ * Where the state lies: the linker or the host puts it there, zeroed. Only what is not negative is added to it for an
+ * address to load from, for that may become the load's offset (docs/object-format.md).
+ */
 @external("env", "__rsb_state")
 export declare const STATE: usize;
 

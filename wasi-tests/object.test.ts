@@ -68,6 +68,89 @@ const OTHER_DESCRIPTION: ObjectDescription = {
   features: [],
 };
 
+const STATE_SIZE = 128;
+const INDEX = "(i32.and (i32.add (local.get $i) (i32.const 3)) (i32.const -4))";
+const MANY = 16;
+
+/**
+ * Sums with addresses: for each its code, what that returns with 10 for $i where each word of memory holds its own
+ * address, and the relocations.
+ */
+const SUMS: Record<string, readonly [string, (state: number) => number, ...string[]]> = {
+  plus: [`(i32.add (global.get $state) (i32.const 100))`, (state) => state + 100, "SLEB state 100"],
+  minus: [`(i32.sub (global.get $state) (i32.const -64))`, (state) => state + 64, "SLEB state 64"],
+  before: [`(i32.add (global.get $state) (i32.const -12))`, (state) => state - 12, "SLEB state -12"],
+  load_at: [
+    `(i32.load offset=8 (i32.add (global.get $state) ${INDEX}))`,
+    (state) => state + 20,
+    "LEB state 8",
+  ],
+  load_at_index_first: [
+    `(i32.load offset=40 (i32.add ${INDEX} (global.get $state)))`,
+    (state) => state + 52,
+    "LEB state 40",
+  ],
+  load_at_plus: [
+    `(i32.load offset=8 (i32.add (i32.add (global.get $state) (i32.const 80)) ${INDEX}))`,
+    (state) => state + 100,
+    "LEB state 88",
+  ],
+  load_byte_at: [
+    `(i32.load8_u offset=2 (i32.add (local.get $i) (global.get $state)))`,
+    (state) => (state + 12) & 0xff,
+    "LEB state 2",
+  ],
+  load_at_minus: [`(i32.load (i32.sub (global.get $state) ${INDEX}))`, (state) => state - 12, "SLEB state 0"],
+  load_at_loaded: [
+    `(i32.load (i32.add (global.get $state) (i32.sub (i32.load (global.get $state)) (global.get $state))))`,
+    (state) => state,
+    "SLEB state 0",
+    "SLEB state 0",
+    "SLEB state 0",
+  ],
+  store_of_sum: [
+    `(i32.store offset=8 (global.get $other) (i32.add (local.get $i) (global.get $state)))
+     (i32.load offset=8 (global.get $other))`,
+    (state) => state + 10,
+    "SLEB other 0",
+    "SLEB state 0",
+    "SLEB other 0",
+  ],
+  // Nobody defines it, so that its address is 0: a linker would make that of a sum with it, too.
+  weak_plus: [`(i32.add (global.get $variable) (i32.const 100))`, () => 100, "SLEB variable 0"],
+  weak_load_at: [
+    `(i32.load offset=8 (i32.add (global.get $variable) ${INDEX}))`,
+    () => 20,
+    "SLEB variable 0",
+  ],
+  // So much shorter than it was that its length takes one byte less.
+  many: [
+    `(i32.add (global.get $state) (i32.const 1)) ${"(i32.add (global.get $state) (i32.const 1)) (i32.sub)".repeat(MANY)}`,
+    (state) => state + 1 - MANY * (state + 1),
+    ...Array<string>(MANY + 1).fill("SLEB state 1"),
+  ],
+};
+
+const SUMS_MODULE = `(module
+  (import "env" "memory" (memory 0))
+  (import "env" "state" (global $state i32))
+  (import "env" "other" (global $other i32))
+  (import "env" "variable" (global $variable i32))
+  (func $state_address (export "state_address") (result i32) (global.get $state))
+  ${Object.entries(SUMS)
+    .map(([name, [code]]) => `(func $${name} (export "${name}") (param $i i32) (result i32) ${code})`)
+    .join("\n")})`;
+
+const SUMS_DESCRIPTION: ObjectDescription = {
+  functions: new Map(["state_address", ...Object.keys(SUMS)].map((name) => [name, [{ name }]])),
+  addresses: new Map([
+    ["other", { kind: "bss", size: 20, alignment: 4 }],
+    ["state", { kind: "bss", size: STATE_SIZE, alignment: 64 }],
+    ["variable", { kind: "data", symbol: "variable", weak: true }],
+  ]),
+  features: [],
+};
+
 async function link(llvm: Llvm, objects: Record<string, Uint8Array>, ...options: string[]) {
   const exported = ["--export-all", "--no-entry"];
   const args = [...Object.keys(objects), ...exported, ...options, "-o", "out.wasm"];
@@ -175,6 +258,26 @@ for (const llvm of LLVMS) {
     assert.is(functions["call_back"]!(), 1001);
     assert.is(functions["call_back"]!(), 1002);
   });
+
+  check("sums with addresses are left to the linker where it may do them", async () => {
+    const file = writeObject(relocatable(SUMS_MODULE), SUMS_DESCRIPTION);
+    const { stdout } = await llvm.run("readobj", ["--relocations", "file"], { file });
+    const expected = Object.values(SUMS).flatMap(([, , ...relocations]) => relocations);
+    assert.equal(stdout.match(/(?<=R_WASM_MEMORY_ADDR_).*/g), ["SLEB state 0", ...expected]);
+  });
+
+  for (const options of [[], ["--compress-relocations", "--strip-all"]]) {
+    check(`sums are right when linked${options.map((option) => ` ${option}`).join("")}`, async () => {
+      const object = writeObject(relocatable(SUMS_MODULE), SUMS_DESCRIPTION);
+      const { functions, memory } = await link(llvm, { "object.o": object }, ...options);
+      const state = functions["state_address"]!();
+      const words = new Int32Array(memory.buffer);
+      words.forEach((_, i) => (words[i] = i * 4));
+      for (const [name, [, result]] of Object.entries(SUMS)) {
+        assert.is(functions[name]!(10), result(state) | 0, name);
+      }
+    });
+  }
 
   check("a weak function that another object defines is called", async () => {
     const other = writeObject(relocatable(OTHER_MODULE), OTHER_DESCRIPTION);
