@@ -167,50 +167,40 @@ function brokenLink(link: u64): u64 {
 function brokenRest(slot: usize, bytes: u32, tag: u64): u64 {
   const end = slot + bytes - 8;
   const trailer = (<u64>rotl<u32>(trailerTag(tag), 8)) << 32;
-  let bits = (load<u64>(end) ^ trailer) & ~((<u64>FREED) << 40);
-  let at = slot + 8;
-  const rest = bytes - 16;
-  if (rest & 16) {
-    bits |= bitsOf16(at);
-    at += 16;
+  const last = (load<u64>(end) ^ trailer) & ~((<u64>FREED) << 40);
+  return last | u64(v128.any_true(bitsOf(slot + 8, end)));
+}
+
+/** What is in memory from `start` to `end`, a multiple of 16 bytes, or-ed together. */
+@inline
+function bitsOf(start: usize, end: usize): v128 {
+  let bits = v128.splat<u64>(0);
+  if ((end - start) & 16) {
+    bits = v128.load(start);
+    start += 16;
   }
-  if (rest & 32) {
-    bits |= bitsOf32(at);
-    at += 32;
+  if ((end - start) & 32) {
+    bits = v128.or(bits, v128.or(v128.load(start), v128.load(start, 16)));
+    start += 32;
   }
-  for (; at < end; at += 64) bits |= bitsOf32(at) | bitsOf32(at + 32);
+  for (; start < end; start += 64) bits = v128.or(bits, bitsOf64(start));
   return bits;
 }
 
 
 @inline
-function bitsOf16(at: usize): u64 {
-  return load<u64>(at) | load<u64>(at, 8);
-}
-
-
-@inline
-function bitsOf32(at: usize): u64 {
-  return load<u64>(at) | load<u64>(at, 8) | load<u64>(at, 16) | load<u64>(at, 24);
+function bitsOf64(at: usize): v128 {
+  return v128.or(v128.or(v128.load(at), v128.load(at, 16)), v128.or(v128.load(at, 32), v128.load(at, 48)));
 }
 
 /** Whether memory from `start` to `end` is zero; `end` is at a double word. */
 export function isZero(start: usize, end: usize): bool {
   for (; start < end && start & 7; ++start) if (load<u8>(start)) return false;
-  let bits: u64 = 0;
-  for (; start + 64 <= end && !bits; start += 64) {
-    bits =
-      load<u64>(start) |
-      load<u64>(start, 8) |
-      load<u64>(start, 16) |
-      load<u64>(start, 24) |
-      load<u64>(start, 32) |
-      load<u64>(start, 40) |
-      load<u64>(start, 48) |
-      load<u64>(start, 56);
+  if (start < end && (end - start) & 8) {
+    if (load<u64>(start)) return false;
+    start += 8;
   }
-  for (; start < end; start += 8) bits |= load<u64>(start);
-  return !bits;
+  return start >= end || !v128.any_true(bitsOf(start, end));
 }
 
 /** Zeroes `bytes` from the start of a slot, rounded up to 16. */
@@ -242,8 +232,7 @@ export function wipe(slot: usize, bytes: usize): void {
 
 @inline
 function wipe16(at: usize): void {
-  store<u64>(at, 0);
-  store<u64>(at, 0, 8);
+  v128.store(at, v128.splat<u64>(0));
 }
 
 // Links of free slots.
