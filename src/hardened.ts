@@ -27,6 +27,7 @@ import {
   GONE,
   GONE_BLOCKS,
   LARGE,
+  MAP,
   MEDIUM_QUARANTINE,
   NONE,
   PAGE,
@@ -285,16 +286,20 @@ function takeLarge(size: usize, alignment: usize): usize {
   if (!run) return 0;
   run = trimRun(run, multiple, pages);
   const note = multiple == 1 ? noteOf(run.start) : 0;
-  if (note) {
-    // The block after the next may begin here again.
-    store<usize>(note, 0);
-    run = moveOn(run);
-  }
+  // The block after the next may begin here again.
+  if (note) store<usize>(note, 0);
+  if (note || (multiple == 1 && isOwn(pageOf(run.start) - 1))) run = moveOn(run);
   expectUnused(run, fresh);
   run.kind = <u16>LARGE;
   setRuns(pageOf(run.start), 1, run);
   guardLarge(run, size, log2(alignment));
   return run.start;
+}
+
+/** Whether a page has data of the heap's own, where a write before the block behind it would not show. */
+function isOwn(page: u32): bool {
+  const s = state();
+  return runAt(page) == keeper() || addressOf(page) - load<usize>(STATE, MAP) < (<usize>s.capacity) << 2;
 }
 
 /** Exchanges a run for one that begins elsewhere, if there is one. */
@@ -388,9 +393,11 @@ function contentsOf(run: Run, block: usize, tag: u64): u32 {
   return contents;
 }
 
-/** The bytes that a large block was allocated with. Traps if it was written behind. */
+/** The bytes that a large block was allocated with. Traps if it was written behind, or before it to a free page. */
 function sizeOfLarge(run: Run): usize {
   const size = run.free;
+  if (soundRun(pageOf(run.start) - 1).kind == FREE && !isZero(run.start - UNDERFLOW, run.start))
+    rsbmalloc_overflow(run.start, size);
   const end = run.start + size;
   if (size >= run.size) rsbmalloc_overflow(run.start, 0);
   // Where a run could not be made shorter, it has pages behind those of the block.

@@ -90,6 +90,7 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     underflow_1: ALL,
     underflow_8: ALL,
     underflow_neighbours: ["tiny", "small", "full", "medium"],
+    underflow_large: ["large", "pages", "large-grown"],
     overflow_into_free: ["small", "full", "medium", "large"],
   },
   rsbmalloc_use_after_free: {
