@@ -544,13 +544,12 @@ function regroup(run: Run, left: u32): void {
 }
 
 /**
- * Gives runs without blocks back, which are the last of their bins, until there is a free run of so many pages. The only
- * run of a bin of small slots stays, so that a block that is freed twice is known for what it was.
+ * Gives the runs without blocks back, which are the last of their bins, unless there is a free run of so many pages. The
+ * only run of a bin of small slots stays, so that a block that is freed twice is known for what it was.
  */
 function freeEmptyRuns(pages: u32): void {
-  for (let kind = END_BIN - 1; kind >= FIRST_BIN && !findRun(pages); --kind) {
-    while (freeLastRun(kind, kind < MEDIUM_BIN));
-  }
+  if (findRun(pages)) return;
+  for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, kind < MEDIUM_BIN));
 }
 
 /** Gives the last run of a bin back if it has no blocks, and is not to stay as the only one. Returns whether it did. */
