@@ -523,9 +523,11 @@ function quarantine(next: u32, slot: usize): usize {
 
 /** Puts a slot that was in quarantine on its run's list. */
 function freeSlot(slot: usize): void {
-  let run = runOf(slot);
-  if (changetype<usize>(run) >= addressOf(state().end) || slot - run.start >= <usize>run.slots * run.size)
-    run = soundRun(pageOf(slot));
+  const run = runOf(slot);
+  if (changetype<usize>(run) >= addressOf(state().end) || slot - run.start >= <usize>run.slots * run.size) {
+    soundRun(pageOf(slot));
+    rsbmalloc_corruption(slot, 0);
+  }
   // The link would hide what was written here.
   if (load<u64>(slot)) blameFree(run, slot);
   setLink(slot, run.free, tagOf(slot));
