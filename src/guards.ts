@@ -203,14 +203,15 @@ export function isZero(start: usize, end: usize): bool {
   return start >= end || !v128.any_true(bitsOf(start, end));
 }
 
-/** Zeroes `bytes` from the start of a slot, rounded up to 16. */
+/** Zeroes `bytes` from the start of a slot, rounded up to 8: no more than `endsWell` has looked at. */
 @inline
 export function wipe(slot: usize, bytes: usize): void {
   if (bytes > WORDWISE_MAX) {
     fillMemory(slot, 0, bytes);
     return;
   }
-  const end = slot + ((bytes + 15) & ~15);
+  const end = slot + ((bytes + 7) & ~15);
+  if ((bytes + 7) & 8) store<u64>(end, 0);
   let at = slot;
   if ((end - at) & 16) {
     wipe16(at);
