@@ -43,6 +43,7 @@ const OP = {
   i32Add: 0x6a,
   i32ShrU: 0x76,
   prefixFc: 0xfc,
+  prefixFd: 0xfd,
 } as const;
 
 /** Their own execution costs nothing: they mark places in the code. */
@@ -192,6 +193,17 @@ function countBody(body: Uint8Array, parameters: number, counter: number): Bytes
   return [vector([...groups, [unsigned(1), I32]]), output];
 }
 
+/** The same behind the opcode of a vector instruction: a place in memory, a constant, or numbers of lanes, a byte each. */
+function skipVector(read: ReturnType<typeof reader>, minor: number): void {
+  const isLane = minor >= 0x54 && minor <= 0x5b;
+  if (minor <= 0x0b || (minor >= 0x54 && minor <= 0x5d)) {
+    read.u32();
+    read.u32();
+  }
+  if (minor === 0x0c || minor === 0x0d) read.take(16);
+  else if (isLane || (minor >= 0x15 && minor <= 0x22)) read.take(1);
+}
+
 /** Reads past an instruction's immediates. True for one whose work grows with the length on top of the stack. */
 function skipImmediates(read: ReturnType<typeof reader>, opcode: number): boolean {
   if (opcode === OP.brTable) {
@@ -204,7 +216,8 @@ function skipImmediates(read: ReturnType<typeof reader>, opcode: number): boolea
     const minor = read.u32();
     for (let i = FC_IMMEDIATES[minor]!; i > 0; i--) read.u32();
     return minor === FC_MEMORY_COPY || minor === FC_MEMORY_FILL;
-  } else if (opcode > OP.prefixFc) throw new Error("instructions of threads and vectors are not counted");
+  } else if (opcode === OP.prefixFd) skipVector(read, read.u32());
+  else if (opcode > OP.prefixFc) throw new Error("instructions of threads are not counted");
   else for (let i = IMMEDIATES[opcode] ?? 0; i > 0; i--) read.leb();
   return false;
 }

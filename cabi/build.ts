@@ -48,6 +48,7 @@ function hardenedLibrary(library: Library): Library {
     ...library,
     file: library.file.replace(/\.a$/, "-hardened.a"),
     constants: [...library.constants, "RSB_HARDENED"],
+    features: [...library.features, "simd128"],
     members: library.members.map((member) =>
       member.name === "rsbmallocc.o"
         ? { ...member, entries: [...member.entries, "src/faults.ts"], functions: hardened(member.functions) }
@@ -186,7 +187,11 @@ async function library(
   compile: Compile,
 ): Promise<Uint8Array> {
   const objects = members.map(async ({ name, entries, functions }) => {
-    const compiled = await compile(constants, entries);
+    const compiled = await compile(
+      constants,
+      entries,
+      features.includes("simd128") ? ["--enable", "simd"] : [],
+    );
     const bytes = writeObject(compiled.relocatable, {
       functions,
       features,

@@ -1,8 +1,8 @@
 // The heap of the hardened build: every block is guarded, and a bug in the program traps as soon as it can be seen.
 // It takes the place of the bins' lists; src/guards.ts draws what a slot holds.
 //
-// - Each run of slots has a list of its own, in random order, and a bin the runs that have free slots. A run without
-//   blocks goes back to the page allocator, unless it is the only one of a bin of small slots.
+// - Each run of slots has a list of its own, in random order, and a bin the runs that have free slots; those without
+//   blocks come last, and go back to the page allocator before memory grows.
 // - A freed block is wiped and waits in a quarantine, first in, first out, before it is free. What was written to it
 //   meanwhile, or later, shows when it leaves, when it is handed out, or in a check of the heap.
 // - A large block is a page run with a guard behind it. Free pages are zero, as is all memory that no block uses. A new
@@ -18,13 +18,16 @@
 //     Bin.ring     its runs with free slots
 
 import {
+  BINS,
   BIN_MAX,
+  BIN_OF,
   END_BIN,
   FIRST_BIN,
   FREE,
   GONE,
   GONE_BLOCKS,
   LARGE,
+  MAP,
   MEDIUM_QUARANTINE,
   NONE,
   PAGE,
@@ -40,7 +43,7 @@ import {
   guards,
   state,
 } from "./config";
-import { Bin, binAt, obtainRun, ringOf, runPages } from "./bins";
+import { Bin, binAt, obtainRun, ringOf, runPages, smallBin } from "./bins";
 import {
   rsbmalloc_alignment_mismatch,
   rsbmalloc_corruption,
@@ -51,24 +54,29 @@ import {
   rsbmalloc_use_after_free,
 } from "./faults";
 import {
-  BROKEN,
-  BROKEN_LINK,
+  ALIGNED,
   FREED,
   GUARD,
   NEVER_USED,
   TRAILER_SIZE,
   alignmentBytes,
   alignmentIn,
+  endsWell,
   guardSlot,
+  isBroken,
+  isFree,
   isGuarded,
+  isListed,
+  isPlain,
+  isUsed,
   isZero,
-  isZeroSlot,
   linkOf,
   random,
   seed,
   setLink,
   setTrailer,
   sizeIn,
+  tagOf,
   trailerOf,
   wipe,
 } from "./guards";
@@ -77,8 +85,10 @@ import { copyMemory, fillMemory } from "./memory";
 import {
   Run,
   addressOf,
+  append,
   empty,
   extendRun,
+  findRun,
   freeRun,
   keeper,
   lengthOf,
@@ -89,6 +99,7 @@ import {
   prepend,
   remove,
   runAt,
+  runOf,
   setRuns,
   shrinkRun,
   split,
@@ -115,74 +126,87 @@ function log2(alignment: usize): u32 {
 // Allocating.
 
 /** A block of `size` zero bytes at a multiple of `alignment`, a power of two, or 0 for `malloc`; 0 when memory is out. */
+@inline
 export function allocateChecked(size: usize, alignment: usize): usize {
   lock();
-  const block = takeBlock(size, alignment);
+  const block = takeHere(size, alignment);
   unlock();
   return block;
 }
 
-function takeBlock(size: usize, alignment: usize): usize {
+function takeBlock(size: usize): usize {
+  return takeHere(size, 0);
+}
+
+
+@inline
+function takeHere(size: usize, alignment: usize): usize {
+  if (!alignment && size < state().smallEnd) {
+    const bin = changetype<Bin>(smallBin(size + TRAILER_SIZE));
+    if (bin.ring.free) return takeFirst(bin, size, 0);
+  }
+  return takeSlow(size, alignment);
+}
+
+function takeSlow(size: usize, alignment: usize): usize {
   const room = size + TRAILER_SIZE + alignmentBytes(log2(alignment));
   if (size - 1 >= BIN_MAX - TRAILER_SIZE || room > BIN_MAX || alignment >= PAGE)
     return takeOther(size, alignment);
-  let bin = binOfSize(max(max(room, SMALLEST_SLOT), alignment));
+  let kind = binOfSize(max(max(room, SMALLEST_SLOT), alignment));
   // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
-  while (slotSize(bin) & (max<u32>(<u32>alignment, 1) - 1)) ++bin;
-  return takeSlot(bin, size, alignment);
+  while (slotSize(kind) & (max<u32>(<u32>alignment, 1) - 1)) ++kind;
+  const bin = binAt(kind);
+  // Before the first allocation it has no ring.
+  if (!state().magic || bin.ring == empty()) {
+    if (!fillBin(kind)) return 0;
+  }
+  return takeFirst(bin, size, log2(alignment));
 }
 
 function takeOther(size: usize, alignment: usize): usize {
   if (size || alignment >= PAGE) return takeLarge(size, alignment);
   const block = takeZero(alignment);
-  return block ? block : takeBlock(1, alignment);
+  return block ? block : takeSlow(1, alignment);
 }
 
-function takeSlot(kind: u32, size: usize, alignment: usize): usize {
-  const bin = binAt(kind);
-  let run = firstRun(bin);
-  if (!run) {
-    run = fillRun(kind);
-    if (!run) return 0;
-  }
+/** Hands out the first free slot of a bin that has one. `alignment` is its log2, or 0. */
+@inline
+function takeFirst(bin: Bin, size: usize, alignment: u32): usize {
+  const run = bin.ring;
   const bytes = run.size;
   const slot = run.free;
-  const next = linkOf(slot);
-  if (next == BROKEN_LINK || trailerOf(slot, bytes) & ~FREED || !isZeroSlot(slot, bytes))
-    blameFree(run, slot);
-  run.free = next;
+  const tag = tagOf(slot);
+  if (!isListed(slot, bytes, tag)) blameFree(run, slot);
+  run.free = linkOf(slot, tag);
   if (!--run.left) remove(ringOf(bin), run);
   store<u64>(slot, 0);
-  guardSlot(slot, bytes, size, log2(alignment));
+  guardSlot(slot, bytes, size, alignment, tag);
   return slot;
 }
 
-/** A run that has free slots; null if there is none. */
-@inline
-function firstRun(bin: Bin): Run {
-  const run = bin.ring;
-  return run == empty() ? changetype<Run>(0) : run;
-}
-
-/** Before the first run is handed out. */
-function begin(): void {
-  seed();
+/** Before the first run is handed out. Returns whether there was memory. */
+function begin(): bool {
   const wall = obtainRun(1);
-  if (!wall) return;
+  if (!wall) return false;
   // As the heap's own data, it does not count as used.
   --state().used;
   guards().wall = wall.start;
+  // So that `takeHere` finds no slots for blocks of no bytes, and none that are too small for others.
+  state().smallEnd = SMALL_MAX + 1 - TRAILER_SIZE;
+  for (let room: usize = TRAILER_SIZE + 4; room < SMALLEST_SLOT; room += 4)
+    store<Bin>(STATE + room, binAt(binOfSize(SMALLEST_SLOT)), BIN_OF);
+  seed();
+  return true;
 }
 
-/** Makes a run of free slots for a bin. Returns null when memory is out. */
-function fillRun(kind: u32): Run {
+/** Makes a run of free slots for a bin that has none. Returns whether there was memory. */
+function fillBin(kind: u32): bool {
   const bytes = slotSize(kind);
   const pages = runPages(bytes);
-  const fresh = state().fresh;
   const run = findPages(pages);
-  if (!run) return run;
-  expectUnused(run, fresh);
+  if (!run) return false;
   const slots = (pages << PAGE_BITS) / bytes;
+  expectUnusedSlots(run, slots, bytes);
   run.kind = <u16>kind;
   run.slots = <u16>slots;
   run.size = bytes;
@@ -191,29 +215,49 @@ function fillRun(kind: u32): Run {
   let head: usize = 0;
   for (let i: u32 = 0; i < slots; ++i) {
     const slot = run.start + i * bytes;
+    const tag = tagOf(slot);
     const place = random(i + 1);
     if (place) {
       const before = run.start + (place - 1) * bytes;
-      setLink(slot, linkOf(before));
-      setLink(before, slot);
+      const tagBefore = tagOf(before);
+      setLink(slot, linkOf(before, tagBefore), tag);
+      setLink(before, slot, tagBefore);
     } else {
-      setLink(slot, head);
+      setLink(slot, head, tag);
       head = slot;
     }
-    setTrailer(slot, bytes, NEVER_USED);
+    setTrailer(slot, bytes, NEVER_USED, tag);
   }
   run.free = head;
   run.left = slots;
   prepend(ringOf(binAt(kind)), run);
-  return run;
+  return true;
+}
+
+/** Traps if someone wrote where links and trailers are to be. What lies between them shows when a slot is handed out. */
+function expectUnusedSlots(run: Run, slots: u32, bytes: u32): void {
+  let bits: u64 = 0;
+  let slot = run.start;
+  for (; slots; --slots) {
+    bits |= load<u64>(slot);
+    slot += bytes;
+    bits |= load<u64>(slot - 8);
+  }
+  if (bits || !isZero(slot, endOf(run))) blamePages(run.start, endOf(run));
 }
 
 /** A run that nobody has looked yet whether it is all zero; null when memory is out even if all that waits is freed. */
 function findPages(pages: u32): Run {
-  if (!guards().secret) begin();
-  const run = obtainRun(pages);
+  if (!guards().secret && !begin()) return changetype<Run>(0);
+  const run = obtainPages(pages);
   if (run) return run;
   emptyQuarantine();
+  return obtainRun(pages);
+}
+
+/** The same without what is in quarantine. */
+function obtainPages(pages: u32): Run {
+  freeEmptyRuns(pages);
   return obtainRun(pages);
 }
 
@@ -242,16 +286,20 @@ function takeLarge(size: usize, alignment: usize): usize {
   if (!run) return 0;
   run = trimRun(run, multiple, pages);
   const note = multiple == 1 ? noteOf(run.start) : 0;
-  if (note) {
-    // The block after the next may begin here again.
-    store<usize>(note, 0);
-    run = moveOn(run);
-  }
+  // The block after the next may begin here again.
+  if (note) store<usize>(note, 0);
+  if (note || (multiple == 1 && isOwn(pageOf(run.start) - 1))) run = moveOn(run);
   expectUnused(run, fresh);
   run.kind = <u16>LARGE;
   setRuns(pageOf(run.start), 1, run);
   guardLarge(run, size, log2(alignment));
   return run.start;
+}
+
+/** Whether a page has data of the heap's own, where a write before the block behind it would not show. */
+function isOwn(page: u32): bool {
+  const s = state();
+  return runAt(page) == keeper() || addressOf(page) - load<usize>(STATE, MAP) < (<usize>s.capacity) << 2;
 }
 
 /** Exchanges a run for one that begins elsewhere, if there is one. */
@@ -262,7 +310,7 @@ function moveOn(run: Run): Run {
   let other: Run;
   if (extendRun(run, pages + 1)) other = split(run, 1);
   // The run is held until there is another: else Runs might be made of it, and leave none that is long enough.
-  else other = obtainRun(pages);
+  else other = obtainPages(pages);
   // Only one of the two ever serves a block.
   s.peak = peak;
   if (!other) return run;
@@ -297,15 +345,21 @@ function guardLarge(run: Run, size: usize, alignment: u32): void {
 
 /** The run of a block. Traps if it is not the start of a slot or of a large block. */
 function runOfBlock(block: usize): Run {
-  const end = state().end;
-  if (pageOf(block) < end) {
-    const run = soundRun(pageOf(block));
-    // A slot's trailer must not be looked for behind the heap.
-    if (run.kind >= FIRST_BIN && !(block & 15) && pageOf(block + run.size - 1) < end) return run;
-    if (run.kind == LARGE && block == run.start) return run;
+  const end = addressOf(state().end);
+  if (block < end) {
+    const run = runOf(block);
+    // If this is no Run, no trailer will be found; but it must not be looked for behind the heap.
+    if (isSlots(run, end) && !(block & 15) && block + run.size <= end) return run;
+    if (soundRun(pageOf(block)).kind == LARGE && block == run.start) return run;
   }
   blamePointer(block);
   return nobody();
+}
+
+/** Whether what a page of a heap that ends at `end` leads to may be a run of slots. */
+@inline
+function isSlots(run: Run, end: usize): bool {
+  return changetype<usize>(run) < end && <u32>run.kind - FIRST_BIN < BINS;
 }
 
 /** The Run that a page leads to. Traps if that, or the Run itself, can't be what it was. */
@@ -331,20 +385,19 @@ function isSound(run: Run, page: u32): bool {
 }
 
 /** What the trailer of a block in a slot says. Traps if it is no block in use, or one that was written behind. */
-function contentsOf(run: Run, block: usize): u32 {
-  const contents = trailerOf(block, run.size);
-  if (contents == BROKEN || !isBlock(block, contents, run.size)) blameBlock(run, block);
+@inline
+function contentsOf(run: Run, block: usize, tag: u64): u32 {
+  const bytes = run.size;
+  const contents = trailerOf(block, bytes, tag);
+  if (!isUsed(contents, bytes) || !isGuarded(block, contents, bytes)) blameBlock(run, block);
   return contents;
 }
 
-function isBlock(block: usize, contents: u32, bytes: u32): bool {
-  const size = sizeIn(contents);
-  return size != 0 && size <= bytes - TRAILER_SIZE && isGuarded(block, contents, bytes);
-}
-
-/** The bytes that a large block was allocated with. Traps if it was written behind. */
+/** The bytes that a large block was allocated with. Traps if it was written behind, or before it to a free page. */
 function sizeOfLarge(run: Run): usize {
   const size = run.free;
+  if (soundRun(pageOf(run.start) - 1).kind == FREE && !isZero(run.start - UNDERFLOW, run.start))
+    rsbmalloc_overflow(run.start, size);
   const end = run.start + size;
   if (size >= run.size) rsbmalloc_overflow(run.start, 0);
   // Where a run could not be made shorter, it has pages behind those of the block.
@@ -354,7 +407,7 @@ function sizeOfLarge(run: Run): usize {
 
 /** The same of any block. Traps as those do. */
 function sizeOf(run: Run, block: usize): usize {
-  return run.kind == LARGE ? sizeOfLarge(run) : sizeIn(contentsOf(run, block));
+  return run.kind == LARGE ? sizeOfLarge(run) : sizeIn(contentsOf(run, block, tagOf(block)));
 }
 
 /** The same for any block in use. */
@@ -372,19 +425,60 @@ export function expectBlock(block: usize, size: usize, alignment: usize): void {
   if (known != size) rsbmalloc_size_mismatch(block, known);
   if (!alignment || isZeroBlock(block)) return;
   const run = runAt(pageOf(block));
-  const log = run.kind == LARGE ? <u32>run.left : alignmentIn(trailerOf(block, run.size), block, run.size);
+  const log = run.kind == LARGE ? <u32>run.left : alignmentOf(run, block);
   if (log != log2(alignment)) rsbmalloc_alignment_mismatch(block, known);
+}
+
+/** log2 of the alignment that a block in a slot was asked for, 0 for a block of `malloc`. */
+function alignmentOf(run: Run, block: usize): u32 {
+  return alignmentIn(trailerOf(block, run.size, tagOf(block)), block, run.size);
 }
 
 // Freeing.
 
+@inline
 export function releaseChecked(block: usize): void {
   lock();
-  freeBlock(block);
+  freeHere(block);
   unlock();
 }
 
 function freeBlock(block: usize): void {
+  freeHere(block);
+}
+
+
+@inline
+function freeHere(block: usize): void {
+  if (!freeSmall(block)) freeOther(block);
+}
+
+/** Frees a block of `malloc` in a small slot. Returns whether it is one, and sound. */
+@inline
+function freeSmall(block: usize): bool {
+  const end = addressOf(state().end);
+  if (block >= end || block & 15) return false;
+  const run = runOf(block);
+  if (changetype<usize>(run) >= end) return false;
+  const bytes = run.size;
+  // Runs of other kinds are longer, and those that stand for none have no size.
+  if (bytes - 1 >= SMALL_MAX || block + bytes > end) return false;
+  const tag = tagOf(block);
+  const size = trailerOf(block, bytes, tag);
+  // What is not zero further behind the block shows later.
+  if (!isPlain(size, bytes) || !endsWell(block, size, bytes)) return false;
+  wipe(block, size + 1);
+  setTrailer(block, bytes, FREED, tag);
+  const g = guards();
+  const next = g.smallNext;
+  g.smallNext = (next + 1) & (SMALL_QUARANTINE - 1);
+  const oldest = quarantine(next, block);
+  if (oldest) freeSlot(oldest);
+  return true;
+}
+
+/** Frees what is no block of `malloc` in a small slot. Traps if it is no block. */
+function freeOther(block: usize): void {
   if (isZeroBlock(block)) {
     freeZero(block);
     return;
@@ -395,15 +489,15 @@ function freeBlock(block: usize): void {
     return;
   }
   const bytes = run.size;
-  const contents = contentsOf(run, block);
-  wipe(block, alignmentIn(contents, block, bytes) ? bytes - TRAILER_SIZE : sizeIn(contents) + 1);
-  setTrailer(block, bytes, FREED);
+  const tag = tagOf(block);
+  const contents = contentsOf(run, block, tag);
+  wipe(block, contents & ALIGNED ? bytes : sizeIn(contents) + 1);
+  setTrailer(block, bytes, FREED, tag);
   const oldest = quarantine(nextPlace(bytes), block);
   if (oldest) freeSlot(oldest);
 }
 
 /** Where in the quarantine a slot of `bytes` goes. */
-@inline
 function nextPlace(bytes: u32): u32 {
   const g = guards();
   let next: u32;
@@ -429,22 +523,55 @@ function quarantine(next: u32, slot: usize): usize {
 
 /** Puts a slot that was in quarantine on its run's list. */
 function freeSlot(slot: usize): void {
-  const run = soundRun(pageOf(slot));
+  const run = runOf(slot);
+  if (changetype<usize>(run) >= addressOf(state().end) || slot - run.start >= <usize>run.slots * run.size) {
+    soundRun(pageOf(slot));
+    rsbmalloc_corruption(slot, 0);
+  }
   // The link would hide what was written here.
   if (load<u64>(slot)) blameFree(run, slot);
-  setLink(slot, run.free);
+  setLink(slot, run.free, tagOf(slot));
   run.free = slot;
-  if (!run.left++) prepend(ringOf(binAt(run.kind)), run);
-  // The only run of a bin stays, if it is short.
-  if (run.left == run.slots && (run.kind >= MEDIUM_BIN || run.next != run)) freeEmptyRun(run);
+  const left = ++run.left;
+  if (left == 1 || left == run.slots) regroup(run, left);
 }
 
-/** Gives a run without blocks back. */
-function freeEmptyRun(run: Run): void {
+/** Sees to it that a run has its place in its bin's ring when its first or its last slot has become free. */
+function regroup(run: Run, left: u32): void {
+  if (<u32>run.kind - FIRST_BIN >= BINS) rsbmalloc_corruption(run.start, 0);
+  const ring = ringOf(binAt(run.kind));
+  if (left != 1) remove(ring, run);
+  if (left == run.slots) append(ring, run);
+  else prepend(ring, run);
+}
+
+/**
+ * Gives the runs without blocks back, which are the last of their bins, unless there is a free run of so many pages. The
+ * only run of a bin of small slots stays, so that a block that is freed twice is known for what it was.
+ */
+function freeEmptyRuns(pages: u32): void {
+  if (findRun(pages)) return;
+  for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, kind < MEDIUM_BIN));
+}
+
+/** Gives the last run of a bin back if it has no blocks, and is not to stay as the only one. Returns whether it did. */
+function freeLastRun(kind: u32, stays: bool): bool {
+  const ring = ringOf(binAt(kind));
+  const first = load<Run>(ring);
+  // Before the first allocation there is none.
+  if (!first || first == empty()) return false;
+  const run = first.prev;
+  if (run.left != run.slots || (stays && run == first)) return false;
   checkSlots(run);
-  remove(ringOf(binAt(run.kind)), run);
-  fillMemory(run.start, 0, endOf(run) - run.start);
+  remove(ring, run);
+  const bytes = run.size;
+  for (let slot = run.start, left = run.left; left; --left) {
+    store<u64>(slot, 0);
+    slot += bytes;
+    store<u32>(slot - TRAILER_SIZE, 0);
+  }
   freeRun(run);
+  return true;
 }
 
 function freeLarge(run: Run): void {
@@ -459,10 +586,7 @@ export function emptyQuarantine(): void {
     const slot = quarantine(i, 0);
     if (slot) freeSlot(slot);
   }
-  for (let kind = FIRST_BIN; kind < MEDIUM_BIN; ++kind) {
-    const run = firstRun(binAt(kind));
-    if (run && run.left == run.slots) freeEmptyRun(run);
-  }
+  for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, false));
 }
 
 // Resizing.
@@ -483,7 +607,7 @@ function resizeBlock(block: usize, size: usize): usize {
     old = sizeOf(run, block);
     if (fitsWell(run, size) && resizeInPlace(run, block, old, size)) return block;
   }
-  const moved = takeBlock(size, 0);
+  const moved = takeBlock(size);
   if (!moved) return size - 1 < old && resizeInPlace(run, block, old, size) ? block : 0;
   // A block of no bytes lies outside memory, where even copying nothing traps.
   const kept = min(old, size);
@@ -512,12 +636,11 @@ function resizeInPlace(run: Run, block: usize, old: usize, size: usize): bool {
   const bytes = run.size;
   if (run.kind == LARGE ? !fitLarge(run, size) : size > bytes - TRAILER_SIZE) return false;
   // The old guard goes, and with it what lies behind the new end. An alignment is not kept.
-  if (run.kind != LARGE && alignmentIn(trailerOf(block, bytes), block, bytes))
-    store<u8>(block + bytes - TRAILER_SIZE - 1, 0);
+  if (run.kind != LARGE && alignmentOf(run, block)) store<u8>(block + bytes - TRAILER_SIZE - 1, 0);
   store<u8>(block + old, 0);
   if (size < old) fillMemory(block + size, 0, old - size);
   if (run.kind != LARGE) {
-    guardSlot(block, bytes, size, 0);
+    guardSlot(block, bytes, size, 0, tagOf(block));
   } else {
     shrinkRun(run, pagesFor(size + 1));
     guardLarge(run, size, 0);
@@ -628,23 +751,29 @@ function isFreeAgain(page: u32): bool {
 
 /** What should be a block in a slot, and is none or is not guarded. */
 function blameBlock(run: Run, block: usize): void {
+  soundRun(pageOf(block));
   const bytes = run.size;
   const offset = <u32>(block - run.start);
   const slot = block - (offset % bytes);
-  const contents = trailerOf(slot, bytes);
+  const contents = trailerOf(slot, bytes, tagOf(slot));
   // Of the memory that is free, some may have been a block of another size.
   if (contents == FREED) rsbmalloc_double_free(block, 0);
   if (slot != block || contents == NEVER_USED || offset / bytes >= run.slots)
     rsbmalloc_invalid_free(block, 0);
-  rsbmalloc_overflow(block, contents == BROKEN ? 0 : sizeIn(contents));
+  rsbmalloc_overflow(block, isBroken(contents) ? 0 : sizeIn(contents));
 }
 
 /** A free slot that was written to: by a stale pointer, or from a block beside it. */
 function blameFree(run: Run, slot: usize): void {
-  if (trailerOf(slot, run.size) & ~FREED) rsbmalloc_overflow(slot, 0);
+  if (!isFreeSlot(run, slot)) rsbmalloc_overflow(slot, 0);
   const before = slot - run.size;
   if (slot > run.start && isBrokenBlock(run, before)) rsbmalloc_overflow(before, 0);
   rsbmalloc_use_after_free(slot, 0);
+}
+
+/** Whether a slot's trailer says that it is free. */
+function isFreeSlot(run: Run, slot: usize): bool {
+  return !(trailerOf(slot, run.size, tagOf(slot)) & ~FREED);
 }
 
 /** How far before its start a block is written to by mistake, in bytes. */
@@ -660,14 +789,17 @@ function blamePages(start: usize, end: usize): void {
     if (isBrokenBlock(before, last)) rsbmalloc_overflow(last, 0);
   }
   const behind = soundRun(pageOf(end));
-  const isUsed = behind.kind == LARGE || (behind.kind >= FIRST_BIN && trailerOf(end, behind.size) & ~FREED);
-  if (isUsed && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
+  const isBlock = behind.kind == LARGE || (behind.kind >= FIRST_BIN && !isFreeSlot(behind, end));
+  if (isBlock && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
   rsbmalloc_use_after_free(start, 0);
 }
 
+/** Whether a slot holds a block that was written behind, or nothing that can be told. */
 function isBrokenBlock(run: Run, slot: usize): bool {
-  const contents = trailerOf(slot, run.size);
-  return contents == BROKEN || (sizeIn(contents) != 0 && !isBlock(slot, contents, run.size));
+  const bytes = run.size;
+  const contents = trailerOf(slot, bytes, tagOf(slot));
+  if (isBroken(contents)) return true;
+  return sizeIn(contents) != 0 && !(isUsed(contents, bytes) && isGuarded(slot, contents, bytes));
 }
 
 // Checking the heap.
@@ -709,7 +841,7 @@ function checkSpares(): void {
 function checkRun(run: Run): void {
   checkSlots(run);
   let left = run.left;
-  for (let slot = run.free; slot; slot = linkOf(slot)) {
+  for (let slot = run.free; slot; slot = linkOf(slot, tagOf(slot))) {
     if (slot - run.start >= <usize>run.slots * run.size || --left < 0) rsbmalloc_corruption(slot, 0);
   }
   if (left) rsbmalloc_corruption(run.start, 0);
@@ -720,10 +852,10 @@ function checkSlots(run: Run): void {
   const bytes = run.size;
   const end = run.start + run.slots * bytes;
   for (let slot = run.start; slot < end; slot += bytes) {
-    if (trailerOf(slot, bytes) & ~FREED) contentsOf(run, slot);
-    // It is free, in quarantine or not.
-    else if ((load<u64>(slot) && linkOf(slot) == BROKEN_LINK) || !isZeroSlot(slot, bytes))
-      blameFree(run, slot);
+    const tag = tagOf(slot);
+    if (isFree(slot, bytes, tag)) continue;
+    if (isFreeSlot(run, slot)) blameFree(run, slot);
+    contentsOf(run, slot, tag);
   }
   expectZero(end, endOf(run));
 }

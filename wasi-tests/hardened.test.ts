@@ -90,6 +90,8 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     underflow_1: ALL,
     underflow_8: ALL,
     underflow_neighbours: ["tiny", "small", "full", "medium"],
+    overflow_further: ["tiny"],
+    underflow_large: ["large", "pages", "large-grown"],
     overflow_into_free: ["small", "full", "medium", "large"],
   },
   rsbmalloc_use_after_free: {
@@ -99,6 +101,7 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     write_all_then_reuse: PLAIN,
     write_then_reuse: PLAIN,
     write_after_move: PLAIN,
+    overflow_further_then_reuse: ["tiny"],
     write_much_later: ALL,
     forged_link: ["small", "full", "medium"],
     copied_link: ["small", "full"],

@@ -219,6 +219,27 @@ static void underflow_neighbours(void) {
   reuse();
 }
 
+/* In what is left of a slot of 16 bytes, but not right behind the block. */
+static void overflow_further(void) {
+  put(p + 10, 1, 'A');
+  rsbmalloc_check();
+}
+
+static void overflow_further_then_reuse(void) {
+  put(p + 10, 1, 'A');
+  free(p);
+  reuse();
+}
+
+/* Where memory grows for p, the heap's own data may come to lie before it. */
+static void underflow_large(void) {
+  char *before = malloc(2 * size);
+  p = malloc(2 * size);
+  put(p - 8, 8, 'A');
+  free(before);
+  free(p);
+}
+
 static void overflow_into_free(void) {
   /* The neighbours are free, and used again before p is freed. */
   free(malloc(size));
@@ -367,7 +388,7 @@ static const struct {
     CASE(free_foreign), CASE(overflow_zero), CASE(overflow_letter), CASE(overflow_8), CASE(overflow_32),
     CASE(overflow_page), CASE(overflow_megabyte), CASE(overflow_realloc), CASE(overflow_realloc_in_place),
     CASE(overflow_check), CASE(overflow_sized), CASE(overflow_usable), CASE(underflow_1), CASE(underflow_8),
-    CASE(underflow_neighbours), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
+    CASE(underflow_neighbours), CASE(underflow_large), CASE(overflow_further), CASE(overflow_further_then_reuse), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
     CASE(write_all_then_reuse), CASE(write_then_reuse), CASE(write_after_move), CASE(write_much_later),
     CASE(forged_link), CASE(copied_link), CASE(overflow_static),
     CASE(sized_larger), CASE(sized_smaller), CASE(aligned_sized_larger),
