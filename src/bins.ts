@@ -73,7 +73,7 @@ export class Bin {
   pages: u32;
 }
 
-/** More than any run's slots, of which a page has 512 at most: an event that is waiting comes once. */
+/** Twice what a run has of slots, 512 to a page at most: an event that is waiting comes once, and can be told. */
 export const QUEUED: i32 = 1 << 12;
 
 /**

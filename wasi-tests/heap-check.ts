@@ -217,7 +217,7 @@ function readRun(heap: Raw, page: number): Run {
   }
   const left = leftOf(heap, at);
   // An event takes less from it than any run has slots.
-  const queued = left > QUEUED - 0x10000;
+  const queued = left > QUEUED / 2;
   const inRing = word(at + LAYOUT.RUN_NEXT) !== 0;
   check(kind !== LARGE || !inRing, `${where}, a large block, is in a ring`);
   const free = word(at + LAYOUT.RUN_FREE);
