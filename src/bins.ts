@@ -30,6 +30,7 @@ import {
   HARDENED,
   LARGE,
   LEAST_BIN,
+  LOCKED,
   MAGIC,
   PAGE,
   PAGE_BITS,
@@ -78,9 +79,9 @@ export const QUEUED: i32 = 1 << 12;
 
 /**
  * A run is as many times as long as it must be, as long as that is no more than a part of what the bin has. It is no
- * longer than that where only short runs are free.
+ * longer than that where only short runs are free. Where there are threads, blocks lie scattered over more runs.
  */
-const GROWTH: u32 = 4;
+const GROWTH: u32 = LOCKED ? 2 : 4;
 const GROWTH_SHARE_BITS: u32 = 3;
 
 /** Longer requests than this are worth packing what is free before memory grows. */
