@@ -22,6 +22,8 @@ export type Optimization = "speed" | "size";
 
 interface PeerSource {
   readonly name: string;
+  /** Measured only when asked for. */
+  readonly control?: boolean;
   /** Object files or archives, in the order of the command line; or, where that does not do, how it is linked. */
   objects(optimization: Optimization): Promise<string[] | Peer["link"]>;
 }
@@ -63,9 +65,10 @@ const sources: readonly PeerSource[] = [
     objects: async (optimization) => [await mimalloc([optimization === "size" ? "-Oz" : "-O3"])],
   },
   { name: "tlsf", objects: async () => linkTlsf },
+  { name: "bare", control: true, objects: async () => [await peerObject("bare.c", ["-O3", "-fno-builtin"])] },
 ];
 
-export const peerNames = sources.map(({ name }) => name);
+export const peerNames = sources.filter(({ control }) => !control).map(({ name }) => name);
 
 /** A peer by name, or UserError with the reason why it cannot be had. */
 export async function peer(name: string, optimization: Optimization = "speed"): Promise<Peer> {
