@@ -65,7 +65,7 @@ import {
   pagesOf,
   runAt,
   runOf,
-  setRuns,
+  setRun,
   shrinkRun,
   trimRun,
 } from "./pages";
@@ -179,7 +179,7 @@ function takeLarge(size: usize, alignment: u32): usize {
   run = trimRun(run, alignment, pages);
   run.kind = <u16>LARGE;
   run.left = 1;
-  setRuns(pageOf(run.start), 1, run);
+  setRun(pageOf(run.start), run);
   return run.start;
 }
 

@@ -162,7 +162,7 @@ export function runAt(page: u32): Run {
   return changetype<Run>(load<usize>(entryOf(page)));
 }
 
-function setRun(page: u32, run: Run): void {
+export function setRun(page: u32, run: Run): void {
   store<Run>(entryOf(page), run);
 }
 
@@ -375,11 +375,16 @@ function cut(run: Run, pages: u32): Run {
   return newRun(start, bytes);
 }
 
-/** Hands out the first `pages` of a free run. */
-export function take(run: Run, pages: u32): Run {
+/** Counts pages that are handed out. */
+function use(pages: u32): void {
   const s = state();
   s.used += pages;
   s.peak = max<u32>(s.peak, s.used);
+}
+
+/** Hands out the first `pages` of a free run. */
+export function take(run: Run, pages: u32): Run {
+  use(pages);
   return cut(run, pages);
 }
 
@@ -453,9 +458,9 @@ export function extendRun(run: Run, pages: u32): bool {
     }
     if (roomAt(next) < more) return false;
   }
-  const taken = take(runAt(pageOf(next)), more);
-  run.size += taken.size;
-  dropRun(taken);
+  use(more);
+  shorten(runAt(pageOf(next)), more << PAGE_BITS);
+  run.size = pages << PAGE_BITS;
   return true;
 }
 
@@ -466,6 +471,11 @@ function roomAt(address: usize): u32 {
 }
 
 // Growing.
+
+/** Where what is ours ends of the memory that `growMemory(pages)` took from `page` on. */
+function grownEnd(page: u32, pages: u32): u32 {
+  return min<u32>(page + grownPages(pages), LAST_PAGE);
+}
 
 /** Makes the first map, and a free run of what lies behind it. Returns whether there was memory. */
 export function startPages(): bool {
@@ -484,7 +494,7 @@ export function startPages(): bool {
   if (<i32>(end - own) < 0) {
     const pages = pagesFor(bytes);
     const page = growMemory(pages);
-    end = min<u32>(page + grownPages(pages), LAST_PAGE);
+    end = grownEnd(page, pages);
     if (!page || end >= capacity) return false;
     base = addressOf(page);
     own = page + pages;
@@ -516,7 +526,7 @@ export function grow(pages: u32): bool {
   if (memoryEnd + grownPages(more) >= s.capacity) return enlargeMap(memoryEnd + more) && grow(pages);
   const page = growMemory(more);
   if (!page) return false;
-  const end = min<u32>(page + grownPages(more), LAST_PAGE);
+  const end = grownEnd(page, more);
   if (LOCKED && end >= s.capacity) return describe(page, end);
   s.end = end;
   addPages(page, end);
@@ -550,7 +560,7 @@ function enlargeMap(end: u32): bool {
   const page = growMemory(pages);
   // At the very end its own end would wrap to 0. What lies there no map could describe.
   if (page - 1 >= LAST_PAGE - pages) return false;
-  const newEnd = min<u32>(page + grownPages(pages), LAST_PAGE);
+  const newEnd = grownEnd(page, pages);
   if (LOCKED && newEnd >= capacity) return describe(page, newEnd);
   s.end = newEnd;
   moveMap(addressOf(page), capacity);
