@@ -448,25 +448,25 @@ export function trimRun(run: Run, alignment: u32, pages: u32): Run {
 /** Lengthens a run that is no bin's to `pages` where it lies. Returns whether there was room. */
 export function extendRun(run: Run, pages: u32): bool {
   const s = state();
-  const next = run.start + run.size;
+  const next = pageOf(run.start + run.size);
   const more = pages - (run.size >>> PAGE_BITS);
   if (!reserve()) return false;
   if (roomAt(next) < more) {
     // The heap's last run makes room by growing, but not while the block could move to free memory.
-    if (pageOf(next) + roomAt(next) != s.end || s.end != memoryEndPage() || findRun(pages) || !grow(more)) {
+    if (next + roomAt(next) != s.end || s.end != memoryEndPage() || findRun(pages) || !grow(more)) {
       return false;
     }
     if (roomAt(next) < more) return false;
   }
   use(more);
-  shorten(runAt(pageOf(next)), more << PAGE_BITS);
+  shorten(runAt(next), more << PAGE_BITS);
   run.size = pages << PAGE_BITS;
   return true;
 }
 
-/** Pages of the free run that begins at an address. */
-function roomAt(address: usize): u32 {
-  const run = runAt(pageOf(address));
+/** Pages of the free run that begins or ends with a page. */
+function roomAt(page: u32): u32 {
+  const run = runAt(page);
   return run.kind == FREE ? run.size >>> PAGE_BITS : 0;
 }
 
@@ -518,8 +518,7 @@ export function grow(pages: u32): bool {
   const memoryEnd = memoryEndPage();
   let more = pages;
   if (s.end == memoryEnd) {
-    const last = runAt(memoryEnd - 1);
-    const room = last.kind == FREE ? last.size >>> PAGE_BITS : 0;
+    const room = roomAt(memoryEnd - 1);
     more = room < pages ? pages - room : 1;
   }
   if (more > LAST_PAGE - memoryEnd) return false;
