@@ -78,7 +78,7 @@ const WORDWISE_MAX: usize = 256;
 
 @inline
 function isPowerOfTwo(n: usize): bool {
-  return n && !(n & (n - 1));
+  return popcnt<usize>(n) == 1;
 }
 
 /** What `rsbmallinfo` tells of a bin. */
@@ -288,17 +288,16 @@ export function allocateZeroed(count: usize, size: usize): usize {
   let block: usize;
   if (bytes <= BIN_MAX) {
     block = allocate(bytes);
-    if (!block) return 0;
   } else {
     lock();
     const fresh = state().fresh;
     block = takeLarge(bytes, 1);
     unlock();
-    if (!block) return fail(ENOMEM);
     // Pages that were never handed out before are zero.
     const page = pageOf(block);
     bytes = page < fresh ? min(bytes, (<usize>(fresh - page)) << PAGE_BITS) : 0;
   }
+  if (!block) return fail(ENOMEM);
   if (bytes > WORDWISE_MAX) fillMemory(block, 0, bytes);
   else if (bytes <= 4) store<u32>(block, 0);
   else for (let i: usize = 0; i < bytes; i += 8) store<u64>(block + i, 0);
