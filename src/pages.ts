@@ -168,7 +168,13 @@ export function setRun(page: u32, run: Run): void {
 
 /** Makes all pages of a run that nobody has yet lead to it. */
 export function setRuns(page: u32, pages: u32, run: Run): void {
-  for (let end = page + pages; page < end; ++page) setRun(page, run);
+  const entry = entryOf(page);
+  fillRuns(entry, entry + ((<usize>pages) << 2), run);
+}
+
+/** Makes all words from `from` to `to` lead to a Run. */
+function fillRuns(from: usize, to: usize, run: Run): void {
+  for (; from < to; from += sizeof<Run>()) store<Run>(from, run);
 }
 
 // Runs that are not in use.
@@ -482,7 +488,7 @@ export function startPages(): bool {
   const s = state();
   nobody().left = 1;
   keeper().left = 1;
-  for (let c: u32 = 0; c < RUN_CLASSES; ++c) store<Run>(ringOf(c), empty());
+  fillRuns(ringOf(0), ringOf(RUN_CLASSES), empty());
   let base = heapBase();
   let end = heapEndPage();
   // With room for the pages of the map itself.
@@ -622,9 +628,7 @@ function moveMap(address: usize, capacity: u32): void {
   const old = pageMap();
   const oldEnd = old + ((<usize>s.capacity) << 2);
   copyMemory(address, old, oldEnd - old);
-  for (let entry = address + (oldEnd - old); entry < address + ((<usize>capacity) << 2); entry += 4) {
-    store<Run>(entry, nobody());
-  }
+  fillRuns(address + (oldEnd - old), address + ((<usize>capacity) << 2), nobody());
   s.capacity = capacity;
   if (LOCKED) {
     atomic.store<usize>(STATE, address, MAP);
