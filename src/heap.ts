@@ -179,7 +179,7 @@ function takeLarge(size: usize, alignment: u32): usize {
   run = trimRun(run, alignment, pages);
   run.kind = <u16>LARGE;
   run.left = 1;
-  setRun(pageOf(run.start), run);
+  setRun(run.start, run);
   return run.start;
 }
 

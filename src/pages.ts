@@ -162,8 +162,9 @@ export function runAt(page: u32): Run {
   return changetype<Run>(load<usize>(entryOf(page)));
 }
 
-export function setRun(page: u32, run: Run): void {
-  store<Run>(entryOf(page), run);
+/** Makes the page that an address lies in lead to a Run. */
+export function setRun(address: usize, run: Run): void {
+  store<Run>(entryOf(pageOf(address)), run);
 }
 
 /** Makes all pages of a run that nobody has yet lead to it. */
@@ -260,7 +261,7 @@ function sortSpares(): bool {
     const page = gone;
     gone = changetype<Run>(page).event;
     fillMemory(page, 0, PAGE);
-    setRun(pageOf(page), nobody());
+    setRun(page, nobody());
     addPages(pageOf(page), pageOf(page) + 1);
   }
   return any;
@@ -338,20 +339,20 @@ function insert(run: Run): void {
   const next = runAt(pageOf(run.start + run.size));
   if (next.kind == FREE) {
     unlink(next);
-    setRun(pageOf(next.start), nobody());
+    setRun(next.start, nobody());
     run.size += next.size;
     dropRun(next);
   }
   const prev = runAt(pageOf(run.start) - 1);
   if (prev.kind == FREE) {
     unlink(prev);
-    setRun(pageOf(run.start) - 1, nobody());
+    setRun(run.start - 1, nobody());
     run.start = prev.start;
     run.size += prev.size;
     dropRun(prev);
   }
-  setRun(pageOf(run.start), run);
-  setRun(pageOf(run.start + run.size) - 1, run);
+  setRun(run.start, run);
+  setRun(run.start + run.size - 1, run);
   link(run);
 }
 
@@ -359,16 +360,15 @@ function insert(run: Run): void {
 function shorten(run: Run, bytes: u32): void {
   const s = state();
   unlink(run);
-  setRun(pageOf(run.start), nobody());
+  setRun(run.start, nobody());
   run.start += bytes;
   run.size -= bytes;
-  const page = pageOf(run.start);
-  s.fresh = max<u32>(s.fresh, page);
+  s.fresh = max<u32>(s.fresh, pageOf(run.start));
   if (run.size) {
-    setRun(page, run);
+    setRun(run.start, run);
     link(run);
   } else {
-    setRun(page - 1, nobody());
+    setRun(run.start - 1, nobody());
     dropRun(run);
   }
 }
