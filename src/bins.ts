@@ -183,16 +183,14 @@ function freeEmpty(bin: Bin, run: Run): void {
   freeRun(run);
 }
 
-/** Frees the runs that bins have though no slot is in use. Returns whether there were any. */
-function freeUnused(): bool {
-  let any = false;
+/** Frees the runs that bins have though no slot is in use. */
+function freeUnused(): void {
   for (let i = FIRST_BIN; i < END_BIN; ++i) {
     const bin = binAt(i);
     const kept = bin.kept;
     if (kept) {
       bin.kept = changetype<Run>(0);
       freeEmpty(bin, kept);
-      any = true;
     }
     const fresh = bin.freshEnd - bin.fresh;
     if (!fresh) continue;
@@ -202,9 +200,7 @@ function freeUnused(): bool {
     bin.fresh = bin.freshEnd;
     remove(ringOf(bin), run);
     freeEmpty(bin, run);
-    any = true;
   }
-  return any;
 }
 
 /** A run of `pages` that lead nowhere yet; null when memory is out. */
@@ -216,7 +212,10 @@ export function obtainRun(pages: u32): Run {
   let thorough = pages > PACKED_PAGES;
   while (reserve()) {
     let run = findRun(pages);
-    if (!HARDENED && !run && freeUnused()) run = findRun(pages);
+    if (!HARDENED && !run) {
+      freeUnused();
+      run = findRun(pages);
+    }
     if (!run && thorough && s.end - s.start - s.used >= pages) {
       pack();
       run = findRun(pages);
@@ -251,7 +250,7 @@ export function runPages(size: u32): u32 {
   let bytes: u32 = 0;
   do {
     bytes += PAGE;
-  } while (bytes < size || bytes % size > bytes >>> 4);
+  } while (bytes % size > bytes >>> 4);
   return bytes >>> PAGE_BITS;
 }
 

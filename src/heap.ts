@@ -5,6 +5,7 @@ import {
   BIN_MAX,
   CACHED,
   EINVAL,
+  EMSCRIPTEN,
   ENOMEM,
   FIRST_BIN,
   FREE,
@@ -65,7 +66,7 @@ import {
   pagesOf,
   runAt,
   runOf,
-  setRuns,
+  setRun,
   shrinkRun,
   trimRun,
 } from "./pages";
@@ -77,7 +78,7 @@ const WORDWISE_MAX: usize = 256;
 
 @inline
 function isPowerOfTwo(n: usize): bool {
-  return n && !(n & (n - 1));
+  return popcnt<usize>(n) == 1;
 }
 
 /** What `rsbmallinfo` tells of a bin. */
@@ -135,21 +136,20 @@ export function allocate(size: usize): usize {
 
 /** The same for any size, when a call costs little beside the rest. */
 function allocateSlow(size: usize): usize {
-  return size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
+  return orFail(size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size)));
 }
+
+// These give 0 when memory is out, and leave errno to their callers.
 
 /** A slot of a bin, which gets more if need be. */
 function allocateSlot(bin: u32): usize {
-  if (CACHED) {
-    const slot = takeSlot(bin);
-    return slot ? slot : fail(ENOMEM);
-  }
+  if (CACHED) return takeSlot(bin);
   lockHere();
   // Before the first allocation a bin has no ring.
   let slot: usize = state().magic ? takeReady(binAt(bin)) : 0;
   if (!slot) slot = takeSlow(bin);
   unlockHere();
-  return slot ? slot : fail(ENOMEM);
+  return slot;
 }
 
 /** A page run for `size` bytes that starts at a multiple of `alignment` pages, a power of two. */
@@ -157,10 +157,10 @@ function allocateLarge(size: usize, alignment: u32): usize {
   lock();
   const block = takeLarge(size, alignment);
   unlock();
-  return block ? block : fail(ENOMEM);
+  return block;
 }
 
-/** The same with 0 for an answer, but no errno, when memory is out. Needs the lock. */
+/** The same. Needs the lock. */
 function takeLarge(size: usize, alignment: u32): usize {
   if (<isize>size < 0) return 0;
   const pages = max<u32>(pagesFor(size), 1);
@@ -179,7 +179,7 @@ function takeLarge(size: usize, alignment: u32): usize {
   run = trimRun(run, alignment, pages);
   run.kind = <u16>LARGE;
   run.left = 1;
-  setRuns(pageOf(run.start), 1, run);
+  setRun(run.start, run);
   return run.start;
 }
 
@@ -288,17 +288,16 @@ export function allocateZeroed(count: usize, size: usize): usize {
   let block: usize;
   if (bytes <= BIN_MAX) {
     block = allocate(bytes);
-    if (!block) return 0;
   } else {
     lock();
     const fresh = state().fresh;
     block = takeLarge(bytes, 1);
     unlock();
-    if (!block) return fail(ENOMEM);
     // Pages that were never handed out before are zero.
     const page = pageOf(block);
     bytes = page < fresh ? min(bytes, (<usize>(fresh - page)) << PAGE_BITS) : 0;
   }
+  if (!block) return fail(ENOMEM);
   if (bytes > WORDWISE_MAX) fillMemory(block, 0, bytes);
   else if (bytes <= 4) store<u32>(block, 0);
   else for (let i: usize = 0; i < bytes; i += 8) store<u64>(block + i, 0);
@@ -307,9 +306,13 @@ export function allocateZeroed(count: usize, size: usize): usize {
 
 /** A block at a multiple of `alignment`, any power of two; 0 and EINVAL for any other. */
 export function allocateAligned(alignment: usize, size: usize): usize {
-  if (!isPowerOfTwo(alignment)) return fail(EINVAL);
-  if (<isize>size < 0) return fail(ENOMEM);
-  if (HARDENED) return orFail(allocateChecked(size, alignment));
+  return isPowerOfTwo(alignment) ? orFail(takeAligned(alignment, size)) : fail(EINVAL);
+}
+
+/** A block at a multiple of `alignment`, a power of two; 0 when memory is out, with errno left alone. */
+function takeAligned(alignment: usize, size: usize): usize {
+  if (<isize>size < 0) return 0;
+  if (HARDENED) return allocateChecked(size, alignment);
   const slot = max(size, alignment);
   if (slot <= BIN_MAX && alignment < PAGE) {
     // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
@@ -323,9 +326,10 @@ export function allocateAligned(alignment: usize, size: usize): usize {
 /** `allocateAligned` as POSIX has it: the block goes to `*result`, errors are returned, errno is left alone. */
 export function allocateAlignedTo(result: usize, alignment: usize, size: usize): i32 {
   if (alignment < sizeof<usize>() || !isPowerOfTwo(alignment)) return EINVAL;
-  const error = getErrno();
-  const block = allocateAligned(alignment, size);
-  setErrno(error);
+  // Emscripten's sbrk sets it.
+  const error = EMSCRIPTEN ? getErrno() : 0;
+  const block = takeAligned(alignment, size);
+  if (EMSCRIPTEN) setErrno(error);
   if (!block) return ENOMEM;
   store<usize>(result, block);
   return 0;
@@ -341,8 +345,7 @@ export function reallocateArray(block: usize, count: usize, size: usize): usize 
 /** A run of whole pages at a multiple of `alignment`, any power of two; 0 with EINVAL or ENOMEM. */
 export function allocatePages(size: usize, alignment: usize): usize {
   if (!isPowerOfTwo(alignment)) return fail(EINVAL);
-  if (HARDENED) return orFail(allocatePagesChecked(size, alignment));
-  return allocateLarge(size, pagesFor(alignment));
+  return orFail(HARDENED ? allocatePagesChecked(size, alignment) : allocateLarge(size, pagesFor(alignment)));
 }
 
 /** Resizes a run, in place or by moving it; 0 and ENOMEM, with the run as it was, when memory is out. */
@@ -353,7 +356,7 @@ export function resizePages(run: usize, size: usize): usize {
   const old = usableSize(run);
   if (resizeInPlace(runOf(run), size)) return run;
   const moved = allocateLarge(size, 1);
-  if (!moved) return 0;
+  if (!moved) return fail(ENOMEM);
   copyMemory(moved, run, min(old, size));
   release(run);
   return moved;

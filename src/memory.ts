@@ -40,7 +40,6 @@ export function grownPages(pages: u32): u32 {
 }
 
 /** Takes `grownPages(pages)` fresh pages. Returns the first of them, or 0 when there is no more memory. */
-@inline
 export function growMemory(pages: u32): u32 {
   if (!EMSCRIPTEN) {
     const old = memory.grow(<i32>(grownPages(pages) >>> UNIT_BITS));

@@ -162,13 +162,20 @@ export function runAt(page: u32): Run {
   return changetype<Run>(load<usize>(entryOf(page)));
 }
 
-function setRun(page: u32, run: Run): void {
-  store<Run>(entryOf(page), run);
+/** Makes the page that an address lies in lead to a Run. */
+export function setRun(address: usize, run: Run): void {
+  store<Run>(entryOf(pageOf(address)), run);
 }
 
 /** Makes all pages of a run that nobody has yet lead to it. */
 export function setRuns(page: u32, pages: u32, run: Run): void {
-  for (let end = page + pages; page < end; ++page) setRun(page, run);
+  const entry = entryOf(page);
+  fillRuns(entry, entry + ((<usize>pages) << 2), run);
+}
+
+/** Makes all words from `from` to `to` lead to a Run. */
+function fillRuns(from: usize, to: usize, run: Run): void {
+  for (; from < to; from += sizeof<Run>()) store<Run>(from, run);
 }
 
 // Runs that are not in use.
@@ -254,7 +261,7 @@ function sortSpares(): bool {
     const page = gone;
     gone = changetype<Run>(page).event;
     fillMemory(page, 0, PAGE);
-    setRun(pageOf(page), nobody());
+    setRun(page, nobody());
     addPages(pageOf(page), pageOf(page) + 1);
   }
   return any;
@@ -332,20 +339,20 @@ function insert(run: Run): void {
   const next = runAt(pageOf(run.start + run.size));
   if (next.kind == FREE) {
     unlink(next);
-    setRun(pageOf(next.start), nobody());
+    setRun(next.start, nobody());
     run.size += next.size;
     dropRun(next);
   }
   const prev = runAt(pageOf(run.start) - 1);
   if (prev.kind == FREE) {
     unlink(prev);
-    setRun(pageOf(run.start) - 1, nobody());
+    setRun(run.start - 1, nobody());
     run.start = prev.start;
     run.size += prev.size;
     dropRun(prev);
   }
-  setRun(pageOf(run.start), run);
-  setRun(pageOf(run.start + run.size) - 1, run);
+  setRun(run.start, run);
+  setRun(run.start + run.size - 1, run);
   link(run);
 }
 
@@ -353,16 +360,15 @@ function insert(run: Run): void {
 function shorten(run: Run, bytes: u32): void {
   const s = state();
   unlink(run);
-  setRun(pageOf(run.start), nobody());
+  setRun(run.start, nobody());
   run.start += bytes;
   run.size -= bytes;
-  const page = pageOf(run.start);
-  s.fresh = max<u32>(s.fresh, page);
+  s.fresh = max<u32>(s.fresh, pageOf(run.start));
   if (run.size) {
-    setRun(page, run);
+    setRun(run.start, run);
     link(run);
   } else {
-    setRun(page - 1, nobody());
+    setRun(run.start - 1, nobody());
     dropRun(run);
   }
 }
@@ -375,11 +381,16 @@ function cut(run: Run, pages: u32): Run {
   return newRun(start, bytes);
 }
 
-/** Hands out the first `pages` of a free run. */
-export function take(run: Run, pages: u32): Run {
+/** Counts pages that are handed out. */
+function use(pages: u32): void {
   const s = state();
   s.used += pages;
   s.peak = max<u32>(s.peak, s.used);
+}
+
+/** Hands out the first `pages` of a free run. */
+export function take(run: Run, pages: u32): Run {
+  use(pages);
   return cut(run, pages);
 }
 
@@ -443,36 +454,41 @@ export function trimRun(run: Run, alignment: u32, pages: u32): Run {
 /** Lengthens a run that is no bin's to `pages` where it lies. Returns whether there was room. */
 export function extendRun(run: Run, pages: u32): bool {
   const s = state();
-  const next = run.start + run.size;
+  const next = pageOf(run.start + run.size);
   const more = pages - (run.size >>> PAGE_BITS);
   if (!reserve()) return false;
   if (roomAt(next) < more) {
     // The heap's last run makes room by growing, but not while the block could move to free memory.
-    if (pageOf(next) + roomAt(next) != s.end || s.end != memoryEndPage() || findRun(pages) || !grow(more)) {
+    if (next + roomAt(next) != s.end || s.end != memoryEndPage() || findRun(pages) || !grow(more)) {
       return false;
     }
     if (roomAt(next) < more) return false;
   }
-  const taken = take(runAt(pageOf(next)), more);
-  run.size += taken.size;
-  dropRun(taken);
+  use(more);
+  shorten(runAt(next), more << PAGE_BITS);
+  run.size = pages << PAGE_BITS;
   return true;
 }
 
-/** Pages of the free run that begins at an address. */
-function roomAt(address: usize): u32 {
-  const run = runAt(pageOf(address));
+/** Pages of the free run that begins or ends with a page. */
+function roomAt(page: u32): u32 {
+  const run = runAt(page);
   return run.kind == FREE ? run.size >>> PAGE_BITS : 0;
 }
 
 // Growing.
+
+/** Where what is ours ends of the memory that `growMemory(pages)` took from `page` on. */
+function grownEnd(page: u32, pages: u32): u32 {
+  return min<u32>(page + grownPages(pages), LAST_PAGE);
+}
 
 /** Makes the first map, and a free run of what lies behind it. Returns whether there was memory. */
 export function startPages(): bool {
   const s = state();
   nobody().left = 1;
   keeper().left = 1;
-  for (let c: u32 = 0; c < RUN_CLASSES; ++c) store<Run>(ringOf(c), empty());
+  fillRuns(ringOf(0), ringOf(RUN_CLASSES), empty());
   let base = heapBase();
   let end = heapEndPage();
   // With room for the pages of the map itself.
@@ -484,7 +500,7 @@ export function startPages(): bool {
   if (<i32>(end - own) < 0) {
     const pages = pagesFor(bytes);
     const page = growMemory(pages);
-    end = min<u32>(page + grownPages(pages), LAST_PAGE);
+    end = grownEnd(page, pages);
     if (!page || end >= capacity) return false;
     base = addressOf(page);
     own = page + pages;
@@ -508,15 +524,14 @@ export function grow(pages: u32): bool {
   const memoryEnd = memoryEndPage();
   let more = pages;
   if (s.end == memoryEnd) {
-    const last = runAt(memoryEnd - 1);
-    const room = last.kind == FREE ? last.size >>> PAGE_BITS : 0;
+    const room = roomAt(memoryEnd - 1);
     more = room < pages ? pages - room : 1;
   }
   if (more > LAST_PAGE - memoryEnd) return false;
   if (memoryEnd + grownPages(more) >= s.capacity) return enlargeMap(memoryEnd + more) && grow(pages);
   const page = growMemory(more);
   if (!page) return false;
-  const end = min<u32>(page + grownPages(more), LAST_PAGE);
+  const end = grownEnd(page, more);
   if (LOCKED && end >= s.capacity) return describe(page, end);
   s.end = end;
   addPages(page, end);
@@ -550,7 +565,7 @@ function enlargeMap(end: u32): bool {
   const page = growMemory(pages);
   // At the very end its own end would wrap to 0. What lies there no map could describe.
   if (page - 1 >= LAST_PAGE - pages) return false;
-  const newEnd = min<u32>(page + grownPages(pages), LAST_PAGE);
+  const newEnd = grownEnd(page, pages);
   if (LOCKED && newEnd >= capacity) return describe(page, newEnd);
   s.end = newEnd;
   moveMap(addressOf(page), capacity);
@@ -613,9 +628,7 @@ function moveMap(address: usize, capacity: u32): void {
   const old = pageMap();
   const oldEnd = old + ((<usize>s.capacity) << 2);
   copyMemory(address, old, oldEnd - old);
-  for (let entry = address + (oldEnd - old); entry < address + ((<usize>capacity) << 2); entry += 4) {
-    store<Run>(entry, nobody());
-  }
+  fillRuns(address + (oldEnd - old), address + ((<usize>capacity) << 2), nobody());
   s.capacity = capacity;
   if (LOCKED) {
     atomic.store<usize>(STATE, address, MAP);
