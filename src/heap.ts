@@ -121,15 +121,24 @@ export function allocate(size: usize): usize {
       return slot;
     }
   }
-  if (!LOCKED && size < state().smallEnd) {
-    const bin = changetype<Bin>(smallBin(size));
-    const run = bin.ring;
-    const slot = run.free;
-    if (slot) {
-      takeFirst(run, slot);
-      return slot;
+  if (!CACHED) {
+    lockHere();
+    if (size < state().smallEnd) {
+      const bin = changetype<Bin>(smallBin(size));
+      const run = bin.ring;
+      const slot = run.free;
+      if (slot) {
+        takeFirst(run, slot);
+        unlockHere();
+        return slot;
+      }
+      if (hasFresh(bin)) {
+        const fresh = takeFresh(bin);
+        unlockHere();
+        return fresh;
+      }
     }
-    if (hasFresh(bin)) return takeFresh(bin);
+    unlockHere();
   }
   return allocateSlow(size);
 }
