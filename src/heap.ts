@@ -11,7 +11,6 @@ import {
   FREE,
   HARDENED,
   LARGE,
-  LOCKED,
   NONE,
   PAGE,
   PAGE_BITS,
