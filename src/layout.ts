@@ -18,6 +18,7 @@ export {
   KEEPER,
   LARGE,
   LAST_PAGE,
+  LOCK,
   MAGIC,
   MAP as STATE_MAP,
   NOBODY,

@@ -12,8 +12,14 @@ export type Variant = (typeof VARIANTS)[number] | "mt-hardened";
 /** The stress tests take so many times as long: for a machine with time to spare. */
 export const LENGTH = Number(process.env.RSB_STRESS ?? 1);
 
+/** What the threads run. */
+export const PROGRAM = "wasi-tests/programs/threads.c";
+/** In bytes. */
+export const WASM_PAGE = 65536;
+/** Wasm pages of 1 GiB. */
+export const PLENTY = 16384;
+
 const WORKER = path.join(ROOT, "wasi-tests", "programs", "thread-worker.mjs");
-const WASM_PAGE = 65536;
 const STACK = 65536;
 const FEATURES = ["-matomics", "-mbulk-memory", "-mmutable-globals"];
 const EXPORTED = [
@@ -59,6 +65,12 @@ export async function buildThreaded(
 
 /** A call of an export: its name and arguments. */
 export type Call = readonly [name: string, ...args: number[]];
+
+/** What a thread says last. */
+export const THREAD_END: Call = ["rsbmalloc_thread_end"];
+
+/** The numbers from 0 on, as many as `to`. */
+export const counts = (to: number): number[] => Array.from({ length: to }, (_, index) => index);
 
 type Functions = Readonly<Record<string, (...args: number[]) => number>>;
 

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import { NAMES, apiOf, assertKept, calls, emptyModel, make, release, type Call } from "./support-heap.ts";
-import { VARIANTS, buildThreaded, startThreads, threadLibrary } from "./support-threads.ts";
+import { PLENTY, PROGRAM, VARIANTS, buildThreaded, startThreads, threadLibrary } from "./support-threads.ts";
 
 const EXPORTED = [
   "__heap_base",
@@ -12,15 +12,34 @@ const EXPORTED = [
   "rsbmalloc_check",
   ...Object.values(NAMES),
 ];
-const MOST_PAGES = 16384;
+
+/** Tests `run` on sequences from an empty heap to one that is empty again, with plenty of memory and with little. */
+function testSequences<T>(
+  variant: string,
+  title: string,
+  numRuns: number,
+  sequences: fc.Arbitrary<T>,
+  run: (sequence: T, pages: number, mayFail: boolean) => void,
+): void {
+  test(`${variant}: ${title}`, () => {
+    const property = fc.property(sequences, (sequence) => run(sequence, PLENTY, false));
+    fc.assert(property, { numRuns, includeErrorInReport: true });
+  });
+
+  test(`${variant}: the same in a small memory, where calls fail with ENOMEM`, () => {
+    const property = fc.property(sequences, fc.integer({ min: 4, max: 24 }), (sequence, pages) =>
+      run(sequence, pages, true),
+    );
+    fc.assert(property, { numRuns, includeErrorInReport: true });
+  });
+}
 
 for (const variant of VARIANTS) {
-  const module = await buildThreaded(threadLibrary(variant), ["wasi-tests/programs/threads.c"], MOST_PAGES, {
+  const module = await buildThreaded(threadLibrary(variant), [PROGRAM], PLENTY, {
     exported: EXPORTED,
     flags: ["-DWASI_THREADS"],
   });
 
-  /** From an empty heap to one that is empty again. */
   const run = (sequence: readonly Call[], pages: number, mayFail: boolean): void => {
     const threads = startThreads(module, pages);
     const api = apiOf(threads.memory, threads.exports);
@@ -37,17 +56,13 @@ for (const variant of VARIANTS) {
   };
   const sequences = fc.array(calls(), { maxLength: 80, size: "max" });
 
-  test(`${variant}: any sequence of calls does what it should, and leaves nothing in use when all is freed`, () => {
-    const property = fc.property(sequences, (sequence) => run(sequence, MOST_PAGES, false));
-    fc.assert(property, { numRuns: 500, includeErrorInReport: true });
-  });
-
-  test(`${variant}: the same in a small memory, where calls fail with ENOMEM`, () => {
-    const property = fc.property(sequences, fc.integer({ min: 4, max: 24 }), (sequence, pages) =>
-      run(sequence, pages, true),
-    );
-    fc.assert(property, { numRuns: 500, includeErrorInReport: true });
-  });
+  testSequences(
+    variant,
+    "any sequence of calls does what it should, and leaves nothing in use when all is freed",
+    500,
+    sequences,
+    run,
+  );
 }
 
 const BY_TURNS = 3;
@@ -65,7 +80,7 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
   const module = await buildThreaded(
     threadLibrary(variant),
     ["wasi-tests/programs/hardened-calls.c"],
-    MOST_PAGES,
+    PLENTY,
     { exported: TURN_EXPORTS },
   );
 
@@ -93,17 +108,13 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
     { maxLength: 80, size: "max" },
   );
 
-  test(`${variant}: threads make any sequence of calls by turns, each with the blocks of all`, () => {
-    const property = fc.property(turns, (sequence) => run(sequence, MOST_PAGES, false));
-    fc.assert(property, { numRuns: 300, includeErrorInReport: true });
-  });
-
-  test(`${variant}: the same in a small memory, where calls fail with ENOMEM`, () => {
-    const property = fc.property(turns, fc.integer({ min: 4, max: 24 }), (sequence, pages) =>
-      run(sequence, pages, true),
-    );
-    fc.assert(property, { numRuns: 300, includeErrorInReport: true });
-  });
+  testSequences(
+    variant,
+    "threads make any sequence of calls by turns, each with the blocks of all",
+    300,
+    turns,
+    run,
+  );
 }
 
 test.run();

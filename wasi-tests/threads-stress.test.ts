@@ -7,20 +7,19 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import {
   LENGTH,
+  PLENTY,
+  PROGRAM,
+  THREAD_END,
   VARIANTS,
+  WASM_PAGE,
   allAtWork,
   buildThreaded,
+  counts,
   startThreads,
   threadLibrary,
-  type Call,
   type Threads,
 } from "./support-threads.ts";
 
-const PROGRAM = "wasi-tests/programs/threads.c";
-const WASM_PAGE = 65536;
-/** 1 GiB. */
-const PLENTY = 16384;
-const THREAD_END: Call = ["rsbmalloc_thread_end"];
 /** Pages that others than the heap take at most. */
 const BESIDE = 64;
 
@@ -30,8 +29,6 @@ const ROUNDS = process.env.CI === "true" ? 3 : 1;
 
 const SEED = Number(process.env.RSB_SEED ?? 1 + (Date.now() % 1_000_000));
 console.log(`RSB_SEED=${SEED}`);
-
-const counts = (to: number): number[] => Array.from({ length: to }, (_, index) => index);
 
 /** Lets `count` threads at a heap in a memory of `pages` at most. Returns how many calls failed. */
 async function round(threads: Threads, count: number, seed: number): Promise<number> {

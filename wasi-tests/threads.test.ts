@@ -6,9 +6,14 @@ import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { LAYOUT } from "./heap-check.ts";
 import {
   LENGTH,
+  PLENTY,
+  PROGRAM,
+  THREAD_END,
   VARIANTS,
+  WASM_PAGE,
   allAtWork,
   buildThreaded,
+  counts,
   findState,
   sharedMemory,
   startThreads,
@@ -17,26 +22,17 @@ import {
   type Threads,
 } from "./support-threads.ts";
 
-const PROGRAM = "wasi-tests/programs/threads.c";
-const WASM_PAGE = 65536;
 const MIB = 2 ** 20;
-/** 1 GiB. */
-const PLENTY = 16384;
-/** What src/config.ts keeps between words that threads write, in bytes; and values of src/lock.ts. */
-const LINES = 128;
+/** Of the lock: src/lock.ts. */
 const [FREE, HELD, CONTENDED] = [0, 1, 2];
-const THREAD_END: Call = ["rsbmalloc_thread_end"];
-
-const counts = (to: number): number[] => Array.from({ length: to }, (_, index) => index);
 
 /** A word of memory as it is now. */
 function word({ memory }: Threads, address: number): number {
   return new Uint32Array(memory.buffer)[address / 4]!;
 }
 
-/** Where the lock is: src/config.ts puts it before the stacks of batches, and something else in between. */
 function lockOf({ memory }: Threads): number {
-  return findState(memory.buffer)! + LAYOUT.BATCHES - 2 * LINES;
+  return findState(memory.buffer)! + LAYOUT.LOCK;
 }
 
 /** Frees what is left for others, and checks that nothing is in use. */

@@ -58,6 +58,8 @@ export interface Layout {
   readonly CACHE_CELL: number;
   readonly CACHE_RESERVE: number;
   readonly BATCHES: number;
+  /** An i32 that is 0 while nobody holds the lock. */
+  readonly LOCK: number;
   readonly NEXT_BATCH: number;
 
   /** By bin, the first being FIRST_BIN. */
