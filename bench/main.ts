@@ -9,7 +9,7 @@ import { engine, engineNames, type Engine } from "./engines.ts";
 import { codeSize } from "./code-size.ts";
 import { EMSCRIPTEN_MALLOCS, measureEmscripten } from "./emscripten/emscripten.ts";
 import { measureThreads } from "./emscripten/threads.ts";
-import { verify } from "./memory.ts";
+import { meanPeak } from "./memory.ts";
 import { messageOf, note, progress } from "./output.ts";
 import { BUILD } from "./toolchain.ts";
 import {
@@ -144,7 +144,7 @@ async function replay(
     times: {},
   };
   for (const p of peers) {
-    const peak = await verify(workload, p).catch(messageOf);
+    const peak = await meanPeak(workload, p).catch(messageOf);
     result.peaks[p.name] = peak;
     if (measures.has("calls") && typeof peak === "number")
       result.costs[p.name] = await countCalls(workload, p);

@@ -82,7 +82,7 @@ function measures({ engines, workloads }: Results): Measure<WorkloadResult>[] {
   const memory = {
     title: "peak linear memory, KiB",
     unit: "KiB",
-    values: (row: WorkloadResult) => mapNumbers(row.peaks, (bytes) => bytes / 1024),
+    values: (row: WorkloadResult) => mapNumbers(row.peaks, (bytes) => Math.round(bytes / 1024)),
     format: String,
   };
   const counted = workloads.some(({ costs }) => Object.keys(costs).length > 0);
