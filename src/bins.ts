@@ -40,8 +40,7 @@ import {
 } from "./config";
 import {
   Run,
-  append,
-  empty,
+  addBefore,
   findRun,
   freeRun,
   grow,
@@ -52,20 +51,25 @@ import {
   remove,
   reserve,
   runAt,
+  setKind,
   setRuns,
   startPages,
+  startRings,
   take,
 } from "./pages";
 import { slotSize } from "./size-classes";
 
-
+/** Stands in the ring of the bin's runs like a Run that has no free slot. */
 @unmanaged
 export class Bin {
-  /** The first run of the ring; `empty` if there is none. */
-  ring: Run;
+  /** Always 0. */
+  free: usize;
   /** The next slot that was never used, and the end of these. */
   fresh: usize;
   freshEnd: usize;
+  /** The first and the last run of the ring; the bin itself if there is none. */
+  first: Run;
+  last: Run;
   /** An empty run, in no ring; null if there is none. */
   kept: Run;
   /** Bytes of a slot. */
@@ -87,6 +91,9 @@ const GROWTH_SHARE_BITS: u32 = 3;
 /** Longer requests than this are worth packing what is free before memory grows. */
 const PACKED_PAGES: u32 = 16;
 
+/** For them it is also due when there are so many more spare Runs than after the last time. */
+const SPARES_PACKED: u32 = 256;
+
 
 @inline
 export function binAt(bin: u32): Bin {
@@ -101,8 +108,8 @@ export function smallBin(size: usize): usize {
 
 
 @inline
-export function ringOf(bin: Bin): usize {
-  return changetype<usize>(bin) + offsetof<Bin>("ring");
+export function ringOf(bin: Bin): Run {
+  return changetype<Run>(bin);
 }
 
 /** Takes `slot`, the first freed one of a run. */
@@ -128,7 +135,7 @@ export function takeFresh(bin: Bin): usize {
 
 /** Takes a slot that is at hand; 0 if there is none. */
 export function takeReady(bin: Bin): usize {
-  const run = bin.ring;
+  const run = bin.first;
   const slot = run.free;
   if (slot) {
     takeFirst(run, slot);
@@ -167,13 +174,12 @@ export function settle(): void {
 
 function settleSlots(run: Run): void {
   const bin = binAt(run.kind);
-  const ring = ringOf(bin);
   if (!run.next) {
     run.left += run.slots - 1;
-    append(ring, run);
+    addBefore(ringOf(bin), run);
   }
   if (run.left) return;
-  remove(ring, run);
+  remove(run);
   if (bin.kept) freeEmpty(bin, run);
   else bin.kept = run;
 }
@@ -198,7 +204,7 @@ function freeUnused(): void {
     const run = runAt(pageOf(bin.fresh));
     if (!run.next || <u32>run.left != <u32>fresh / bin.size) continue;
     bin.fresh = bin.freshEnd;
-    remove(ringOf(bin), run);
+    remove(run);
     freeEmpty(bin, run);
   }
 }
@@ -210,6 +216,11 @@ export function obtainRun(pages: u32): Run {
   if (!HARDENED) settle();
   // Packing is a walk over the heap: not for a few pages, unless there are no others.
   let thorough = pages > PACKED_PAGES;
+  // Many Runs that are no longer needed may lie between free pages: better now than with a block in their midst.
+  if (thorough && s.spareCount > s.packed + SPARES_PACKED) {
+    if (!HARDENED) freeUnused();
+    pack();
+  }
   while (reserve()) {
     let run = findRun(pages);
     if (!HARDENED && !run) {
@@ -232,10 +243,10 @@ export function obtainRun(pages: u32): Run {
 /** Returns whether there was memory for it. */
 function start(): bool {
   if (!startPages()) return false;
+  startRings(changetype<usize>(binAt(FIRST_BIN)), changetype<usize>(binAt(END_BIN)), 1 << BIN_BITS);
   let size: usize = 0;
   for (let i = FIRST_BIN; i < END_BIN; ++i) {
     const bin = binAt(i);
-    bin.ring = empty();
     bin.size = slotSize(i);
     const entry = CACHED ? (<usize>max(i, LEAST_BIN)) << CACHE_BIN_BITS : changetype<usize>(bin);
     for (; size <= min<usize>(bin.size, SMALL_MAX); size += 4) store<usize>(STATE + size, entry, BIN_OF);
@@ -280,9 +291,9 @@ export function takeFreed(kind: u32): usize {
   if (!state().magic) return 0;
   settle();
   const bin = binAt(kind);
-  const run = bin.ring;
-  if (run != empty() && !run.free) {
-    remove(ringOf(bin), run);
+  const run = bin.first;
+  if (run != ringOf(bin) && !run.free) {
+    remove(run);
     run.left = 1;
   }
   return takeReady(bin);
@@ -303,8 +314,7 @@ function newSlots(kind: u32, room: u32): Run {
   const pages = pagesFor(slots * size);
   const run = obtainRun(pages);
   if (!run) return run;
-  run.kind = <u16>kind;
-  run.slots = <u16>slots;
+  setKind(run, kind, slots);
   run.size = size;
   setRuns(pageOf(run.start), pages, run);
   binAt(kind).pages += pages;

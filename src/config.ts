@@ -61,10 +61,9 @@ export const BIN_BITS: u32 = 5;
  * The state starts with these fields. Behind them lie:
  *
  *     bins      Bin[END_BIN]           by kind
- *     runs      usize[RUN_CLASSES]     by length class: first of the ring of free runs
+ *     rings     usize[RUN_CLASSES][2]  by length class: first and last of the ring of free runs
  *     nobody    Run                    stands in the page map for pages that are in no run
  *     keeper    Run                    stands there for pages that are made of Runs
- *     empty     Run                    stands for the first run of a ring that has none
  *     map       usize                  the page map: an address for each page from address 0, that of its Run
  *     binOf     usize[SMALL_MAX/4+1]   by a small size in words: address of its Bin; or where in a cache its bin is
  *
@@ -73,7 +72,7 @@ export const BIN_BITS: u32 = 5;
  */
 @unmanaged
 export class State {
-  /** Bit c is set where length class c has a free run. */
+  /** Bit c is set if length class c has a free run, and maybe if it has had one. */
   runBits: u64;
   /** Sizes below this one are looked up in `binOf`: SMALL_MAX + 1, or 0 before the first allocation. */
   smallEnd: usize;
@@ -84,6 +83,8 @@ export class State {
   /** First of the Runs that are not in use, a list, and how many there are. */
   spares: usize;
   spareCount: u32;
+  /** How many there were after `pack` was called last. */
+  packed: u32;
   /** Where the first Run lies. */
   firstRun: usize;
   /** First page of the heap. */
@@ -102,11 +103,10 @@ export class State {
 }
 
 export const BIN_TABLE: usize = (offsetof<State>() + 15) & ~15;
-export const RUNS: usize = BIN_TABLE + ((<usize>END_BIN) << BIN_BITS);
-export const NOBODY: usize = RUNS + <usize>RUN_CLASSES * 4;
+export const RINGS: usize = BIN_TABLE + ((<usize>END_BIN) << BIN_BITS);
+export const NOBODY: usize = RINGS + <usize>RUN_CLASSES * 8;
 export const KEEPER: usize = NOBODY + (1 << RUN_BITS);
-export const EMPTY: usize = KEEPER + (1 << RUN_BITS);
-export const MAP: usize = EMPTY + (1 << RUN_BITS);
+export const MAP: usize = KEEPER + (1 << RUN_BITS);
 export const BIN_OF: usize = MAP + sizeof<usize>();
 const SHARED: usize = BIN_OF + SMALL_MAX + sizeof<usize>();
 
@@ -128,7 +128,7 @@ export const LEAST_BIN: u32 = CACHED ? FIRST_BIN + 1 : FIRST_BIN;
 /** Where in those bytes the reserve is. NONE has none: there it is the address of the next cache. */
 export const CACHE_RESERVE: usize = 8;
 
-const PLAIN_SIZE: usize = CACHED ? NO_CACHE + CACHE_SIZE : LOCKED ? CACHES : SHARED;
+const PLAIN_SIZE: usize = (CACHED ? NO_CACHE + CACHE_SIZE : LOCKED ? CACHES : SHARED) + 0;
 
 /** What a hardened build has besides, followed by arrays: */
 @unmanaged

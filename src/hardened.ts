@@ -15,7 +15,7 @@
 //                  of a run of slots                 of a large block
 //     Run.left     how many slots are free           log2 of its alignment, 0 for a block of `malloc`
 //     Run.free     the first of them                 its size in bytes
-//     Bin.ring     its runs with free slots
+//     Bin.first    its runs with free slots
 
 import {
   BINS,
@@ -85,8 +85,7 @@ import { copyMemory, fillMemory } from "./memory";
 import {
   Run,
   addressOf,
-  append,
-  empty,
+  addBefore,
   extendRun,
   findRun,
   freeRun,
@@ -96,10 +95,10 @@ import {
   pageOf,
   pagesFor,
   pagesOf,
-  prepend,
   remove,
   runAt,
   runOf,
+  setKind,
   setRuns,
   shrinkRun,
   split,
@@ -143,7 +142,7 @@ function takeBlock(size: usize): usize {
 function takeHere(size: usize, alignment: usize): usize {
   if (!alignment && size < state().smallEnd) {
     const bin = changetype<Bin>(smallBin(size + TRAILER_SIZE));
-    if (bin.ring.free) return takeFirst(bin, size, 0);
+    if (bin.first.free) return takeFirst(bin, size, 0);
   }
   return takeSlow(size, alignment);
 }
@@ -157,7 +156,7 @@ function takeSlow(size: usize, alignment: usize): usize {
   while (slotSize(kind) & (max<u32>(<u32>alignment, 1) - 1)) ++kind;
   const bin = binAt(kind);
   // Before the first allocation it has no ring.
-  if (!state().magic || bin.ring == empty()) {
+  if (!state().magic || bin.first == ringOf(bin)) {
     if (!fillBin(kind)) return 0;
   }
   return takeFirst(bin, size, log2(alignment));
@@ -172,13 +171,13 @@ function takeOther(size: usize, alignment: usize): usize {
 /** Hands out the first free slot of a bin that has one. `alignment` is its log2, or 0. */
 @inline
 function takeFirst(bin: Bin, size: usize, alignment: u32): usize {
-  const run = bin.ring;
+  const run = bin.first;
   const bytes = run.size;
   const slot = run.free;
   const tag = tagOf(slot);
   if (!isListed(slot, bytes, tag)) blameFree(run, slot);
   run.free = linkOf(slot, tag);
-  if (!--run.left) remove(ringOf(bin), run);
+  if (!--run.left) remove(run);
   store<u64>(slot, 0);
   guardSlot(slot, bytes, size, alignment, tag);
   return slot;
@@ -207,8 +206,7 @@ function fillBin(kind: u32): bool {
   if (!run) return false;
   const slots = (pages << PAGE_BITS) / bytes;
   expectUnusedSlots(run, slots, bytes);
-  run.kind = <u16>kind;
-  run.slots = <u16>slots;
+  setKind(run, kind, slots);
   run.size = bytes;
   setRuns(pageOf(run.start), pages, run);
   // Each slot goes to the list's front or behind one that is there already, all places alike.
@@ -230,7 +228,7 @@ function fillBin(kind: u32): bool {
   }
   run.free = head;
   run.left = slots;
-  prepend(ringOf(binAt(kind)), run);
+  addBefore(binAt(kind).first, run);
   return true;
 }
 
@@ -539,10 +537,9 @@ function freeSlot(slot: usize): void {
 /** Sees to it that a run has its place in its bin's ring when its first or its last slot has become free. */
 function regroup(run: Run, left: u32): void {
   if (<u32>run.kind - FIRST_BIN >= BINS) rsbmalloc_corruption(run.start, 0);
-  const ring = ringOf(binAt(run.kind));
-  if (left != 1) remove(ring, run);
-  if (left == run.slots) append(ring, run);
-  else prepend(ring, run);
+  const bin = binAt(run.kind);
+  if (left != 1) remove(run);
+  addBefore(left == run.slots ? ringOf(bin) : bin.first, run);
 }
 
 /**
@@ -556,14 +553,13 @@ function freeEmptyRuns(pages: u32): void {
 
 /** Gives the last run of a bin back if it has no blocks, and is not to stay as the only one. Returns whether it did. */
 function freeLastRun(kind: u32, stays: bool): bool {
-  const ring = ringOf(binAt(kind));
-  const first = load<Run>(ring);
+  const bin = binAt(kind);
+  const run = bin.last;
   // Before the first allocation there is none.
-  if (!first || first == empty()) return false;
-  const run = first.prev;
-  if (run.left != run.slots || (stays && run == first)) return false;
+  if (!run || run == ringOf(bin)) return false;
+  if (run.left != run.slots || (stays && run == bin.first)) return false;
   checkSlots(run);
-  remove(ring, run);
+  remove(run);
   const bytes = run.size;
   for (let slot = run.start, left = run.left; left; --left) {
     store<u64>(slot, 0);

@@ -124,7 +124,7 @@ export function allocate(size: usize): usize {
     lockHere();
     if (size < state().smallEnd) {
       const bin = changetype<Bin>(smallBin(size));
-      const run = bin.ring;
+      const run = bin.first;
       const slot = run.free;
       if (slot) {
         takeFirst(run, slot);
@@ -184,7 +184,7 @@ function takeLarge(size: usize, alignment: u32): usize {
   let run = obtainRun(most);
   if (CACHED && !run && emptyCache()) run = obtainRun(most);
   if (!run) return 0;
-  run = trimRun(run, alignment, pages);
+  if (alignment > 1) run = trimRun(run, alignment, pages);
   run.kind = <u16>LARGE;
   run.left = 1;
   setRun(run.start, run);

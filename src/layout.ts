@@ -12,7 +12,6 @@ export {
   BIN_TABLE,
   CACHE_BIN_BITS,
   CACHE_RESERVE,
-  EMPTY,
   FIRST_BIN,
   FREE,
   KEEPER,
@@ -26,7 +25,7 @@ export {
   PAGE_BITS,
   QUARANTINE,
   QUARANTINE_SLOTS,
-  RUNS,
+  RINGS,
   RUN_CLASSES,
   SMALL_MAX,
   STATE_SIZE,
@@ -65,7 +64,7 @@ export const RUN_SIZE: usize = offsetof<Run>("size");
 export const RUN_KIND: usize = offsetof<Run>("kind");
 export const RUN_SLOTS: usize = offsetof<Run>("slots");
 
-export const BIN_RING: usize = offsetof<Bin>("ring");
+export const BIN_FIRST: usize = offsetof<Bin>("first");
 export const BIN_FRESH: usize = offsetof<Bin>("fresh");
 export const BIN_FRESH_END: usize = offsetof<Bin>("freshEnd");
 export const BIN_KEPT: usize = offsetof<Bin>("kept");

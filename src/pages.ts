@@ -29,11 +29,11 @@
 // - An older address than that of the block's own time can't be loaded: the block came to this thread after it.
 
 import {
-  EMPTY,
   FIRST_BIN,
   FREE,
   KEEPER,
   HARDENED,
+  LARGE,
   LAST_PAGE,
   LOCKED,
   MAP,
@@ -41,7 +41,7 @@ import {
   NONE,
   PAGE,
   PAGE_BITS,
-  RUNS,
+  RINGS,
   RUN_BITS,
   RUN_CLASSES,
   STATE,
@@ -81,7 +81,7 @@ export class Run {
   slots: u16;
 }
 
-/** How many free runs of a class are looked at for the best fit. */
+/** How many free runs of a class are looked at. */
 const FIT_LIMIT: u32 = 8;
 
 /** So many Runs an operation may need. */
@@ -95,6 +95,10 @@ const FIRST_RUNS: u32 = HARDENED ? 128 : RESERVE + 1;
 
 /** How many pages a page of the map describes. */
 const MAP_PAGE: u32 = 1 << (PAGE_BITS - 2);
+
+/** Bytes of an entry of the map, and how an offset from a page's start becomes that of its entry. */
+const ENTRY: usize = sizeof<usize>();
+const ENTRY_SHIFT: u32 = PAGE_BITS - 2;
 
 /** What growing may add to what was asked for, in pages: a wasm page begun, and pages for the map and Runs. */
 const SLACK: u32 = 4 << (WASM_PAGE_BITS - PAGE_BITS);
@@ -151,6 +155,18 @@ function entryOf(page: u32): usize {
   return pageMap() + ((<usize>page) << 2);
 }
 
+/** Where the map has the page that starts at an address. */
+@inline
+function entryAt(start: usize): usize {
+  return pageMap() + (start >>> ENTRY_SHIFT);
+}
+
+/** The entry behind those of a run, of which the first is given. */
+@inline
+function entriesBehind(first: usize, run: Run): usize {
+  return first + (run.size >>> ENTRY_SHIFT);
+}
+
 /** The Run that a block's page leads to. */
 @inline
 export function runOf(block: usize): Run {
@@ -178,6 +194,12 @@ function fillRuns(from: usize, to: usize, run: Run): void {
   for (; from < to; from += sizeof<Run>()) store<Run>(from, run);
 }
 
+/** Sets what a run serves and its slots, which lie side by side. */
+@inline
+export function setKind(run: Run, kind: u32, slots: u32): void {
+  store<u32>(changetype<usize>(run), kind | (slots << 16), offsetof<Run>("kind"));
+}
+
 // Runs that are not in use.
 
 /** A run whose pages lead nowhere. Needs a spare Run. */
@@ -189,8 +211,7 @@ function newRun(start: usize, bytes: u32): Run {
   run.next = changetype<Run>(0);
   run.start = start;
   run.size = bytes;
-  run.kind = <u16>NONE;
-  run.slots = 1;
+  setKind(run, NONE, 1);
   return run;
 }
 
@@ -267,47 +288,39 @@ function sortSpares(): bool {
   return any;
 }
 
-// Rings of runs, the first of which stands in a cell of the state.
+// Rings of runs. Each has a place that is none, but whose `next` and `prev` are the first and the last of them.
 
-/** Stands for the first run of an empty ring; nothing leads there, so it never has free slots. */
-@inline
-export function empty(): Run {
-  return changetype<Run>(STATE + EMPTY);
-}
-
-/** Adds a run as the last of a ring. */
-export function append(ring: usize, run: Run): void {
-  let first = load<Run>(ring);
-  if (first == empty()) {
-    store<Run>(ring, run);
-    run.prev = run;
-    first = run;
+/** Makes rings of no runs out of places that are `step` bytes apart. */
+export function startRings(from: usize, to: usize, step: usize): void {
+  for (; from < to; from += step) {
+    const ring = changetype<Run>(from);
+    ring.next = ring;
+    ring.prev = ring;
   }
-  const last = first.prev;
-  run.next = first;
-  run.prev = last;
-  last.next = run;
-  first.prev = run;
 }
 
-/** Adds a run as the first of a ring. */
-export function prepend(ring: usize, run: Run): void {
-  append(ring, run);
-  store<Run>(ring, run);
+/** Adds a run before another one; before a ring's own place, as the last. */
+@inline
+export function addBefore(next: Run, run: Run): void {
+  const prev = next.prev;
+  run.next = next;
+  run.prev = prev;
+  prev.next = run;
+  next.prev = run;
 }
 
-export function remove(ring: usize, run: Run): void {
+export function remove(run: Run): void {
   const next = run.next;
   const prev = run.prev;
   next.prev = prev;
   prev.next = next;
-  if (load<Run>(ring) == run) store<Run>(ring, next == run ? empty() : next);
   run.next = changetype<Run>(0);
 }
 
 // Free runs.
 
 /** The class of a run: its length up to 8 pages, then four to a doubling; the last takes all from 112 Ki pages on. */
+@inline
 export function runClass(pages: u32): u32 {
   const shift = 29 - clz<u32>(pages | 4);
   return min<u32>((pages >>> shift) + (shift << 2), RUN_CLASSES - 1);
@@ -315,44 +328,54 @@ export function runClass(pages: u32): u32 {
 
 
 @inline
-function ringOf(c: u32): usize {
-  return STATE + RUNS + ((<usize>c) << 2);
+function ringOf(c: u32): Run {
+  return changetype<Run>(STATE + RINGS - offsetof<Run>("next") + ((<usize>c) << 3));
 }
 
 /** Adds a free run to its class. */
 function link(run: Run): void {
   const c = runClass(run.size >>> PAGE_BITS);
-  prepend(ringOf(c), run);
+  addBefore(ringOf(c).next, run);
   state().runBits |= (<u64>1) << c;
 }
 
 function unlink(run: Run): void {
-  const c = runClass(run.size >>> PAGE_BITS);
-  remove(ringOf(c), run);
-  if (load<Run>(ringOf(c)) == empty()) state().runBits &= ~((<u64>1) << c);
+  const next = run.next;
+  const prev = run.prev;
+  next.prev = prev;
+  prev.next = next;
+  // What is left of the ring is its own place.
+  if (next == prev)
+    state().runBits ^= (<u64>1) << ((changetype<usize>(next) - changetype<usize>(ringOf(0))) >>> 3);
+}
+
+/** Takes a free neighbour into a run. Its pages must lead nowhere by then. */
+function absorb(run: Run, neighbour: Run): void {
+  unlink(neighbour);
+  run.size += neighbour.size;
+  dropRun(neighbour);
 }
 
 /** Makes a run free and coalesces it with its neighbours. None of its pages may lead to it. */
 function insert(run: Run): void {
-  run.kind = <u16>FREE;
+  setKind(run, FREE, 1);
   run.left = 1;
-  const next = runAt(pageOf(run.start + run.size));
-  if (next.kind == FREE) {
-    unlink(next);
-    setRun(next.start, nobody());
-    run.size += next.size;
-    dropRun(next);
+  let first = entryAt(run.start);
+  const next = entriesBehind(first, run);
+  const behind = load<Run>(next);
+  if (behind.kind == FREE) {
+    store<Run>(next, nobody());
+    absorb(run, behind);
   }
-  const prev = runAt(pageOf(run.start) - 1);
-  if (prev.kind == FREE) {
-    unlink(prev);
-    setRun(run.start - 1, nobody());
-    run.start = prev.start;
-    run.size += prev.size;
-    dropRun(prev);
+  const before = load<Run>(first - ENTRY);
+  if (before.kind == FREE) {
+    store<Run>(first - ENTRY, nobody());
+    first -= before.size >>> ENTRY_SHIFT;
+    run.start = before.start;
+    absorb(run, before);
   }
-  setRun(run.start, run);
-  setRun(run.start + run.size - 1, run);
+  store<Run>(first, run);
+  store<Run>(entriesBehind(first, run) - ENTRY, run);
   link(run);
 }
 
@@ -360,25 +383,19 @@ function insert(run: Run): void {
 function shorten(run: Run, bytes: u32): void {
   const s = state();
   unlink(run);
-  setRun(run.start, nobody());
+  let entry = entryAt(run.start);
+  store<Run>(entry, nobody());
   run.start += bytes;
   run.size -= bytes;
+  entry += bytes >>> ENTRY_SHIFT;
   s.fresh = max<u32>(s.fresh, pageOf(run.start));
   if (run.size) {
-    setRun(run.start, run);
+    store<Run>(entry, run);
     link(run);
   } else {
-    setRun(run.start - 1, nobody());
+    store<Run>(entry - ENTRY, nobody());
     dropRun(run);
   }
-}
-
-/** Takes `pages` off the front of a free run, as a run whose pages lead nowhere. Needs a spare Run. */
-function cut(run: Run, pages: u32): Run {
-  const start = run.start;
-  const bytes = pages << PAGE_BITS;
-  shorten(run, bytes);
-  return newRun(start, bytes);
 }
 
 /** Counts pages that are handed out. */
@@ -388,29 +405,28 @@ function use(pages: u32): void {
   s.peak = max<u32>(s.peak, s.used);
 }
 
-/** Hands out the first `pages` of a free run. */
+/** Hands out the first `pages` of a free run, as a run whose pages lead nowhere. Needs a spare Run. */
 export function take(run: Run, pages: u32): Run {
   use(pages);
-  return cut(run, pages);
+  const start = run.start;
+  const bytes = pages << PAGE_BITS;
+  shorten(run, bytes);
+  return newRun(start, bytes);
 }
 
-/** A free run of at least `pages`: the best fit within the first FIT_LIMIT of a class; null if none is long enough. */
+/** A free run of at least `pages`: of the first FIT_LIMIT of a class the one at the lowest address; null if none is long enough. */
 export function findRun(pages: u32): Run {
   const bytes = pages << PAGE_BITS;
   let bits = state().runBits & (~(<u64>0) << runClass(pages));
   let best = changetype<Run>(0);
   while (bits && !best) {
-    const first = load<Run>(ringOf(<u32>ctz<u64>(bits)));
-    let bestSize: u32 = -1;
+    const ring = ringOf(<u32>ctz<u64>(bits));
     let limit = FIT_LIMIT;
-    let run = first;
+    let run = ring.next;
     do {
-      if (run.size >= bytes && run.size < bestSize) {
-        best = run;
-        bestSize = run.size;
-      }
+      if (run.size >= bytes && (!best || run.start < best.start)) best = run;
       run = run.next;
-    } while (run != first && bestSize != bytes && --limit);
+    } while (run != ring && --limit);
     bits &= bits - 1;
   }
   return best;
@@ -420,9 +436,9 @@ export function findRun(pages: u32): Run {
 export function freeRun(run: Run): void {
   const pages = pagesOf(run);
   state().used -= pages;
-  setRuns(pageOf(run.start), run.kind < FIRST_BIN ? 1 : pages, nobody());
+  if (run.kind == LARGE) setRun(run.start, nobody());
+  else if (run.kind >= FIRST_BIN) setRuns(pageOf(run.start), pages, nobody());
   run.size = pages << PAGE_BITS;
-  run.slots = 1;
   insert(run);
 }
 
@@ -488,7 +504,7 @@ export function startPages(): bool {
   const s = state();
   nobody().left = 1;
   keeper().left = 1;
-  fillRuns(ringOf(0), ringOf(RUN_CLASSES), empty());
+  startRings(changetype<usize>(ringOf(0)), changetype<usize>(ringOf(RUN_CLASSES)), 8);
   let base = heapBase();
   let end = heapEndPage();
   // With room for the pages of the map itself.
@@ -583,6 +599,7 @@ export function pack(): void {
       moveFreeRuns();
     } while (sortSpares());
   }
+  s.packed = s.spareCount;
   // Where there are threads, a map's place stays in use. The first map is none of whole pages.
   if (LOCKED || s.capacity & (MAP_PAGE - 1)) return;
   const map = pageOf(pageMap());
@@ -612,9 +629,9 @@ function moveFreeRuns(): void {
 
 /** Makes a map of `capacity` pages at the front of a free run. */
 function moveMapTo(run: Run, capacity: u32): void {
-  const taken = cut(run, capacity / MAP_PAGE);
-  moveMap(taken.start, capacity);
-  dropRun(taken);
+  const start = run.start;
+  shorten(run, (capacity / MAP_PAGE) << PAGE_BITS);
+  moveMap(start, capacity);
 }
 
 /** Makes the pages from `page` to `end` a free run. */

@@ -12,8 +12,7 @@ interface Layout extends InspectorLayout {
   readonly SMALL_MAX: number;
   readonly BIN_OF: number;
   readonly CACHE_BIN_BITS: number;
-  readonly EMPTY: number;
-  readonly RUNS: number;
+  readonly RINGS: number;
   readonly RUN_CLASSES: number;
   readonly STATE_RUN_BITS: number;
   readonly STATE_SMALL_END: number;
@@ -22,7 +21,7 @@ interface Layout extends InspectorLayout {
   readonly STATE_USED: number;
   readonly RUN_NEXT: number;
   readonly RUN_PREV: number;
-  readonly BIN_RING: number;
+  readonly BIN_FIRST: number;
   readonly BIN_KEPT: number;
   readonly BIN_SIZE: number;
   readonly BIN_PAGES: number;
@@ -72,10 +71,9 @@ interface Raw {
   readonly field: (offset: number) => number;
   /** Of a bin, counted from 0. */
   readonly binField: (bin: number, offset: number) => number;
-  /** The Runs for pages in no run, for pages that Runs lie in, and for the first of an empty ring. */
+  /** The Runs for pages in no run, and for pages that Runs lie in. */
   readonly nobody: number;
   readonly keeper: number;
-  readonly empty: number;
   /** Where the Run of a page is. */
   readonly runAt: (page: number) => number;
 }
@@ -121,7 +119,6 @@ function open(memory: ArrayBuffer, state: number): Raw {
     binField: (bin, offset) => field(LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * (FIRST_BIN + bin) + offset),
     nobody: state + LAYOUT.NOBODY,
     keeper: state + LAYOUT.KEEPER,
-    empty: state + LAYOUT.EMPTY,
     runAt: (page) => word(map + 4 * page),
   };
 }
@@ -150,7 +147,7 @@ function checkSizes({ field, binField }: Raw, state: number): void {
 }
 
 function checkMap(heap: Raw, size: number): void {
-  const { field, word, nobody, keeper, empty } = heap;
+  const { field, word, nobody, keeper } = heap;
   const [map, capacity] = [field(LAYOUT.STATE_MAP), field(LAYOUT.STATE_CAPACITY)];
   const [start, end] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_END)];
   check(start < end, `the heap from page ${start} to ${end} is empty`);
@@ -162,14 +159,13 @@ function checkMap(heap: Raw, size: number): void {
   check(map >= start * PAGE && map + 4 * capacity <= end * PAGE, "the map is not in the heap");
   for (let page = 0; page < capacity; page = page + 1 === start ? end : page + 1)
     check(heap.runAt(page) === nobody, `page ${page}, before or behind the heap, is in a run`);
-  for (const [name, run] of Object.entries({ nobody, keeper, empty })) {
+  for (const [name, run] of Object.entries({ nobody, keeper })) {
     check(word(run + LAYOUT.RUN_KIND) === NONE, `${name} serves something`);
     check(word(run + LAYOUT.RUN_START) === 0 && word(run + LAYOUT.RUN_SIZE) === 0, `${name} has pages`);
     check(word(run + LAYOUT.RUN_NEXT) === 0, `${name} is in a ring`);
   }
   for (const run of [nobody, keeper])
     check(leftOf(heap, run) === 1, "an address was freed that is no block's");
-  check(word(empty + LAYOUT.RUN_FREE) === 0 && leftOf(heap, empty) === 0, "a slot of no run was freed");
 }
 
 /** The runs of every kind, in order. Their pages lead to them as their kind wants it, and all others to nobody. */
@@ -341,26 +337,19 @@ function checkOwners(
   check(lost.length <= unknown, `page ${lost[0]} is lost`);
 }
 
-/** The Runs of a ring, which begins in a cell at an address. They are among `runs`. */
-function readRing({ word, empty }: Raw, cell: number, runs: ReadonlyMap<number, Run>, name: string): Run[] {
+/** The Runs of a ring, which has its place at an address. They are among `runs`. */
+function readRing({ word }: Raw, ring: number, runs: ReadonlyMap<number, Run>, name: string): Run[] {
   const members: Run[] = [];
-  const first = word(cell);
-  if (first === empty) return members;
-  let at = first;
-  do {
-    const run = runs.get(at);
-    check(run !== undefined, `${at}, in ${name}, is none of its runs`);
-    check(members.length < runs.size, `${name} does not come back to its first run`);
+  for (let at = ring; ;) {
     const next = word(at + LAYOUT.RUN_NEXT);
-    check(next !== 0, `the run at page ${run.page}, in ${name}, is in none`);
-    check(
-      word(next + LAYOUT.RUN_PREV) === at,
-      `the run behind page ${run.page} in ${name} has another before it`,
-    );
+    check(word(next + LAYOUT.RUN_PREV) === at, `what is behind ${at} in ${name} has another before it`);
+    if (next === ring) return members;
+    const run = runs.get(next);
+    check(run !== undefined, `${next}, in ${name}, is none of its runs`);
+    check(members.length < runs.size, `${name} does not come back to its first run`);
     members.push(run);
     at = next;
-  } while (at !== first);
-  return members;
+  }
 }
 
 function checkFreeRuns(heap: Raw, runs: readonly Run[], state: number): void {
@@ -376,7 +365,8 @@ function checkFreeRuns(heap: Raw, runs: readonly Run[], state: number): void {
     BigInt(heap.field(LAYOUT.STATE_RUN_BITS)) | (BigInt(heap.field(LAYOUT.STATE_RUN_BITS + 4)) << 32n);
   const listed: Run[] = [];
   for (let c = 0; c < LAYOUT.RUN_CLASSES; ++c) {
-    const members = readRing(heap, state + LAYOUT.RUNS + 4 * c, free, `the ring of class ${c}`);
+    const ring = state + LAYOUT.RINGS + 8 * c - LAYOUT.RUN_NEXT;
+    const members = readRing(heap, ring, free, `the ring of class ${c}`);
     const bit = (bits >> BigInt(c)) & 1n;
     check(bit === (members.length > 0 ? 1n : 0n), `the bit of class ${c} is ${bit}`);
     for (const { pages } of members) {
@@ -410,8 +400,9 @@ function checkSlots(heap: Raw, runs: readonly Run[], state: number, free: Set<nu
     const name = `bin ${bin}`;
     const pages = [...own.values()].reduce((sum, run) => sum + run.pages, 0);
     check(binField(bin, LAYOUT.BIN_PAGES) === pages, `${name} has ${pages} pages, and counts others`);
-    const cell = state + LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * (FIRST_BIN + bin) + LAYOUT.BIN_RING;
-    const ring = new Set(readRing(heap, cell, own, `the ring of ${name}`));
+    const place = state + LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * (FIRST_BIN + bin);
+    const ring = new Set(readRing(heap, place, own, `the ring of ${name}`));
+    check(heap.word(place + LAYOUT.RUN_FREE) === 0, `${name} has a free slot of no run`);
     const kept = binField(bin, LAYOUT.BIN_KEPT);
     check(kept === 0 || own.has(kept), `${name} keeps ${kept}, which is none of its runs`);
 

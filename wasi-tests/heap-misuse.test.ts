@@ -108,7 +108,8 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
   },
   "a ring that lost its run": (heap, [used]) => {
     heap.mallinfo();
-    words(heap)[binField(heap, used!, LAYOUT.BIN_RING)] = heap.state + LAYOUT.EMPTY;
+    const first = binField(heap, used!, LAYOUT.BIN_FIRST);
+    words(heap)[first] = 4 * first - LAYOUT.BIN_FIRST;
   },
   "a ring with a wrong link back": (heap, [used]) => {
     heap.mallinfo();
