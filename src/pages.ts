@@ -517,7 +517,9 @@ export function startPages(): bool {
     const pages = pagesFor(bytes);
     const page = growMemory(pages);
     end = grownEnd(page, pages);
-    if (!page || end >= capacity) return false;
+    if (!page) return false;
+    // Another thread's own growth came between: what we have then is lost.
+    if (LOCKED && end >= capacity) return startPages();
     base = addressOf(page);
     own = page + pages;
   }

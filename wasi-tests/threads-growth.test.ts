@@ -1,0 +1,67 @@
+/** Memory that another thread takes at the very moment when the heap grows. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { compile } from "../cabi/core.ts";
+import { WASM_PAGE } from "./support-heap.ts";
+
+/** Where the program's data end; the heap's own state lies there as well. */
+const HEAP_BASE = 3 * WASM_PAGE - 16;
+const STATE = WASM_PAGE;
+
+type Exports = Record<string, CallableFunction>;
+
+/** The core of the locked build for Emscripten, which asks for memory when another thread has just taken `grab()` bytes. */
+async function core(module: WebAssembly.Module, grab: () => number): Promise<Exports> {
+  const memory = new WebAssembly.Memory({ initial: 4, maximum: 1024 });
+  let end = HEAP_BASE;
+  const take = (bytes: number): number => {
+    const start = end;
+    const missing = Math.ceil((start + bytes) / WASM_PAGE) - memory.buffer.byteLength / WASM_PAGE;
+    if (missing > 0) memory.grow(missing);
+    end += bytes;
+    return start;
+  };
+  const known: Record<string, unknown> = {
+    memory,
+    __heap_base: HEAP_BASE,
+    __rsb_state: STATE,
+    sbrk(bytes: number) {
+      if (bytes > 0) take(grab());
+      return take(bytes);
+    },
+    __errno_location: () => 16,
+  };
+  const env: WebAssembly.ModuleImports = {};
+  for (const { name, kind } of WebAssembly.Module.imports(module))
+    env[name] = (known[name] ?? (kind === "global" ? 0 : () => 0)) as WebAssembly.ImportValue;
+  const { exports } = await WebAssembly.instantiate(module, { env });
+  return exports as Exports;
+}
+
+const { module: bytes } = await compile(["src/index.ts"], ["RSB_EMSCRIPTEN", "RSB_LOCKED"]);
+const module = new WebAssembly.Module(Uint8Array.from(bytes));
+
+for (const grabbed of [16, 2048, 5000, 300_000, 5_000_000]) {
+  test(`another thread takes ${grabbed} bytes at one moment or another`, async () => {
+    for (const size of [100, 5000, 200_000]) {
+      for (let moment = 0; moment < 10; ++moment) {
+        let asked = 0;
+        const { malloc, free, malloc_usable_size } = await core(module, () =>
+          asked++ === moment ? grabbed : 0,
+        );
+        const blocks = Array.from({ length: 40 }, () => malloc!(size) as number);
+        assert.not.ok(
+          blocks.includes(0),
+          `block ${blocks.indexOf(0)} of ${size} bytes fails, other at moment ${moment}`,
+        );
+        for (const block of blocks) {
+          assert.ok((malloc_usable_size!(block) as number) >= size);
+          free!(block);
+        }
+        if (size > 5000) assert.ok(asked > 1);
+      }
+    }
+  });
+}
+
+test.run();
