@@ -83,7 +83,7 @@ export class State {
   /** First of the Runs that are not in use, a list, and how many there are. */
   spares: usize;
   spareCount: u32;
-  /** How many there were after `pack` was called last. */
+  /** How many there were after they were made, or `pack` was called, the last time. */
   packed: u32;
   /** Where the first Run lies. */
   firstRun: usize;

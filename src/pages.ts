@@ -228,6 +228,7 @@ function dropRun(run: Run): void {
 function carveRuns(from: usize, to: usize): void {
   setRuns(pageOf(from), pageOf(to) - pageOf(from), keeper());
   for (; from + (1 << RUN_BITS) <= to; from += 1 << RUN_BITS) dropRun(changetype<Run>(from));
+  state().packed = state().spareCount;
 }
 
 /** Sees to it that there are RESERVE spare Runs. Returns whether there are. */

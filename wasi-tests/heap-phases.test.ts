@@ -5,6 +5,7 @@ import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
+import { LAYOUT } from "./heap-check.ts";
 import { WASM_PAGE, checkAgainst, emptyModel, newHeap } from "./support-heap.ts";
 
 const MIB = 2 ** 20;
@@ -117,6 +118,17 @@ test("what many blocks leave behind serves one that is nearly as large as they w
     const grown = memoryOf(heap) - before;
     assert.ok(grown <= 5 * MIB, `memory grows by ${grown} bytes after blocks of ${size} bytes`);
   }
+});
+
+test("Runs that were made in advance are not given back for the next large block", async () => {
+  const { heap } = await newHeap();
+  const spares = () => new Uint32Array(heap.memory.buffer)[(heap.state + LAYOUT.STATE_SPARE_COUNT) / 4]!;
+  const room = heap.malloc(100_000);
+  for (let before = 0; spares() - before < 400; heap.malloc(2000)) before = spares();
+  const made = spares();
+  heap.free(room);
+  heap.malloc(90_000);
+  assert.ok(spares() >= made - 10, `${made} spare Runs, and ${spares()} after a large block`);
 });
 
 test("blocks exchanged for a long time at a constant load need no more memory than at first", async () => {
