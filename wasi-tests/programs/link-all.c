@@ -69,7 +69,7 @@ int check(void) {
   block = rsbpage_alloc(10000, 8192);
   CHECK(14, aligned(block, 8192));
   block = rsbpage_realloc(block, 100000);
-  CHECK(15, aligned(block, 4096));
+  CHECK(15, aligned(block, 2048));
   rsbpage_free(block);
 
   char *copy = strdup("copy");
