@@ -109,6 +109,11 @@ export function smallBin(size: usize): usize {
 
 @inline
 export function ringOf(bin: Bin): Run {
+  if (offsetof<Bin>("free") != offsetof<Run>("free")) ERROR("a Bin has its free slots elsewhere than a Run");
+  if (offsetof<Bin>("first") != offsetof<Run>("next"))
+    ERROR("a Bin has its first run elsewhere than a Run its next");
+  if (offsetof<Bin>("last") != offsetof<Run>("prev"))
+    ERROR("a Bin has its last run elsewhere than a Run its previous");
   return changetype<Run>(bin);
 }
 

@@ -72,7 +72,7 @@ export const BIN_BITS: u32 = 5;
  */
 @unmanaged
 export class State {
-  /** Bit c is set if length class c has a free run, and maybe if it has had one. */
+  /** Bit c is set where length class c has a free run. */
   runBits: u64;
   /** Sizes below this one are looked up in `binOf`: SMALL_MAX + 1, or 0 before the first allocation. */
   smallEnd: usize;

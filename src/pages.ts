@@ -259,10 +259,10 @@ function sortSpares(): bool {
   // Each page that goes may need a Run, being a free run.
   let needed = RESERVE;
   s.spareCount = 0;
-  let end = pageOf(s.firstRun);
-  while (end < s.end) {
-    const page = end;
-    end += lengthOf(runAt(page));
+  let next = pageOf(s.firstRun);
+  while (next < s.end) {
+    const page = next;
+    next += lengthOf(runAt(page));
     if (runAt(page) != keeper()) continue;
     const start = link;
     const before = s.spareCount;

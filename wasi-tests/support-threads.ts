@@ -6,6 +6,7 @@ import { Worker } from "node:worker_threads";
 import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
+import { WASM_PAGE } from "./support-heap.ts";
 
 export const VARIANTS = ["locked", "mt"] as const;
 export type Variant = (typeof VARIANTS)[number] | "mt-hardened";
@@ -14,8 +15,6 @@ export const LENGTH = Number(process.env.RSB_STRESS ?? 1);
 
 /** What the threads run. */
 export const PROGRAM = "wasi-tests/programs/threads.c";
-/** In bytes. */
-export const WASM_PAGE = 65536;
 /** Wasm pages of 1 GiB. */
 export const PLENTY = 16384;
 

@@ -5,13 +5,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { WASM_PAGE } from "./support-heap.ts";
 import {
   LENGTH,
   PLENTY,
   PROGRAM,
   THREAD_END,
   VARIANTS,
-  WASM_PAGE,
   allAtWork,
   buildThreaded,
   counts,

@@ -4,13 +4,13 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { LAYOUT } from "./heap-check.ts";
+import { WASM_PAGE } from "./support-heap.ts";
 import {
   LENGTH,
   PLENTY,
   PROGRAM,
   THREAD_END,
   VARIANTS,
-  WASM_PAGE,
   allAtWork,
   buildThreaded,
   counts,
