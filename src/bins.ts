@@ -5,7 +5,8 @@
 // at memory. `free` puts a slot first in its run's list: slots of one run are used again together, and soon.
 //
 // A run counts down the frees that are left until something has to be done for it. `free` only puts the run on a list of
-// those with an event then; `settle`, which each slower call begins with, does what is due:
+// those with an event then; `settle` does what is due. Each slower call begins with some of them, and sees to all if it
+// finds nothing:
 //
 //     freed for the first time    the run becomes the last of its bin's ring
 //     freed as often as taken     the run is empty: it is free for any use
@@ -88,11 +89,11 @@ export const QUEUED: i32 = 1 << 12;
 const GROWTH: u32 = LOCKED ? 2 : 4;
 const GROWTH_SHARE_BITS: u32 = 3;
 
+/** So many runs with events are seen to at first, if that will do: with many large blocks freed, the next may fit one of them. */
+const EVENTS: u32 = 24;
+
 /** Longer requests than this are worth packing what is free before memory grows. */
 const PACKED_PAGES: u32 = 16;
-
-/** For them it is also due when there are so many more spare Runs than after the last time. */
-const SPARES_PACKED: u32 = 256;
 
 
 @inline
@@ -164,16 +165,19 @@ export function putBack(run: Run, block: usize): void {
 
 /** Does what is due for runs with events. Traps if a wrong pointer was freed. */
 export function settle(): void {
+  while (state().events) settleSome();
+}
+
+/** The same, for EVENTS of them at most, the latest. */
+function settleSome(): void {
   const s = state();
-  let run = changetype<Run>(s.events);
-  s.events = 0;
-  while (run) {
-    const next = changetype<Run>(run.event);
+  for (let i: u32 = 0; s.events && i < EVENTS; ++i) {
+    const run = changetype<Run>(s.events);
+    s.events = run.event;
     run.left -= QUEUED;
     if (run.kind >= FIRST_BIN) settleSlots(run);
     else if (run.kind != LARGE || run.left || run.free != run.start) unreachable();
     else freeRun(run);
-    run = next;
   }
 }
 
@@ -218,22 +222,19 @@ function freeUnused(): void {
 export function obtainRun(pages: u32): Run {
   const s = state();
   if (!s.magic && !start()) return changetype<Run>(0);
-  if (!HARDENED) settle();
+  if (!HARDENED) settleSome();
   // Packing is a walk over the heap: not for a few pages, unless there are no others.
   let thorough = pages > PACKED_PAGES;
-  // Many Runs that are no longer needed may lie between free pages: better now than with a block in their midst.
-  if (thorough && s.spareCount > s.packed + SPARES_PACKED) {
-    if (!HARDENED) freeUnused();
-    pack();
-  }
   while (reserve()) {
     let run = findRun(pages);
-    if (!HARDENED && !run) {
-      freeUnused();
-      run = findRun(pages);
-    }
-    if (!run && thorough && s.end - s.start - s.used >= pages) {
-      pack();
+    if (!run) {
+      if (!HARDENED) {
+        settle();
+        freeUnused();
+      }
+      if (thorough && s.end - s.start - s.used >= pages && !findRun(pages)) pack();
+      // The page with the Run that was spare may be free as well.
+      if (!reserve()) break;
       run = findRun(pages);
     }
     if (run) return take(run, pages);
@@ -294,14 +295,19 @@ export function takeSlow(kind: u32): usize {
 /** The same from runs that have slots in use. */
 export function takeFreed(kind: u32): usize {
   if (!state().magic) return 0;
-  settle();
   const bin = binAt(kind);
-  const run = bin.first;
-  if (run != ringOf(bin) && !run.free) {
-    remove(run);
-    run.left = 1;
-  }
-  return takeReady(bin);
+  do {
+    settleSome();
+    const run = bin.first;
+    // If it waits for something to be done, that comes first.
+    if (run != ringOf(bin) && !run.free && run.left < QUEUED) {
+      remove(run);
+      run.left = 1;
+    }
+    const slot = takeReady(bin);
+    if (slot) return slot;
+  } while (state().events);
+  return 0;
 }
 
 /** Pages of a bin's next run, of which it must have `least`. */

@@ -80,13 +80,8 @@ export class State {
   magic: u32;
   /** First of the runs with an event, a list; 0 ends it. */
   events: usize;
-  /** First of the Runs that are not in use, a list, and how many there are. */
-  spares: usize;
+  /** How many Runs are not in use, in a hardened build. */
   spareCount: u32;
-  /** How many there were after they were made, or `pack` was called, the last time. */
-  packed: u32;
-  /** Where the first Run lies. */
-  firstRun: usize;
   /** First page of the heap. */
   start: u32;
   /** The page after the heap's last. */
@@ -104,7 +99,7 @@ export class State {
 
 export const BIN_TABLE: usize = (offsetof<State>() + 15) & ~15;
 export const RINGS: usize = BIN_TABLE + ((<usize>END_BIN) << BIN_BITS);
-export const NOBODY: usize = RINGS + <usize>RUN_CLASSES * 8;
+export const NOBODY: usize = RINGS + <usize>(RUN_CLASSES + 1) * 8;
 export const KEEPER: usize = NOBODY + (1 << RUN_BITS);
 export const MAP: usize = KEEPER + (1 << RUN_BITS);
 export const BIN_OF: usize = MAP + sizeof<usize>();

@@ -83,9 +83,11 @@ import {
 import { lock, unlock } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
 import {
+  HELD,
   Run,
   addressOf,
   addBefore,
+  cutFront,
   extendRun,
   findRun,
   freeRun,
@@ -101,7 +103,6 @@ import {
   setKind,
   setRuns,
   shrinkRun,
-  split,
   trimRun,
 } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
@@ -282,7 +283,7 @@ function takeLarge(size: usize, alignment: usize): usize {
   const fresh = state().fresh;
   let run = findPages(pages + multiple - 1);
   if (!run) return 0;
-  run = trimRun(run, multiple, pages);
+  trimRun(run, multiple, pages);
   const note = multiple == 1 ? noteOf(run.start) : 0;
   // The block after the next may begin here again.
   if (note) store<usize>(note, 0);
@@ -305,13 +306,13 @@ function moveOn(run: Run): Run {
   const s = state();
   const peak = s.peak;
   const pages = pagesOf(run);
-  let other: Run;
-  if (extendRun(run, pages + 1)) other = split(run, 1);
+  let other = run;
+  if (extendRun(run, pages + 1)) cutFront(run, 1);
   // The run is held until there is another: else Runs might be made of it, and leave none that is long enough.
   else other = obtainPages(pages);
   // Only one of the two ever serves a block.
   s.peak = peak;
-  if (!other) return run;
+  if (!other || other == run) return run;
   freeRun(run);
   return other;
 }
@@ -806,7 +807,7 @@ export function checkHeap(): void {
   const s = state();
   checkNowhere(0, s.start);
   checkNowhere(s.end, s.capacity);
-  checkSpares();
+  let spares: u32 = 0;
   const wall = guards().wall;
   if (wall && !isZero(wall, wall + PAGE)) rsbmalloc_overflow(wall + PAGE, 0);
   for (let page = s.start; page < s.end;) {
@@ -814,8 +815,10 @@ export function checkHeap(): void {
     if (run.kind >= FIRST_BIN) checkRun(run);
     else if (run.kind == LARGE) sizeOfLarge(run);
     else if (run.kind == FREE) expectUnused(run, s.fresh);
+    else if (run == keeper()) spares += checkHolder(addressOf(page));
     page += lengthOf(run);
   }
+  if (spares != s.spareCount) rsbmalloc_corruption(0, 0);
   unlock();
 }
 
@@ -824,13 +827,17 @@ function checkNowhere(page: u32, end: u32): void {
   for (; page < end; ++page) if (runAt(page) != nobody()) rsbmalloc_corruption(addressOf(page), 0);
 }
 
-/** Checks the list of Runs that are not in use. */
-function checkSpares(): void {
-  let left = state().spareCount;
-  for (let at = state().spares; at; at = changetype<Run>(at).event) {
-    if (!left-- || !isRun(at)) rsbmalloc_corruption(at, 0);
+/** Checks a page that is made of Runs: its list of those not in use. Returns how many these are. */
+function checkHolder(page: usize): u32 {
+  const holder = changetype<Run>(page);
+  const spares = HELD - holder.left;
+  let left = spares;
+  let at = holder.free;
+  for (; at != page + PAGE; at += changetype<Run>(at).event + offsetof<Run>()) {
+    if (!left-- || at - page >= PAGE || at & (offsetof<Run>() - 1)) rsbmalloc_corruption(page, 0);
   }
-  if (left) rsbmalloc_corruption(0, 0);
+  if (left) rsbmalloc_corruption(page, 0);
+  return spares;
 }
 
 /** Checks a run of slots, and its list. */

@@ -184,7 +184,7 @@ function takeLarge(size: usize, alignment: u32): usize {
   let run = obtainRun(most);
   if (CACHED && !run && emptyCache()) run = obtainRun(most);
   if (!run) return 0;
-  if (alignment > 1) run = trimRun(run, alignment, pages);
+  if (alignment > 1) trimRun(run, alignment, pages);
   run.kind = <u16>LARGE;
   run.left = 1;
   setRun(run.start, run);

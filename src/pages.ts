@@ -1,8 +1,9 @@
 // The page map and the page allocator: runs of pages that split, coalesce and grow in place.
 //
 // A run is some neighbouring pages that serve one thing: a bin's slots, a large block, or nothing, being free. What is
-// known of it stands in a Run, which stays where it is as long as the run is in use. The page map has an address for each
-// page from address 0, that of its Run, so that one load tells what a pointer is:
+// known of it stands in a Run: that of a free run in its own first bytes, others among their like in pages that are made
+// of them, where they stay as long as the run is in use. The page map has an address for each page from address 0, that of
+// its Run, so that one load tells what a pointer is:
 //
 //     map      | nobody | keeper | a | a | a | b | nobody | b | c | nobody | nobody | ...
 //     run                          slots       free           large block
@@ -11,18 +12,18 @@
 // there when they are freed, and the first of a large block. Pages that Runs lie in lead to `keeper`, and all others to
 // `nobody`, which are of kind NONE. That goes for pages before and behind the heap, too, as far as the map reaches.
 //
-// Runs are carved from free pages; those not in use hang in a list of spares. A few are kept in advance, so that an
-// operation that has begun can always have one. Before memory grows though enough of it is free, `pack` gives pages back
-// whose Runs are all spare, and moves the map, so that the free memory around them coalesces.
+// A page is made Runs when one is wanted and none is spare, and is free again once none of them is in use. In a hardened
+// build, where free pages are all zero, the Runs of free runs lie there as well.
 //
 // The map begins in the odd space after the program's data and moves to a place twice as large when the heap outgrows it.
+// Before memory grows though enough of it is free, `pack` moves it out from between free pages, so that these coalesce.
 //
 // Where there are threads, all of this needs the lock but one thing: whoever has a block may look up its Run, and there
 // its kind and size.
 // - The map's entry for the block's page and these two were written before the heap handed the block out, and they stay
 //   while the block lives; but for the size of a large block, which changes when its owner resizes it. Words are apart:
 //   writing another page's entry, or what else is in the Run, does not touch them.
-// - A Run with blocks stays where it is. `pack` moves those of free runs only, and gives pages back where all are spare.
+// - A Run with blocks stays where it is, and so does the page that it lies in.
 // - When the map moves, its new address is stored after the copy and loaded by `runOf`, both atomically: who sees the
 //   new address sees the copy. Who has just loaded the old address finds the block's entry there, because the memory of
 //   old maps is never used again. The map doubles, so all old ones together are no larger than the present one.
@@ -64,10 +65,10 @@ import {
 export class Run {
   /** Slots: the first that was freed, a list linked through their first words. LARGE: the block, once it is freed. */
   free: usize;
-  /** How many frees it takes until there is an event; see src/bins.ts. */
-  left: i32;
   /** The next run with an event. */
   event: usize;
+  /** How many frees it takes until there is an event; see src/bins.ts. */
+  left: i32;
   /** Neighbours in a ring: the bin's runs with freed slots, or the free runs of a length class. `next` is null in none. */
   next: Run;
   prev: Run;
@@ -84,14 +85,14 @@ export class Run {
 /** How many free runs of a class are looked at. */
 const FIT_LIMIT: u32 = 8;
 
-/** So many Runs an operation may need. */
+/** So many Runs an operation may need in a hardened build. */
 const RESERVE: u32 = 8;
 
-/** Pages are made Runs one at a time, and one more for so many that the heap has: log2 of them. */
-const RESERVE_SHARE_BITS: u32 = 9;
+/** How many Runs a page has for others. */
+export const HELD: u32 = (PAGE >>> RUN_BITS) - 1;
 
-/** So many are made at first. In a hardened build as many as a small program needs: no block was ever where they are. */
-const FIRST_RUNS: u32 = HARDENED ? 128 : RESERVE + 1;
+/** So many pages are made Runs at first. In a hardened build as many as a small program needs: no block was ever there. */
+const FIRST_HOLDERS: u32 = HARDENED ? 2 : 1;
 
 /** How many pages a page of the map describes. */
 const MAP_PAGE: u32 = 1 << (PAGE_BITS - 2);
@@ -200,14 +201,22 @@ export function setKind(run: Run, kind: u32, slots: u32): void {
   store<u32>(changetype<usize>(run), kind | (slots << 16), offsetof<Run>("kind"));
 }
 
-// Runs that are not in use.
+// Pages that are made of Runs. Each has a list of those that are spare, and the first of its Runs is for itself:
+//
+//     free          the first of the spare Runs; the page's end if there is none
+//     left          how many are in use
+//     next, prev    neighbours in the ring of such pages that have spare Runs; `next` is null in none
+//
+// A spare Run has in `event` how much further than to its neighbour the list goes on: a page of zeros lists them all.
 
 /** A run whose pages lead nowhere. Needs a spare Run. */
 function newRun(start: usize, bytes: u32): Run {
-  const s = state();
-  const run = changetype<Run>(s.spares);
-  s.spares = run.event;
-  --s.spareCount;
+  const holder = holders().next;
+  const run = changetype<Run>(holder.free);
+  holder.free += run.event + offsetof<Run>();
+  ++holder.left;
+  if (HARDENED) --state().spareCount;
+  if (!(holder.free & (PAGE - 1))) remove(holder);
   run.next = changetype<Run>(0);
   run.start = start;
   run.size = bytes;
@@ -215,81 +224,59 @@ function newRun(start: usize, bytes: u32): Run {
   return run;
 }
 
-/** Has a Run no longer in use. Its start is 0, where no run lies. */
+/** Has a Run no longer in use, and frees its page if no other is in use there. A hardened build leaves that to `pack`. */
 function dropRun(run: Run): void {
-  const s = state();
-  run.start = 0;
-  run.event = s.spares;
-  s.spares = changetype<usize>(run);
-  ++s.spareCount;
+  const holder = changetype<Run>(changetype<usize>(run) & -PAGE);
+  run.event = holder.free - changetype<usize>(run) - offsetof<Run>();
+  holder.free = changetype<usize>(run);
+  if (!holder.next) addBefore(holders(), holder);
+  --holder.left;
+  if (HARDENED) ++state().spareCount;
+  else if (!holder.left) freeHolder(holder);
 }
 
-/** Makes Runs of the memory from `from`, at a multiple of their size, to `to`. */
-function carveRuns(from: usize, to: usize): void {
-  setRuns(pageOf(from), pageOf(to) - pageOf(from), keeper());
-  for (; from + (1 << RUN_BITS) <= to; from += 1 << RUN_BITS) dropRun(changetype<Run>(from));
-  state().packed = state().spareCount;
+function freeHolder(holder: Run): void {
+  const page = changetype<usize>(holder);
+  remove(holder);
+  setRun(page, nobody());
+  fillMemory(page, 0, PAGE);
+  insert(page, PAGE);
 }
 
-/** Sees to it that there are RESERVE spare Runs. Returns whether there are. */
+/** Sees to it that there is a spare Run; in a hardened build, RESERVE of them. Returns whether there is. */
 export function reserve(): bool {
   const s = state();
-  while (s.spareCount < RESERVE) {
-    let pages = 1 + ((s.end - s.start) >>> RESERVE_SHARE_BITS);
-    let run = findRun(pages);
-    if (!run) {
-      pages = 1;
-      run = findRun(pages);
-    }
+  while (HARDENED ? s.spareCount < RESERVE : holders().next == holders()) {
+    const run = findRun(1);
     if (run) {
-      const start = run.start;
-      const bytes = pages << PAGE_BITS;
-      shorten(run, bytes);
-      carveRuns(start, start + bytes);
+      const page = run.start;
+      shorten(run, PAGE);
+      makeRuns(page);
     } else if (!grow(1)) return false;
   }
   return true;
 }
 
-/** Lists the spare Runs by address, and gives pages back whose Runs are all spare. Returns whether there were any. */
-function sortSpares(): bool {
-  const s = state();
-  let link = STATE + offsetof<State>("spares");
-  let gone: usize = 0;
-  // Each page that goes may need a Run, being a free run.
-  let needed = RESERVE;
-  s.spareCount = 0;
-  let next = pageOf(s.firstRun);
-  while (next < s.end) {
-    const page = next;
-    next += lengthOf(runAt(page));
-    if (runAt(page) != keeper()) continue;
-    const start = link;
-    const before = s.spareCount;
-    for (let at = max(addressOf(page), s.firstRun); at < addressOf(page + 1); at += 1 << RUN_BITS) {
-      if (changetype<Run>(at).start) continue;
-      store<usize>(link, at);
-      link = at + offsetof<Run>("event");
-      ++s.spareCount;
-    }
-    if (before >= needed && s.spareCount - before == PAGE >> RUN_BITS) {
-      changetype<Run>(addressOf(page)).event = gone;
-      gone = addressOf(page);
-      ++needed;
-      link = start;
-      s.spareCount = before;
-    }
+/** Makes Runs of a page that leads nowhere. */
+function makeRuns(page: usize): void {
+  setRun(page, keeper());
+  fillMemory(page, 0, PAGE);
+  const holder = changetype<Run>(page);
+  holder.free = page + offsetof<Run>();
+  addBefore(holders(), holder);
+  if (HARDENED) state().spareCount += HELD;
+}
+
+/** Frees the pages with Runs of which none is in use. */
+function freeHolders(): void {
+  for (let holder = holders().next; holder != holders(); holder = holder.next) {
+    // Being free, each may need a Run.
+    if (holder.left || state().spareCount < RESERVE + HELD) continue;
+    state().spareCount -= HELD;
+    freeHolder(holder);
+    // The ring may be another one now.
+    holder = holders();
   }
-  store<usize>(link, 0);
-  const any = gone != 0;
-  while (gone) {
-    const page = gone;
-    gone = changetype<Run>(page).event;
-    fillMemory(page, 0, PAGE);
-    setRun(page, nobody());
-    addPages(pageOf(page), pageOf(page) + 1);
-  }
-  return any;
 }
 
 // Rings of runs. Each has a place that is none, but whose `next` and `prev` are the first and the last of them.
@@ -336,14 +323,29 @@ function ringOf(c: u32): Run {
   return changetype<Run>(STATE + RINGS - offsetof<Run>("next") + ((<usize>c) << 3));
 }
 
-/** Adds a free run to its class. */
-function link(run: Run): void {
-  const c = runClass(run.size >>> PAGE_BITS);
+/** Where pages with spare Runs are linked. */
+@inline
+function holders(): Run {
+  return ringOf(RUN_CLASSES);
+}
+
+/** Makes a free run of pages that lead nowhere, beside none that are free. */
+function addFree(start: usize, bytes: u32): void {
+  const run = HARDENED ? newRun(start, bytes) : changetype<Run>(start);
+  run.start = start;
+  run.size = bytes;
+  run.left = 1;
+  setKind(run, FREE, 1);
+  const first = entryAt(start);
+  store<Run>(first, run);
+  store<Run>(entriesBehind(first, run) - ENTRY, run);
+  const c = runClass(bytes >>> PAGE_BITS);
   addBefore(ringOf(c).next, run);
   state().runBits |= (<u64>1) << c;
 }
 
-function unlink(run: Run): void {
+/** Has pages of a free run no longer free. They lead nowhere then. */
+function removeFree(run: Run): void {
   const next = run.next;
   const prev = run.prev;
   next.prev = prev;
@@ -351,55 +353,44 @@ function unlink(run: Run): void {
   // What is left of the ring is its own place.
   if (next == prev)
     state().runBits ^= (<u64>1) << ((changetype<usize>(next) - changetype<usize>(ringOf(0))) >>> 3);
+  const first = entryAt(run.start);
+  store<Run>(first, nobody());
+  store<Run>(entriesBehind(first, run) - ENTRY, nobody());
+  if (HARDENED) {
+    dropRun(run);
+    return;
+  }
+  // Where the Run was may be fresh memory, which is all zero.
+  store<u64>(changetype<usize>(run), 0, 8);
+  store<u64>(changetype<usize>(run), 0, 16);
+  store<u64>(changetype<usize>(run), 0, 24);
 }
 
-/** Takes a free neighbour into a run. Its pages must lead nowhere by then. */
-function absorb(run: Run, neighbour: Run): void {
-  unlink(neighbour);
-  run.size += neighbour.size;
-  dropRun(neighbour);
-}
-
-/** Makes a run free and coalesces it with its neighbours. None of its pages may lead to it. */
-function insert(run: Run): void {
-  setKind(run, FREE, 1);
-  run.left = 1;
-  let first = entryAt(run.start);
-  const next = entriesBehind(first, run);
-  const behind = load<Run>(next);
+/** Makes pages free that lead nowhere, and coalesces them with their neighbours. */
+function insert(start: usize, bytes: u32): void {
+  const first = entryAt(start);
+  const behind = load<Run>(first + (bytes >>> ENTRY_SHIFT));
   if (behind.kind == FREE) {
-    store<Run>(next, nobody());
-    absorb(run, behind);
+    bytes += behind.size;
+    removeFree(behind);
   }
   const before = load<Run>(first - ENTRY);
   if (before.kind == FREE) {
-    store<Run>(first - ENTRY, nobody());
-    first -= before.size >>> ENTRY_SHIFT;
-    run.start = before.start;
-    absorb(run, before);
+    start = before.start;
+    bytes += before.size;
+    removeFree(before);
   }
-  store<Run>(first, run);
-  store<Run>(entriesBehind(first, run) - ENTRY, run);
-  link(run);
+  addFree(start, bytes);
 }
 
 /** Takes the first `bytes` away from a free run. */
 function shorten(run: Run, bytes: u32): void {
   const s = state();
-  unlink(run);
-  let entry = entryAt(run.start);
-  store<Run>(entry, nobody());
-  run.start += bytes;
-  run.size -= bytes;
-  entry += bytes >>> ENTRY_SHIFT;
-  s.fresh = max<u32>(s.fresh, pageOf(run.start));
-  if (run.size) {
-    store<Run>(entry, run);
-    link(run);
-  } else {
-    store<Run>(entry - ENTRY, nobody());
-    dropRun(run);
-  }
+  const start = run.start + bytes;
+  const rest = run.size - bytes;
+  removeFree(run);
+  s.fresh = max<u32>(s.fresh, pageOf(start));
+  if (rest) addFree(start, rest);
 }
 
 /** Counts pages that are handed out. */
@@ -442,33 +433,36 @@ export function freeRun(run: Run): void {
   state().used -= pages;
   if (run.kind == LARGE) setRun(run.start, nobody());
   else if (run.kind >= FIRST_BIN) setRuns(pageOf(run.start), pages, nobody());
-  run.size = pages << PAGE_BITS;
-  insert(run);
+  const start = run.start;
+  dropRun(run);
+  insert(start, pages << PAGE_BITS);
 }
 
-/** Cuts a run that is no bin's after its first `pages`. Returns the rest, whose pages lead nowhere. */
-export function split(run: Run, pages: u32): Run {
-  const bytes = pages << PAGE_BITS;
-  const rest = newRun(run.start + bytes, run.size - bytes);
-  run.size = bytes;
-  return rest;
-}
-
-/** Frees the pages after the first `pages` of a run that is no bin's. Leaves them where memory is out of Runs. */
+/** Frees the pages after the first `pages` of a run that is no bin's. In a hardened build leaves them where memory is out of Runs. */
 export function shrinkRun(run: Run, pages: u32): void {
-  if (run.size > pages << PAGE_BITS && reserve()) freeRun(split(run, pages));
+  const bytes = pages << PAGE_BITS;
+  const rest = run.size - bytes;
+  if (!rest || (HARDENED && !reserve())) return;
+  state().used -= rest >>> PAGE_BITS;
+  run.size = bytes;
+  insert(run.start + bytes, rest);
 }
 
-/** Frees what lies before a multiple of `alignment` pages, and what is more than `pages`. Returns the run between. */
-export function trimRun(run: Run, alignment: u32, pages: u32): Run {
+/** Frees what lies before a multiple of `alignment` pages, and what is more than `pages`. */
+export function trimRun(run: Run, alignment: u32, pages: u32): void {
   const before = -pageOf(run.start) & (alignment - 1);
-  if (before) {
-    const rest = split(run, before);
-    freeRun(run);
-    run = rest;
-  }
+  if (before) cutFront(run, before);
   shrinkRun(run, pages);
-  return run;
+}
+
+/** Frees the first `pages` of a run that leads nowhere. */
+export function cutFront(run: Run, pages: u32): void {
+  const start = run.start;
+  const bytes = pages << PAGE_BITS;
+  state().used -= pages;
+  run.start += bytes;
+  run.size -= bytes;
+  insert(start, bytes);
 }
 
 /** Lengthens a run that is no bin's to `pages` where it lies. Returns whether there was room. */
@@ -476,7 +470,7 @@ export function extendRun(run: Run, pages: u32): bool {
   const s = state();
   const next = pageOf(run.start + run.size);
   const more = pages - (run.size >>> PAGE_BITS);
-  if (!reserve()) return false;
+  if (HARDENED && !reserve()) return false;
   if (roomAt(next) < more) {
     // The heap's last run makes room by growing, but not while the block could move to free memory.
     if (next + roomAt(next) != s.end || s.end != memoryEndPage() || findRun(pages) || !grow(more)) {
@@ -508,14 +502,14 @@ export function startPages(): bool {
   const s = state();
   nobody().left = 1;
   keeper().left = 1;
-  startRings(changetype<usize>(ringOf(0)), changetype<usize>(ringOf(RUN_CLASSES)), 8);
+  startRings(changetype<usize>(ringOf(0)), changetype<usize>(ringOf(RUN_CLASSES + 1)), 8);
   let base = heapBase();
   let end = heapEndPage();
   // With room for the pages of the map itself.
   let capacity = max(end, memoryEndPage()) + SLACK;
   capacity += capacity / MAP_PAGE;
   // In pages, which do not wrap at 4 GiB.
-  const bytes = ((<usize>capacity) << 2) + (FIRST_RUNS << RUN_BITS);
+  const bytes = ((<usize>capacity) << 2) + FIRST_HOLDERS * PAGE;
   let own = pageOf(base) + pagesFor((base & (PAGE - 1)) + bytes);
   if (<i32>(end - own) < 0) {
     const pages = pagesFor(bytes);
@@ -531,8 +525,9 @@ export function startPages(): bool {
   s.end = end;
   s.fresh = own;
   moveMap(base, capacity);
-  s.firstRun = (base + ((<usize>capacity) << 2) + (1 << RUN_BITS) - 1) & -(1 << RUN_BITS);
-  carveRuns(s.firstRun, addressOf(own));
+  for (let page = own - FIRST_HOLDERS; page < own; ++page) makeRuns(addressOf(page));
+  // It is in use for ever, so that their page stays, below all that is free.
+  newRun(0, 0);
   addPages(own, end);
   return true;
 }
@@ -598,38 +593,18 @@ function enlargeMap(end: u32): bool {
 /** Moves what the heap has for its own use from between free pages, so that these coalesce. */
 export function pack(): void {
   const s = state();
-  // With fewer of them no page of Runs can go: not worth a walk over the heap.
-  if (s.spareCount >= RESERVE + (PAGE >>> RUN_BITS)) {
-    do {
-      sortSpares();
-      moveFreeRuns();
-    } while (sortSpares());
-  }
-  s.packed = s.spareCount;
+  if (HARDENED) freeHolders();
   // Where there are threads, a map's place stays in use. The first map is none of whole pages.
   if (LOCKED || s.capacity & (MAP_PAGE - 1)) return;
   const map = pageOf(pageMap());
   const pages = s.capacity / MAP_PAGE;
-  if (runAt(map - 1).kind != FREE && runAt(map + pages).kind != FREE) return;
+  if (!roomAt(map - 1) && !roomAt(map + pages)) return;
   for (let page = s.start; page < map;) {
     const run = runAt(page);
     page += lengthOf(run);
     if (run.kind != FREE || pagesOf(run) < pages) continue;
     moveMapTo(run, s.capacity);
     return;
-  }
-}
-
-/** Gives free runs other Runs at lower addresses. Those of blocks may be known to other threads, but not these. */
-function moveFreeRuns(): void {
-  const s = state();
-  for (let page = s.start; page < s.end;) {
-    const run = runAt(page);
-    page += lengthOf(run);
-    if (run.kind != FREE || !s.spares || s.spares > changetype<usize>(run)) continue;
-    unlink(run);
-    insert(newRun(run.start, run.size));
-    run.start = 0;
   }
 }
 
@@ -642,7 +617,7 @@ function moveMapTo(run: Run, capacity: u32): void {
 
 /** Makes the pages from `page` to `end` a free run. */
 function addPages(page: u32, end: u32): void {
-  if (page < end) insert(newRun(addressOf(page), (end - page) << PAGE_BITS));
+  if (page < end) insert(addressOf(page), (end - page) << PAGE_BITS);
 }
 
 /** Makes a map of `capacity` pages at `address`, and frees the old one. */

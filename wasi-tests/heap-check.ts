@@ -42,6 +42,8 @@ export interface Expected {
 
 const PAGE = 2 ** LAYOUT.PAGE_BITS;
 const { NONE, FREE, LARGE, FIRST_BIN, RUN_STEP, QUEUED } = LAYOUT;
+/** How many Runs a page has for others. */
+const HELD = PAGE / RUN_STEP - 1;
 const BINS = LAYOUT.SLOT_SIZES.length;
 const ZEROS = new Uint8Array(PAGE);
 
@@ -93,8 +95,8 @@ export function checkHeap(memory: ArrayBuffer, state: number, expected: Expected
   checkMap(heap, memory.byteLength);
   const runs = readRuns(heap);
   checkEvents(heap, runs);
-  const records = checkRecords(heap, runs, expected);
-  checkOwners(heap, runs, records, expected);
+  const holders = checkRecords(heap, runs, state, expected);
+  checkOwners(heap, runs, holders, expected);
   checkFreeRuns(heap, runs, state);
   checkFresh(heap, runs);
   const free = new Set(runs.filter(({ kind, queued }) => kind === LARGE && queued).map(({ start }) => start));
@@ -249,67 +251,52 @@ function checkEvents({ field, word }: Raw, runs: readonly Run[]): void {
     check(false, `the run at page ${page} is not on the list of events`);
 }
 
-/** Each Run is in use or a spare one, and none is both or lost. Returns the memory that they lie in, as [from, to). */
-function checkRecords(
-  { field, word, runAt, keeper }: Raw,
-  runs: readonly Run[],
-  { unknown = 0 }: Expected,
-): [number, number][] {
-  const known = new Set(runs.map(({ at }) => at));
-  check(known.size === runs.length, "two runs share a Run");
-  let spares = 0;
-  for (let at = field(LAYOUT.STATE_SPARES); at !== 0; at = word(at + LAYOUT.RUN_EVENT)) {
-    check(!known.has(at), `the spare Run ${at} is in use, or in the list twice`);
-    known.add(at);
-    spares += 1;
-  }
-  const count = field(LAYOUT.STATE_SPARE_COUNT);
-  check(spares === count, `there are ${spares} spare Runs, not ${count}`);
+/**
+ * Free runs begin with their Runs. Others are in pages made of Runs, where each is in use or in the page's list, and none
+ * both or lost. Returns those pages' addresses.
+ */
+function checkRecords(heap: Raw, runs: readonly Run[], state: number, { unknown = 0 }: Expected): number[] {
+  const { field, word } = heap;
+  for (const { at, start, kind } of runs)
+    check(kind !== FREE || at === start, `the free run at ${start} has its Run elsewhere`);
+  const used = new Set(runs.filter(({ kind }) => kind !== FREE).map(({ at }) => at));
+  check(used.size === runs.filter(({ kind }) => kind !== FREE).length, "two runs share a Run");
 
-  // They fill pages from end to end, and what the first map left of its last page.
-  const ranges: [number, number][] = [];
-  const odd: number[] = [];
-  let next = 0;
+  const holders: number[] = [];
+  for (let page = field(LAYOUT.STATE_START); page < field(LAYOUT.STATE_END); ++page)
+    if (heap.runAt(page) === heap.keeper) holders.push(page * PAGE);
+  const ringed = new Map<number, number>();
   let lost = 0;
-  for (const at of [...known].sort((a, b) => a - b)) {
-    if (at !== next) {
-      const pageEnd = Math.ceil(next / PAGE) * PAGE;
-      const gap = (Math.min(at, pageEnd) - next) / RUN_STEP;
-      check(at >= pageEnd || Number.isInteger(gap), `the Run ${at} overlaps another`);
-      lost += Math.floor(gap);
-      if (at >= pageEnd) {
-        if (at % PAGE !== 0) odd.push(at);
-        ranges.push([at, at]);
-      }
+  for (const holder of holders) {
+    const spares = new Set<number>();
+    for (let at = word(holder + LAYOUT.RUN_FREE); at !== holder + PAGE;) {
+      const isRun = at > holder && at < holder + PAGE && at % RUN_STEP === 0;
+      check(isRun, `the list of spare Runs in the page at ${holder} leads to ${at}`);
+      check(!used.has(at) && !spares.has(at), `the spare Run ${at} is in use, or in the list twice`);
+      spares.add(at);
+      at = (at + RUN_STEP + word(at + LAYOUT.RUN_EVENT)) >>> 0;
     }
-    next = at + RUN_STEP;
-    ranges.at(-1)![1] = next;
+    const count = leftOf(heap, holder);
+    check(count === HELD - spares.size, `the page of Runs at ${holder} counts ${count} in use`);
+    lost += count;
+    for (let at = holder + RUN_STEP; at < holder + PAGE; at += RUN_STEP) if (used.delete(at)) lost -= 1;
+    if (spares.size > 0) ringed.set(holder, holder);
+    else
+      check(word(holder + LAYOUT.RUN_NEXT) === 0, `the page at ${holder} has no spare Run, but is in a ring`);
   }
-  lost += Math.floor((Math.ceil(next / PAGE) * PAGE - next) / RUN_STEP);
-  const map = field(LAYOUT.STATE_MAP);
-  const mapEnd = map + 4 * field(LAYOUT.STATE_CAPACITY);
-  const firstOdd = odd.shift();
-  // The first map ends where Runs begin; later ones fill whole pages.
-  if (mapEnd % PAGE !== 0)
-    lost += Math.abs(Math.trunc(((firstOdd ?? Math.ceil(mapEnd / PAGE) * PAGE) - mapEnd) / RUN_STEP));
-  check(lost + odd.length <= unknown, `${lost + odd.length} Runs are lost`);
-  for (const [from, to] of ranges) check(to <= map || from >= mapEnd, "there are Runs in the map");
-  for (let page = field(LAYOUT.STATE_START); page < field(LAYOUT.STATE_END); ++page) {
-    const has = ranges.some(([from, to]) => from < (page + 1) * PAGE && to > page * PAGE);
-    check(
-      (runAt(page) === keeper) === has,
-      `page ${page} ${has ? "has Runs, but" : "has none, and"} leads elsewhere`,
-    );
-  }
-  check(known.has(field(LAYOUT.STATE_FIRST_RUN)) || unknown > 0, "the first Run is lost");
-  return ranges;
+  // One is in use for nothing, so that the first page stays.
+  check(lost <= 1 + unknown, `${lost - 1} Runs are lost`);
+  check(used.size === 0, `the Runs at ${[...used].join(", ")} are in no page of Runs`);
+  const ring = readRing(heap, ringAt(state, LAYOUT.RUN_CLASSES), ringed, "the ring of spare Runs");
+  check(ring.length === ringed.size, "a page with spare Runs is in no ring");
+  return holders;
 }
 
 /** Each page of the heap has one owner, and none is lost. */
 function checkOwners(
   { field }: Raw,
   runs: readonly Run[],
-  records: readonly [number, number][],
+  holders: readonly number[],
   { foreign, unknown = 0 }: Expected,
 ): void {
   const start = field(LAYOUT.STATE_START);
@@ -321,15 +308,13 @@ function checkOwners(
       owners[page - start] = owner;
     }
   };
-  // The first map may share its first page with the program's data, as data may share pages with each other, and its
-  // last with Runs.
+  // The first map may share its first page with the program's data, as data may share pages with each other.
   for (const [from, to] of foreign) own(Math.floor(from / PAGE), Math.ceil(to / PAGE), "foreign", true);
   const map = field(LAYOUT.STATE_MAP);
-  for (const [from, to] of [[map, map + 4 * field(LAYOUT.STATE_CAPACITY)], ...records] as const) {
-    const first = Math.floor(from / PAGE);
-    own(first, first + 1, "map", from % PAGE !== 0);
-    own(first + 1, Math.ceil(to / PAGE), "map");
-  }
+  const mapEnd = map + 4 * field(LAYOUT.STATE_CAPACITY);
+  own(Math.floor(map / PAGE), Math.ceil(map / PAGE), "map", true);
+  own(Math.ceil(map / PAGE), Math.ceil(mapEnd / PAGE), "map");
+  for (const holder of holders) own(holder / PAGE, holder / PAGE + 1, "map");
   for (const { page, pages, kind } of runs) {
     own(page, page + pages, kind === FREE ? "free" : kind === LARGE ? "large" : "bin");
   }
@@ -337,17 +322,22 @@ function checkOwners(
   check(lost.length <= unknown, `page ${lost[0]} is lost`);
 }
 
-/** The Runs of a ring, which has its place at an address. They are among `runs`. */
-function readRing({ word }: Raw, ring: number, runs: ReadonlyMap<number, Run>, name: string): Run[] {
-  const members: Run[] = [];
+/** Where the ring of free runs of a length class has its place; behind the last class, that of pages with spare Runs. */
+function ringAt(state: number, c: number): number {
+  return state + LAYOUT.RINGS + 8 * c - LAYOUT.RUN_NEXT;
+}
+
+/** What is in a ring, which has its place at an address. It is among `all`, by address. */
+function readRing<T>({ word }: Raw, ring: number, all: ReadonlyMap<number, T>, name: string): T[] {
+  const members: T[] = [];
   for (let at = ring; ;) {
     const next = word(at + LAYOUT.RUN_NEXT);
     check(word(next + LAYOUT.RUN_PREV) === at, `what is behind ${at} in ${name} has another before it`);
     if (next === ring) return members;
-    const run = runs.get(next);
-    check(run !== undefined, `${next}, in ${name}, is none of its runs`);
-    check(members.length < runs.size, `${name} does not come back to its first run`);
-    members.push(run);
+    const member = all.get(next);
+    check(member !== undefined, `${next}, in ${name}, is none of its runs`);
+    check(members.length < all.size, `${name} does not come back to its first run`);
+    members.push(member);
     at = next;
   }
 }
@@ -365,8 +355,7 @@ function checkFreeRuns(heap: Raw, runs: readonly Run[], state: number): void {
     BigInt(heap.field(LAYOUT.STATE_RUN_BITS)) | (BigInt(heap.field(LAYOUT.STATE_RUN_BITS + 4)) << 32n);
   const listed: Run[] = [];
   for (let c = 0; c < LAYOUT.RUN_CLASSES; ++c) {
-    const ring = state + LAYOUT.RINGS + 8 * c - LAYOUT.RUN_NEXT;
-    const members = readRing(heap, ring, free, `the ring of class ${c}`);
+    const members = readRing(heap, ringAt(state, c), free, `the ring of class ${c}`);
     const bit = (bits >> BigInt(c)) & 1n;
     check(bit === (members.length > 0 ? 1n : 0n), `the bit of class ${c} is ${bit}`);
     for (const { pages } of members) {
@@ -387,7 +376,9 @@ function checkFresh({ bytes, field }: Raw, runs: readonly Run[]): void {
       continue;
     }
     for (let each = Math.max(page, fresh); each < page + pages; ++each) {
-      check(isZero(bytes.subarray(each * PAGE, (each + 1) * PAGE)), `the fresh page ${each} is not zero`);
+      // But for its Run.
+      const from = each * PAGE + (each === page ? RUN_STEP : 0);
+      check(isZero(bytes.subarray(from, (each + 1) * PAGE)), `the fresh page ${each} is not zero`);
     }
   }
 }

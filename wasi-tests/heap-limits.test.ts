@@ -59,10 +59,12 @@ for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
   test(`full of blocks of ${size} bytes: every function fails, and all serve on after something is freed`, async () => {
     const { heap, base } = await newHeap({ maximum: 6 });
     let most = 0;
+    let pages = 0;
     for (let round = 0; round < 3; ++round) {
       const blocks = fill(heap, size);
+      // How many slots there are depends on how long the runs are that they lie in: a long one has less waste.
       most = Math.max(most, blocks.length);
-      assert.is(blocks.length, most, "less room than the time before");
+      assert.ok(blocks.length >= 0.99 * most, `${blocks.length} blocks, ${most} the time before`);
       for (const call of [
         () => heap.malloc(size),
         () => heap.calloc(1, size),
@@ -93,6 +95,8 @@ for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
       blocks[blocks.length >>> 1] = again;
       blocks.forEach((block) => heap.free(block));
       assert.is(heap.mallinfo().inUse, 0);
+      pages ||= heap.mallinfo().heap;
+      assert.is(heap.mallinfo().heap, pages, "not as many pages as the time before");
       checkAgainst(heap, emptyModel(), base);
     }
   });

@@ -16,7 +16,7 @@ function assertTraps(call: () => unknown, message?: string): void {
 const WRONG: Readonly<Record<string, (heap: Heap) => number>> = {
   "the program's data": () => 64,
   "the page map": (heap) => state(heap, LAYOUT.STATE_MAP),
-  "a record of a run": (heap) => state(heap, LAYOUT.STATE_SPARES),
+  "a record of a run": (heap) => runOf(heap, heap.malloc(100)),
   "memory that another took": (heap) => heap.memory.grow(1) * WASM_PAGE,
   "the second page of a large block": (heap) => heap.malloc(10 * PAGE) + PAGE,
   "the last page of a large block": (heap) => heap.malloc(10 * PAGE) + 9 * PAGE,
@@ -69,6 +69,9 @@ const nobody = (heap: Heap) => heap.state + LAYOUT.NOBODY;
 
 /** A field of the Run of an address. */
 const field = (heap: Heap, address: number, offset: number) => (runOf(heap, address) + offset) / 4;
+/** A field of the page that the Run lies in. */
+const holderField = (heap: Heap, address: number, offset: number) =>
+  (Math.floor(runOf(heap, address) / PAGE) * PAGE + offset) / 4;
 const stateField = (heap: Heap, offset: number) => (heap.state + offset) / 4;
 /** A field of the bin that has the slot at an address. */
 const binField = (heap: Heap, slot: number, offset: number) => {
@@ -125,16 +128,16 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
   "a wrong count of a bin's pages": (heap, [used]) =>
     (words(heap)[binField(heap, used!, LAYOUT.BIN_PAGES)]! += 1),
   "a wrong size in the table of bins": (heap) => (words(heap)[stateField(heap, LAYOUT.BIN_OF) + 20]! += 1),
-  "a spare Run that is lost": (heap) => {
-    const spare = state(heap, LAYOUT.STATE_SPARES);
-    words(heap)[stateField(heap, LAYOUT.STATE_SPARES)] = words(heap)[(spare + LAYOUT.RUN_EVENT) / 4]!;
-    words(heap)[stateField(heap, LAYOUT.STATE_SPARE_COUNT)]! -= 1;
-  },
-  "a wrong count of spare Runs": (heap) => (words(heap)[stateField(heap, LAYOUT.STATE_SPARE_COUNT)]! += 1),
-  "a spare Run that is in use": (heap, [used]) => {
-    words(heap)[field(heap, used!, LAYOUT.RUN_EVENT)] = state(heap, LAYOUT.STATE_SPARES);
-    words(heap)[stateField(heap, LAYOUT.STATE_SPARES)] = runOf(heap, used!);
-    words(heap)[stateField(heap, LAYOUT.STATE_SPARE_COUNT)]! += 1;
+  "a spare Run that is lost": (heap, [used]) =>
+    (words(heap)[holderField(heap, used!, LAYOUT.RUN_FREE)]! += LAYOUT.RUN_STEP),
+  "a wrong count of Runs in use": (heap, [used]) =>
+    (words(heap)[holderField(heap, used!, LAYOUT.RUN_LEFT)]! += 1),
+  "a spare Run that is in use": (heap, [used]) =>
+    (words(heap)[holderField(heap, used!, LAYOUT.RUN_FREE)] = runOf(heap, used!)),
+  "spare Runs that are in no ring": (heap) => {
+    const ring = stateField(heap, LAYOUT.RINGS + 8 * LAYOUT.RUN_CLASSES);
+    words(heap)[ring] = 4 * ring - LAYOUT.RUN_NEXT;
+    words(heap)[ring + 1] = words(heap)[ring]!;
   },
   "a wrong count of used pages": (heap) => (words(heap)[stateField(heap, LAYOUT.STATE_USED)]! -= 1),
   "a bit of the length classes": (heap) => (words(heap)[stateField(heap, LAYOUT.STATE_RUN_BITS)]! ^= 8),

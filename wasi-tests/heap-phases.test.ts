@@ -120,15 +120,20 @@ test("what many blocks leave behind serves one that is nearly as large as they w
   }
 });
 
-test("Runs that were made in advance are not given back for the next large block", async () => {
+test("pages with Runs are free once none of these is in use, but for the first", async () => {
   const { heap } = await newHeap();
-  const spares = () => new Uint32Array(heap.memory.buffer)[(heap.state + LAYOUT.STATE_SPARE_COUNT) / 4]!;
-  const room = heap.malloc(100_000);
-  for (let before = 0; spares() - before < 400; heap.malloc(2000)) before = spares();
-  const made = spares();
-  heap.free(room);
-  heap.malloc(90_000);
-  assert.ok(spares() >= made - 10, `${made} spare Runs, and ${spares()} after a large block`);
+  const { memory, state } = heap;
+  const holders = (): number => {
+    const words = new Uint32Array(memory.buffer);
+    const map = words[(state + LAYOUT.STATE_MAP) / 4]! / 4;
+    const pages = words.subarray(map, map + words[(state + LAYOUT.STATE_CAPACITY) / 4]!);
+    return pages.filter((run) => run === state + LAYOUT.KEEPER).length;
+  };
+  const blocks = Array.from({ length: 1000 }, () => heap.malloc(20_000));
+  assert.ok(holders() > 10);
+  for (const block of blocks) heap.free(block);
+  heap.mallinfo();
+  assert.is(holders(), 1);
 });
 
 test("blocks exchanged for a long time at a constant load need no more memory than at first", async () => {

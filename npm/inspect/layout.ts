@@ -13,9 +13,6 @@ export interface Layout {
   // Offsets in the state, in bytes.
   readonly STATE_MAGIC: number;
   readonly STATE_MAP: number;
-  readonly STATE_SPARES: number;
-  readonly STATE_SPARE_COUNT: number;
-  readonly STATE_FIRST_RUN: number;
   readonly STATE_START: number;
   readonly STATE_END: number;
   readonly STATE_CAPACITY: number;

@@ -196,7 +196,7 @@ function readRuns(raw: Raw): Run[] {
 /** What the Run at an address says, if a run of that sort can begin at this page. */
 function readRun(raw: Raw, page: number, at: number): Run | undefined {
   const { layout, pageSize, end, word } = raw;
-  if (!canHoldRun(raw, at)) return undefined;
+  if (!canHoldRun(raw, at, page)) return undefined;
   const half = (offset: number): number => (word(at + offset) >>> (8 * (offset % 4))) & 0xffff;
   const [kind, slots] = [half(layout.RUN_KIND), half(layout.RUN_SLOTS)];
   const [start, size] = [word(at + layout.RUN_START), word(at + layout.RUN_SIZE)];
@@ -215,27 +215,36 @@ function describe({ kind, size }: Run, { FREE, FIRST_BIN }: Layout): string {
   return kind === FREE ? "free run" : "large block";
 }
 
-/** Whether a Run can be at an address. */
-function canHoldRun({ layout, start, end, runAt, keeper }: Raw, at: number): boolean {
+/** Whether the Run of a run that begins at a page can be at an address: it is among others, or a free run's first bytes. */
+function canHoldRun(
+  { layout, pageSize, start, end, runAt, keeper }: Raw,
+  at: number,
+  first: number,
+): boolean {
   const page = at >>> layout.PAGE_BITS;
-  return at % 4 === 0 && page >= start && page < end && runAt(page) === keeper;
+  if (at === first * pageSize && !layout.HARDENED) return true;
+  return at % layout.RUN_STEP === 0 && page >= start && page < end && runAt(page) === keeper;
 }
 
-/** Where the Runs are that stand for no run, from their list. */
-function readSpares(raw: Raw, runs: readonly Run[]): number[] {
-  const { layout, field, word, complain } = raw;
-  const seen = new Set(runs.map(({ at }) => at));
-  const spares: number[] = [];
-  const count = field(layout.STATE_SPARE_COUNT);
-  let at = field(layout.STATE_SPARES);
-  for (; at !== 0 && spares.length < count; at = word(at + layout.RUN_EVENT)) {
-    if (!canHoldRun(raw, at) || seen.has(at)) break;
-    seen.add(at);
-    spares.push(at);
+/** The pages that are made of Runs. Checks their lists of those that are spare. */
+function readHolders(raw: Raw, runs: readonly Run[]): number[] {
+  const { layout, pageSize, start, end, word, runAt, keeper, complain } = raw;
+  const { RUN_STEP } = layout;
+  const used = new Set(runs.map(({ at }) => at));
+  const holders: number[] = [];
+  for (let page = start; page < end; ++page) {
+    if (runAt(page) !== keeper) continue;
+    holders.push(page);
+    const holder = page * pageSize;
+    const isSpare = (at: number): boolean =>
+      at > holder && at < holder + pageSize && at % RUN_STEP === 0 && !used.has(at);
+    let left = pageSize / RUN_STEP - 1 - word(holder + layout.RUN_LEFT);
+    let at = word(holder + layout.RUN_FREE);
+    for (; left > 0 && isSpare(at); --left) at = (at + RUN_STEP + word(at + layout.RUN_EVENT)) >>> 0;
+    if (left !== 0 || at !== holder + pageSize)
+      complain(`the list of spare Runs at ${formatAddress(holder)} leads to ${formatAddress(at)}`);
   }
-  if (at !== 0 || spares.length !== count)
-    complain(`the list of spare Runs leads to ${formatAddress(at)} after ${spares.length} of ${count}`);
-  return spares;
+  return holders;
 }
 
 /** Counts the free slots of each run: its list has some, and the bin others that were never used. */
@@ -379,14 +388,10 @@ function gapsBetween(
   return gaps;
 }
 
-/** The pages of the heap that hold the map or any of these Runs. */
-function pagesOfItsOwn({ layout, pageSize, map, mapEnd, end }: Raw, records: readonly number[]): Set<number> {
-  const own = new Set<number>();
+/** The pages of the heap that hold the map or Runs. */
+function pagesOfItsOwn({ pageSize, map, mapEnd, end }: Raw, holders: readonly number[]): Set<number> {
+  const own = new Set(holders);
   for (let page = Math.floor(map / pageSize); page < Math.min(mapEnd / pageSize, end); ++page) own.add(page);
-  for (const at of records) {
-    own.add(at >>> layout.PAGE_BITS);
-    own.add((at + layout.RUN_STEP - 1) >>> layout.PAGE_BITS);
-  }
   return own;
 }
 
@@ -397,11 +402,11 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
   const runs = readRuns(raw);
   countFreeSlots(raw, runs);
   const freed = readFreedBlocks(raw, runs);
-  const records = [...runs.map(({ at }) => at), ...readSpares(raw, runs)];
+  const holders = readHolders(raw, runs);
 
   const regions = [
     ...runs.map((run) => regionOf(run, layout, freed)),
-    ...gapsBetween(raw, runs, pagesOfItsOwn(raw, records)),
+    ...gapsBetween(raw, runs, pagesOfItsOwn(raw, holders)),
   ].sort((a, b) => a.address - b.address);
   const sum = (of: readonly Region[], value: (region: Region) => number): number =>
     of.reduce((total, region) => total + value(region), 0);
@@ -429,7 +434,7 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
     inUse,
     free: heap - inUse,
     peak: raw.field(layout.STATE_PEAK) * pageSize,
-    mapSize: raw.mapEnd - raw.map + records.length * layout.RUN_STEP,
+    mapSize: raw.mapEnd - raw.map + holders.length * pageSize,
     bins: bins.filter(({ pages }) => pages > 0),
     large: { blocks: large.length, bytes: sum(large, bytes) },
     freeRuns: {
