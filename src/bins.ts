@@ -45,6 +45,7 @@ import {
   findRun,
   freeRun,
   grow,
+  hasSpare,
   pack,
   pageOf,
   pagesFor,
@@ -218,11 +219,17 @@ function freeUnused(): void {
   }
 }
 
-/** A run of `pages` that lead nowhere yet; null when memory is out. */
+/** A run for a large block of `pages`, which lead nowhere yet; null when memory is out. */
 export function obtainRun(pages: u32): Run {
   const s = state();
   if (!s.magic && !start()) return changetype<Run>(0);
-  if (!HARDENED) settleSome();
+  if (!HARDENED) {
+    settleSome();
+    if (!hasSpare()) {
+      settle();
+      freeUnused();
+    }
+  }
   // Packing is a walk over the heap: not for a few pages, unless there are no others.
   let thorough = pages > PACKED_PAGES;
   while (reserve()) {
@@ -239,7 +246,8 @@ export function obtainRun(pages: u32): Run {
     }
     if (run) return take(run, pages);
     // Another thread's own growth of linear memory may leave what is free in two pieces: then once more.
-    if (grow(pages)) continue;
+    // And where growth stopped short, the map may have left a run that is long enough.
+    if (grow(pages) || findRun(pages)) continue;
     if (thorough) break;
     thorough = true;
   }

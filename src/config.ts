@@ -62,6 +62,7 @@ export const BIN_BITS: u32 = 5;
  *
  *     bins      Bin[END_BIN]           by kind
  *     rings     usize[RUN_CLASSES][2]  by length class: first and last of the ring of free runs
+ *     holders   usize[2]               the same of the ring of pages with spare Runs
  *     nobody    Run                    stands in the page map for pages that are in no run
  *     keeper    Run                    stands there for pages that are made of Runs
  *     map       usize                  the page map: an address for each page from address 0, that of its Run
@@ -88,7 +89,7 @@ export class State {
   end: u32;
   /** Pages that the map has room for. */
   capacity: u32;
-  /** No page from here on was ever handed out: fresh linear memory, all zero. */
+  /** No page from here on was ever handed out: fresh linear memory, all zero but for a free run's Run. */
   fresh: u32;
   /** Pages in bins and large blocks, and the most there ever were. */
   used: u32;

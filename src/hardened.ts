@@ -29,7 +29,6 @@ import {
   LARGE,
   MAP,
   MEDIUM_QUARANTINE,
-  NONE,
   PAGE,
   PAGE_BITS,
   QUARANTINE,
@@ -289,7 +288,6 @@ function takeLarge(size: usize, alignment: usize): usize {
   if (note) store<usize>(note, 0);
   if (note || (multiple == 1 && isOwn(pageOf(run.start) - 1))) run = moveOn(run);
   expectUnused(run, fresh);
-  run.kind = <u16>LARGE;
   setRuns(pageOf(run.start), 1, run);
   guardLarge(run, size, log2(alignment));
   return run.start;

@@ -11,7 +11,6 @@ import {
   FREE,
   HARDENED,
   LARGE,
-  NONE,
   PAGE,
   PAGE_BITS,
   SMALL_MAX,
@@ -185,8 +184,6 @@ function takeLarge(size: usize, alignment: u32): usize {
   if (CACHED && !run && emptyCache()) run = obtainRun(most);
   if (!run) return 0;
   if (alignment > 1) trimRun(run, alignment, pages);
-  run.kind = <u16>LARGE;
-  run.left = 1;
   setRun(run.start, run);
   return run.start;
 }
@@ -390,7 +387,6 @@ export function summarize(info: MallInfo, bins: usize): void {
   settle();
   const s = state();
   let freePages: u32 = 0;
-  let emptyPages: u32 = 0;
   let freeBytes: usize = 0;
   for (let page = s.start; page < s.end;) {
     const run = runAt(page);
@@ -402,7 +398,7 @@ export function summarize(info: MallInfo, bins: usize): void {
     const free = freeSlotsOf(run);
     if (free == run.slots) {
       // Free in all but name, and what lies behind its last slot as well.
-      emptyPages += pages;
+      freeBytes += pages << PAGE_BITS;
       continue;
     }
     freeBytes += free * run.size;
@@ -413,7 +409,7 @@ export function summarize(info: MallInfo, bins: usize): void {
     }
   }
   info.heap = (<usize>(s.used + freePages)) << PAGE_BITS;
-  info.inUse = ((<usize>(s.used - emptyPages)) << PAGE_BITS) - freeBytes;
+  info.inUse = ((<usize>s.used) << PAGE_BITS) - freeBytes;
   info.free = info.heap - info.inUse;
   info.peak = (<usize>s.peak) << PAGE_BITS;
   info.binCount = BINS;

@@ -13,7 +13,7 @@
 // `nobody`, which are of kind NONE. That goes for pages before and behind the heap, too, as far as the map reaches.
 //
 // A page is made Runs when one is wanted and none is spare, and is free again once none of them is in use. In a hardened
-// build, where free pages are all zero, the Runs of free runs lie there as well.
+// build, where free pages are all zero, the Runs of free runs lie there as well, and such pages come back in `pack`.
 //
 // The map begins in the odd space after the program's data and moves to a place twice as large when the heap outgrows it.
 // Before memory grows though enough of it is free, `pack` moves it out from between free pages, so that these coalesce.
@@ -39,14 +39,12 @@ import {
   LOCKED,
   MAP,
   NOBODY,
-  NONE,
   PAGE,
   PAGE_BITS,
   RINGS,
   RUN_BITS,
   RUN_CLASSES,
   STATE,
-  State,
   WASM_PAGE_BITS,
   state,
 } from "./config";
@@ -209,7 +207,7 @@ export function setKind(run: Run, kind: u32, slots: u32): void {
 //
 // A spare Run has in `event` how much further than to its neighbour the list goes on: a page of zeros lists them all.
 
-/** A run whose pages lead nowhere. Needs a spare Run. */
+/** A run for a large block, whose pages lead nowhere. Needs a spare Run. */
 function newRun(start: usize, bytes: u32): Run {
   const holder = holders().next;
   const run = changetype<Run>(holder.free);
@@ -220,7 +218,8 @@ function newRun(start: usize, bytes: u32): Run {
   run.next = changetype<Run>(0);
   run.start = start;
   run.size = bytes;
-  setKind(run, NONE, 1);
+  run.left = 1;
+  setKind(run, LARGE, 1);
   return run;
 }
 
@@ -243,10 +242,14 @@ function freeHolder(holder: Run): void {
   insert(page, PAGE);
 }
 
+/** Whether there is a spare Run; in a hardened build, RESERVE of them. */
+export function hasSpare(): bool {
+  return HARDENED ? state().spareCount >= RESERVE : holders().next != holders();
+}
+
 /** Sees to it that there is a spare Run; in a hardened build, RESERVE of them. Returns whether there is. */
 export function reserve(): bool {
-  const s = state();
-  while (HARDENED ? s.spareCount < RESERVE : holders().next == holders()) {
+  while (!hasSpare()) {
     const run = findRun(1);
     if (run) {
       const page = run.start;
@@ -344,14 +347,13 @@ function addFree(start: usize, bytes: u32): void {
   state().runBits |= (<u64>1) << c;
 }
 
-/** Has pages of a free run no longer free. They lead nowhere then. */
+/** Has pages of a free run no longer free. They lead nowhere then. Traps if its address was freed. */
 function removeFree(run: Run): void {
+  if (run.left != 1) unreachable();
   const next = run.next;
-  const prev = run.prev;
-  next.prev = prev;
-  prev.next = next;
+  remove(run);
   // What is left of the ring is its own place.
-  if (next == prev)
+  if (next.next == next)
     state().runBits ^= (<u64>1) << ((changetype<usize>(next) - changetype<usize>(ringOf(0))) >>> 3);
   const first = entryAt(run.start);
   store<Run>(first, nobody());
@@ -400,7 +402,7 @@ function use(pages: u32): void {
   s.peak = max<u32>(s.peak, s.used);
 }
 
-/** Hands out the first `pages` of a free run, as a run whose pages lead nowhere. Needs a spare Run. */
+/** Hands out the first `pages` of a free run, as one for a large block whose pages lead nowhere. Needs a spare Run. */
 export function take(run: Run, pages: u32): Run {
   use(pages);
   const start = run.start;
@@ -427,25 +429,31 @@ export function findRun(pages: u32): Run {
   return best;
 }
 
-/** Gives a run back. */
-export function freeRun(run: Run): void {
-  const pages = pagesOf(run);
+/** Makes pages free that were handed out and lead nowhere. */
+function putFree(start: usize, pages: u32): void {
   state().used -= pages;
-  if (run.kind == LARGE) setRun(run.start, nobody());
-  else if (run.kind >= FIRST_BIN) setRuns(pageOf(run.start), pages, nobody());
-  const start = run.start;
-  dropRun(run);
   insert(start, pages << PAGE_BITS);
 }
 
-/** Frees the pages after the first `pages` of a run that is no bin's. In a hardened build leaves them where memory is out of Runs. */
+/** Gives a run back. */
+export function freeRun(run: Run): void {
+  const pages = pagesOf(run);
+  const start = run.start;
+  // No other page of a large block leads to it.
+  setRuns(pageOf(start), run.kind >= FIRST_BIN ? pages : 1, nobody());
+  dropRun(run);
+  putFree(start, pages);
+}
+
+/**
+ * Frees the pages after the first `pages` of a run that is no bin's. In a hardened build leaves them where memory is out
+ * of Runs.
+ */
 export function shrinkRun(run: Run, pages: u32): void {
-  const bytes = pages << PAGE_BITS;
-  const rest = run.size - bytes;
+  const rest = (run.size >>> PAGE_BITS) - pages;
   if (!rest || (HARDENED && !reserve())) return;
-  state().used -= rest >>> PAGE_BITS;
-  run.size = bytes;
-  insert(run.start + bytes, rest);
+  run.size = pages << PAGE_BITS;
+  putFree(run.start + run.size, rest);
 }
 
 /** Frees what lies before a multiple of `alignment` pages, and what is more than `pages`. */
@@ -458,11 +466,9 @@ export function trimRun(run: Run, alignment: u32, pages: u32): void {
 /** Frees the first `pages` of a run that leads nowhere. */
 export function cutFront(run: Run, pages: u32): void {
   const start = run.start;
-  const bytes = pages << PAGE_BITS;
-  state().used -= pages;
-  run.start += bytes;
-  run.size -= bytes;
-  insert(start, bytes);
+  run.start += addressOf(pages);
+  run.size -= pages << PAGE_BITS;
+  putFree(start, pages);
 }
 
 /** Lengthens a run that is no bin's to `pages` where it lies. Returns whether there was room. */
@@ -533,8 +539,7 @@ export function startPages(): bool {
 }
 
 /**
- * Grows linear memory until a run of `pages` fits at its end, using what is free there. Needs a spare Run or two.
- * Returns false when it can't grow so far.
+ * Grows linear memory until a run of `pages` fits at its end, using what is free there. Returns false when it can't grow so far.
  */
 export function grow(pages: u32): bool {
   const s = state();
@@ -544,8 +549,9 @@ export function grow(pages: u32): bool {
     const room = roomAt(memoryEnd - 1);
     more = room < pages ? pages - room : 1;
   }
-  if (more > LAST_PAGE - memoryEnd) return false;
-  if (memoryEnd + grownPages(more) >= s.capacity) return enlargeMap(memoryEnd + more) && grow(pages);
+  // At 4 GiB the end of memory is behind the last page.
+  if (<i32>(memoryEnd + more) > <i32>LAST_PAGE) return false;
+  if (grownEnd(memoryEnd, more) >= s.capacity) return enlargeMap(memoryEnd + more) && grow(pages);
   const page = growMemory(more);
   if (!page) return false;
   const end = grownEnd(page, more);
@@ -633,9 +639,9 @@ function moveMap(address: usize, capacity: u32): void {
     return;
   }
   store<usize>(STATE, address, MAP);
-  // The first map shares its last page with Runs, and may share its first with the program's data.
+  // The first map may share its first page with the program's data.
   const page = pagesFor(old);
-  const end = pageOf(oldEnd);
+  const end = pagesFor(oldEnd);
   if (page >= end) return;
   // The call that this growth is for may be calloc, and count on fresh pages.
   memory.fill(addressOf(page), 0, addressOf(end - page));

@@ -187,6 +187,93 @@ test("many pages of Runs that are given back at once, however few other Runs are
   }
 });
 
+test("the memory of the first page map serves on when the map has moved, wherever the heap starts", async () => {
+  for (let offset = 0; offset < PAGE; offset += 112) {
+    const memory = new WebAssembly.Memory({ initial: 2 });
+    const heap = await instantiate({ memory, heapBase: WASM_PAGE + offset });
+    const map = () => new Uint32Array(memory.buffer)[(heap.state + LAYOUT.STATE_MAP) / 4]!;
+    const block = heap.malloc(100);
+    const first = map();
+    heap.free(heap.malloc(4 * MIB));
+    assert.is.not(map(), first);
+    const live = { address: block, usable: 100, tag: 0, fromPages: false };
+    checkAgainst(heap, { ...emptyModel(), blocks: [live] }, heap.state + LAYOUT.STATE_SIZE);
+  }
+});
+
+/** A heap without a free page or a spare Run, full of what `first` leaves there and of large blocks. */
+async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left: T; large: number[] }> {
+  for (let twos = 0; ; ++twos) {
+    assert.ok(twos < 70, "always a spare Run");
+    const { heap } = await newHeap({ initial: 6, maximum: 6 });
+    const left = first(heap);
+    const field = (offset: number): number => new Uint32Array(heap.memory.buffer)[(heap.state + offset) / 4]!;
+    const isFull = (): boolean =>
+      field(LAYOUT.STATE_RUN_BITS) === 0 && field(LAYOUT.STATE_RUN_BITS + 4) === 0;
+    const large = Array.from({ length: twos }, () => heap.page_alloc(2 * PAGE, 1));
+    while (!isFull()) large.push(heap.page_alloc(PAGE, 1));
+    const holders = LAYOUT.RINGS + 8 * LAYOUT.RUN_CLASSES;
+    if (field(holders) === heap.state + holders - LAYOUT.RUN_NEXT) return { heap, left, large };
+  }
+}
+
+test("memory is not out as long as freed blocks wait for something to be done", async () => {
+  const { heap, left, large } = await fullHeap((heap) => {
+    // A slot of each of some runs.
+    const slots = new Map<number, number>();
+    for (let slot; slots.size < 24; slots.set(pagesOf(heap).runAt(Math.floor(slot / PAGE)), slot))
+      slot = heap.malloc(1024);
+    return [...slots.values()];
+  });
+  for (const block of [...large, ...left]) heap.free(block);
+  assert.is.not(heap.malloc(20_000), 0);
+});
+
+test("memory is not out as long as bins keep empty runs", async () => {
+  const { heap } = await fullHeap((heap) => {
+    const sizes = [1024, 2048, 4096, 8192, 16_384];
+    const blocks = sizes.flatMap((size) => Array.from({ length: 4 }, () => heap.malloc(size)));
+    for (const block of blocks) heap.free(block);
+    heap.mallinfo();
+  });
+  const { free } = heap.mallinfo();
+  assert.is(heap.malloc(64) === 0, free === 0, `${free} bytes are free`);
+});
+
+test("a call that fails because memory is out fails when it is repeated", async () => {
+  for (let before = 0; before < 140; before += 2) {
+    for (const pages of [17, 20, 24, 28]) {
+      const { heap } = await newHeap({ maximum: 5 });
+      for (let i = 0; i < before; ++i) heap.page_alloc(PAGE, 1);
+      if (heap.malloc(pages * PAGE) === 0)
+        assert.is(heap.malloc(pages * PAGE), 0, `${pages} pages after ${before}`);
+    }
+  }
+});
+
+test("a memory of 4 GiB from the start that has no room for a block", async () => {
+  const memory = new WebAssembly.Memory({ initial: 65_536, maximum: 65_536 });
+  const heap = await instantiate({ memory, heapBase: MIB });
+  for (let i = 0; i < 7; ++i) assert.is.not(heap.malloc(500 * MIB), 0);
+  assert.is(heap.malloc(GIB), 0);
+  assert.is(heap.errno, ENOMEM);
+});
+
+test("a block that grows until memory ends at 4 GiB, with room for a map elsewhere", async () => {
+  const { heap } = await newHeap();
+  for (let i = 0; i < 3; ++i) heap.malloc(1000 * MIB);
+  const hole = heap.malloc(20 * MIB);
+  const left = (): number => 4 * GIB - heap.memory.buffer.byteLength;
+  while (left() > 300 * MIB) heap.malloc(100 * MIB);
+  heap.malloc(PAGE);
+  let block = heap.malloc(MIB);
+  heap.free(hole);
+  for (let size = MIB; block !== 0; block = heap.realloc(block, size))
+    size += Math.max(WASM_PAGE, Math.floor(left() / 2 / WASM_PAGE) * WASM_PAGE);
+  assert.is(heap.errno, ENOMEM);
+  assert.ok(left() <= WASM_PAGE, `${left()} bytes are left`);
+});
+
 test("a memory that cannot grow serves from its own end", async () => {
   const memory = new WebAssembly.Memory({ initial: 8, maximum: 8 });
   const heap = await instantiate({ memory, heapBase: 3 * WASM_PAGE + 100 });

@@ -52,6 +52,21 @@ test("to free a large block twice traps", async () => {
   assertTraps(() => heap.malloc(11 * PAGE));
 });
 
+test("to free what is free traps before it serves again, however many runs have events since", async () => {
+  for (const runs of [0, 10, 24, 30]) {
+    const { heap } = await newHeap();
+    const slots = new Map<number, number>();
+    for (let slot; slots.size < runs; slots.set(runOf(heap, slot), slot)) slot = heap.malloc(1024);
+    const block = heap.malloc(20 * PAGE);
+    heap.malloc(20 * PAGE);
+    heap.free(block);
+    heap.malloc(50 * PAGE);
+    heap.free(block);
+    for (const slot of slots.values()) heap.free(slot);
+    assertTraps(() => heap.malloc(20 * PAGE), `${runs} runs`);
+  }
+});
+
 test("to resize or measure what is no block traps at once", async () => {
   for (const address of Object.values(WRONG)) {
     const { heap } = await newHeap();

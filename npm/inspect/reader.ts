@@ -196,9 +196,11 @@ function readRuns(raw: Raw): Run[] {
 /** What the Run at an address says, if a run of that sort can begin at this page. */
 function readRun(raw: Raw, page: number, at: number): Run | undefined {
   const { layout, pageSize, end, word } = raw;
-  if (!canHoldRun(raw, at, page)) return undefined;
   const half = (offset: number): number => (word(at + offset) >>> (8 * (offset % 4))) & 0xffff;
   const [kind, slots] = [half(layout.RUN_KIND), half(layout.RUN_SLOTS)];
+  // A free run begins with its Run, but in a hardened build.
+  const isInPlace = kind === layout.FREE && !layout.HARDENED;
+  if (isInPlace ? at !== page * pageSize : !canHoldRun(raw, at)) return undefined;
   const [start, size] = [word(at + layout.RUN_START), word(at + layout.RUN_SIZE)];
   const pages = Math.ceil((slots * size) / pageSize);
   const isSound =
@@ -215,14 +217,9 @@ function describe({ kind, size }: Run, { FREE, FIRST_BIN }: Layout): string {
   return kind === FREE ? "free run" : "large block";
 }
 
-/** Whether the Run of a run that begins at a page can be at an address: it is among others, or a free run's first bytes. */
-function canHoldRun(
-  { layout, pageSize, start, end, runAt, keeper }: Raw,
-  at: number,
-  first: number,
-): boolean {
+/** Whether a Run can be among others at an address. */
+function canHoldRun({ layout, start, end, runAt, keeper }: Raw, at: number): boolean {
   const page = at >>> layout.PAGE_BITS;
-  if (at === first * pageSize && !layout.HARDENED) return true;
   return at % layout.RUN_STEP === 0 && page >= start && page < end && runAt(page) === keeper;
 }
 
