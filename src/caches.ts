@@ -60,7 +60,7 @@ import {
 } from "./bins";
 import { lock, unlock } from "./lock";
 import { fillMemory } from "./memory";
-import { Run, findRun, pagesFor, runOf } from "./pages";
+import { Run, findRun, hasSpare, pagesFor, runOf } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 import { slotSize } from "./size-classes";
 
@@ -209,8 +209,9 @@ function heapSlot(bin: u32): usize {
 
 /** Gives the batches back to the heap if it has no run of `pages`. Needs the lock. */
 export function makeRoom(pages: u32): void {
+  if (hasSpare() && findRun(pages)) return;
   settle();
-  if (!findRun(pages)) breakBatches();
+  if (!hasSpare() || !findRun(pages)) breakBatches();
 }
 
 /** Frees what there is no room for in a list. */

@@ -124,7 +124,8 @@ export const LEAST_BIN: u32 = CACHED ? FIRST_BIN + 1 : FIRST_BIN;
 /** Where in those bytes the reserve is. NONE has none: there it is the address of the next cache. */
 export const CACHE_RESERVE: usize = 8;
 
-const PLAIN_SIZE: usize = (CACHED ? NO_CACHE + CACHE_SIZE : LOCKED ? CACHES : SHARED) + 0;
+/** Hardened builds all have the lock's place, so that they have one layout. */
+const PLAIN_SIZE: usize = CACHED ? NO_CACHE + CACHE_SIZE : LOCKED || HARDENED ? CACHES : SHARED;
 
 /** What a hardened build has besides, followed by arrays: */
 @unmanaged

@@ -255,7 +255,9 @@ export function reserve(): bool {
       const page = run.start;
       shorten(run, PAGE);
       makeRuns(page);
-    } else if (!grow(1)) return false;
+    }
+    // Where growth stopped short, the map may have left some.
+    else if (!grow(1) && !findRun(1)) return false;
   }
   return true;
 }

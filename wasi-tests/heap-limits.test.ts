@@ -251,6 +251,15 @@ test("a call that fails because memory is out fails when it is repeated", async 
   }
 });
 
+test("the same where a Run is wanted when memory is out", async () => {
+  for (let twos = 0; twos < 80; ++twos) {
+    const { heap } = await newHeap({ maximum: 5 });
+    for (let i = 0; i < twos; ++i) heap.page_alloc(2 * PAGE, 1);
+    while (heap.page_alloc(PAGE, 1) !== 0);
+    assert.is(heap.page_alloc(PAGE, 1), 0, `after ${twos} blocks of two pages`);
+  }
+});
+
 test("a memory of 4 GiB from the start that has no room for a block", async () => {
   const memory = new WebAssembly.Memory({ initial: 65_536, maximum: 65_536 });
   const heap = await instantiate({ memory, heapBase: MIB });

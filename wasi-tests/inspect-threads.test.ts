@@ -42,8 +42,19 @@ function tally(sizes: readonly number[]): Record<number, number> {
   return counts;
 }
 
-const build = (variant: Variant): Promise<WebAssembly.Module> =>
+const build = (variant: Variant | "mt-hardened"): Promise<WebAssembly.Module> =>
   buildThreaded(threadLibrary(variant), ["wasi-tests/programs/threads.c"], PAGES, { exported: EXPORTED });
+
+for (const variant of [...VARIANTS, "mt-hardened"] as const) {
+  test(`${variant}: what one thread has freed is free, and nothing else`, async () => {
+    const { memory, exports } = startThreads(await build(variant), PAGES);
+    const blocks = [100, 2000, 50_000].map((size) => exports.rsbmalloc!(size));
+    const inUse = readHeap(memory.buffer).inUse;
+    assert.ok(inUse >= 52_100, `${inUse} bytes`);
+    for (const block of blocks) exports.rsbfree!(block);
+    assert.is(readHeap(memory.buffer).inUse, 0);
+  });
+}
 
 for (const variant of VARIANTS) {
   test(`${variant}: what threads that are still there have freed is free, and nothing else`, async () => {
