@@ -14,6 +14,7 @@ import {
   emptyModel,
   make,
   newHeap,
+  pagesOf,
   release,
 } from "./support-heap.ts";
 
@@ -134,23 +135,6 @@ test("memory that is free in short runs serves a bin whose runs are long by then
   }
 });
 
-/** What the page map says of a heap's pages: which are made of Runs, which are free, and where a page's Run lies. */
-function pagesOf({ memory, state }: Heap) {
-  const words = new Uint32Array(memory.buffer);
-  const field = (offset: number): number => words[(state + offset) / 4]!;
-  const [start, end] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_END)];
-  const runAt = (page: number): number => words[field(LAYOUT.STATE_MAP) / 4 + page]!;
-  const isKeeper = (page: number): boolean => runAt(page) === state + LAYOUT.KEEPER;
-  const all = Array.from({ length: end - start }, (_, index) => start + index);
-  const size = (run: number): number => words[(run + LAYOUT.RUN_SIZE) / 4]!;
-  const free = all.filter((page) => {
-    const run = runAt(page);
-    const isFree = (words[(run + LAYOUT.RUN_KIND) / 4]! & 0xffff) === LAYOUT.FREE;
-    return isFree && words[(run + LAYOUT.RUN_START) / 4] === page * PAGE;
-  });
-  return { runAt, isKeeper, keepers: all.filter(isKeeper), free: free.map((page) => size(runAt(page))) };
-}
-
 test("many pages of Runs that are given back at once, however few other Runs are spare", async () => {
   const pages = (heap: Heap, bytes: number): number[] => {
     const blocks: number[] = [];
@@ -208,10 +192,8 @@ async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left
     const { heap } = await newHeap({ initial: 6, maximum: 6 });
     const left = first(heap);
     const field = (offset: number): number => new Uint32Array(heap.memory.buffer)[(heap.state + offset) / 4]!;
-    const isFull = (): boolean =>
-      field(LAYOUT.STATE_RUN_BITS) === 0 && field(LAYOUT.STATE_RUN_BITS + 4) === 0;
     const large = Array.from({ length: twos }, () => heap.page_alloc(2 * PAGE, 1));
-    while (!isFull()) large.push(heap.page_alloc(PAGE, 1));
+    while (pagesOf(heap).free.length > 0) large.push(heap.page_alloc(PAGE, 1));
     const holders = LAYOUT.RINGS + 8 * LAYOUT.RUN_CLASSES;
     if (field(holders) === heap.state + holders - LAYOUT.RUN_NEXT) return { heap, left, large };
   }

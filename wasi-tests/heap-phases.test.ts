@@ -5,8 +5,7 @@ import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
-import { LAYOUT } from "./heap-check.ts";
-import { WASM_PAGE, checkAgainst, emptyModel, newHeap } from "./support-heap.ts";
+import { WASM_PAGE, checkAgainst, emptyModel, newHeap, pagesOf } from "./support-heap.ts";
 
 const MIB = 2 ** 20;
 
@@ -122,13 +121,7 @@ test("what many blocks leave behind serves one that is nearly as large as they w
 
 test("pages with Runs are free once none of these is in use, but for the first", async () => {
   const { heap } = await newHeap();
-  const { memory, state } = heap;
-  const holders = (): number => {
-    const words = new Uint32Array(memory.buffer);
-    const map = words[(state + LAYOUT.STATE_MAP) / 4]! / 4;
-    const pages = words.subarray(map, map + words[(state + LAYOUT.STATE_CAPACITY) / 4]!);
-    return pages.filter((run) => run === state + LAYOUT.KEEPER).length;
-  };
+  const holders = (): number => pagesOf(heap).keepers.length;
   const blocks = Array.from({ length: 1000 }, () => heap.malloc(20_000));
   assert.ok(holders() > 10);
   for (const block of blocks) heap.free(block);

@@ -42,7 +42,7 @@ function tally(sizes: readonly number[]): Record<number, number> {
   return counts;
 }
 
-const build = (variant: Variant | "mt-hardened"): Promise<WebAssembly.Module> =>
+const build = (variant: Variant): Promise<WebAssembly.Module> =>
   buildThreaded(threadLibrary(variant), ["wasi-tests/programs/threads.c"], PAGES, { exported: EXPORTED });
 
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {

@@ -77,6 +77,23 @@ export function emptyModel(): Model {
   return { blocks: [], foreign: [], seen: [], tag: 0 };
 }
 
+/** What the page map says of a heap's pages: which are made of Runs, which are free, and where a page's Run lies. */
+export function pagesOf({ memory, state }: Heap) {
+  const words = new Uint32Array(memory.buffer);
+  const field = (offset: number): number => words[(state + offset) / 4]!;
+  const [start, end] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_END)];
+  const runAt = (page: number): number => words[field(LAYOUT.STATE_MAP) / 4 + page]!;
+  const isKeeper = (page: number): boolean => runAt(page) === state + LAYOUT.KEEPER;
+  const all = Array.from({ length: end - start }, (_, index) => start + index);
+  const size = (run: number): number => words[(run + LAYOUT.RUN_SIZE) / 4]!;
+  const free = all.filter((page) => {
+    const run = runAt(page);
+    const isFree = (words[(run + LAYOUT.RUN_KIND) / 4]! & 0xffff) === LAYOUT.FREE;
+    return isFree && words[(run + LAYOUT.RUN_START) / 4] === page * PAGE;
+  });
+  return { runAt, isKeeper, keepers: all.filter(isKeeper), free: free.map((page) => size(runAt(page))) };
+}
+
 /** Checks the whole heap: nothing but the model's blocks may be in use. `base` is where its memory starts. */
 export function checkAgainst(heap: Heap, model: Model, base: number): void {
   checkHeap(heap.memory.buffer, heap.state, {
