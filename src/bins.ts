@@ -19,6 +19,10 @@
 //
 // A bin keeps one empty run, out of the ring, for when it has no other slots: a program that goes to and fro about a run's
 // edge need not make it again each time. Before memory grows these go as well.
+//
+// Slots that are larger than a page are few to a run: a run is often empty and, for as long as it is not free, in the way of
+// large blocks. So it is not kept, and to be known for empty even if some of its slots were never used, it begins with all of
+// them in its list.
 
 import {
   BIN_BITS,
@@ -190,7 +194,7 @@ function settleSlots(run: Run): void {
   }
   if (run.left) return;
   remove(run);
-  if (bin.kept) freeEmpty(bin, run);
+  if (bin.kept || run.size > PAGE) freeEmpty(bin, run);
   else bin.kept = run;
 }
 
@@ -283,21 +287,41 @@ export function runPages(size: u32): u32 {
 export function takeSlow(kind: u32): usize {
   const slot = takeFreed(kind);
   if (slot) return slot;
+  if (!state().magic && !start()) return 0;
   const bin = binAt(kind);
   let run = bin.kept;
   bin.kept = changetype<Run>(0);
   if (!run) {
-    const least = runPages(slotSize(kind));
+    const least = runPages(bin.size);
     run = newSlots(kind, longerRun(bin, least));
     if (!run) run = newSlots(kind, least);
     if (!run) return 0;
   }
-  // All of them are as good as never used.
   run.free = 0;
-  run.left = 1;
-  bin.fresh = run.start;
-  bin.freshEnd = run.start + run.slots * run.size;
+  if (bin.size > PAGE) listSlots(run, bin);
+  else {
+    // All of them are as good as never used.
+    run.left = 1;
+    bin.fresh = run.start;
+    bin.freshEnd = run.start + run.slots * run.size;
+  }
   return takeReady(bin);
+}
+
+/** Puts a run that has all its slots in its list into its bin's ring. */
+@inline
+function listSlots(run: Run, bin: Bin): void {
+  const size = bin.size;
+  run.left = 0;
+  addBefore(ringOf(bin), run);
+  let first: usize = 0;
+  let slot = run.start + run.slots * size;
+  do {
+    slot -= size;
+    store<usize>(slot, first);
+    first = slot;
+  } while (slot != run.start);
+  run.free = first;
 }
 
 /** The same from runs that have slots in use. */
@@ -322,12 +346,13 @@ export function takeFreed(kind: u32): usize {
 function longerRun(bin: Bin, least: u32): u32 {
   let pages = least;
   while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
-  return pages > least && !findRun(pages) && findRun(least) ? least : pages;
+  return pages > least && !findRun(pages) ? least : pages;
 }
 
 /** Makes a run of slots out of so many pages; null when memory is out. */
 function newSlots(kind: u32, room: u32): Run {
-  const size = slotSize(kind);
+  const bin = binAt(kind);
+  const size = bin.size;
   const slots = (room << PAGE_BITS) / size;
   // Where slots end well before the last page, it is not for them.
   const pages = pagesFor(slots * size);
@@ -336,7 +361,7 @@ function newSlots(kind: u32, room: u32): Run {
   setKind(run, kind, slots);
   run.size = size;
   setRuns(pageOf(run.start), pages, run);
-  binAt(kind).pages += pages;
+  bin.pages += pages;
   return run;
 }
 

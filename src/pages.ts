@@ -80,8 +80,11 @@ export class Run {
   slots: u16;
 }
 
-/** How many free runs of a class are looked at. */
-const FIT_LIMIT: u32 = 8;
+/** How many free runs are looked at, so that of some that are long enough the lowest is taken. */
+const FIT_LIMIT: i32 = 8;
+
+/** What is cut off for so few pages comes from a low place, for it breaks up what a large block could have had. */
+const SHORT_PAGES: u32 = 8;
 
 /** So many Runs an operation may need in a hardened build. */
 const RESERVE: u32 = 8;
@@ -413,19 +416,22 @@ export function take(run: Run, pages: u32): Run {
   return newRun(start, bytes);
 }
 
-/** A free run of at least `pages`: of the first FIT_LIMIT of a class the one at the lowest address; null if none is long enough. */
+/**
+ * A free run of at least `pages`: the lowest of those looked at in the first class that has one; null if none is long enough. If
+ * a short one would be cut off, all longer classes are looked through.
+ */
 export function findRun(pages: u32): Run {
   const bytes = pages << PAGE_BITS;
   let bits = state().runBits & (~(<u64>0) << runClass(pages));
   let best = changetype<Run>(0);
-  while (bits && !best) {
+  let limit = FIT_LIMIT;
+  while (bits && (!best || (pages <= SHORT_PAGES && best.size > bytes && limit > 0))) {
     const ring = ringOf(<u32>ctz<u64>(bits));
-    let limit = FIT_LIMIT;
     let run = ring.next;
     do {
       if (run.size >= bytes && (!best || run.start < best.start)) best = run;
       run = run.next;
-    } while (run != ring && --limit);
+    } while (--limit > 0 && run != ring);
     bits &= bits - 1;
   }
   return best;

@@ -5,7 +5,8 @@ import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
-import { WASM_PAGE, checkAgainst, emptyModel, newHeap, pagesOf } from "./support-heap.ts";
+import { LAYOUT } from "./heap-check.ts";
+import { PAGE, WASM_PAGE, checkAgainst, emptyModel, newHeap, pagesOf } from "./support-heap.ts";
 
 const MIB = 2 ** 20;
 
@@ -119,6 +120,12 @@ test("what many blocks leave behind serves one that is nearly as large as they w
   }
 });
 
+/** How many pages are free for any use after all that waits was seen to. */
+function freePages(heap: Heap): number {
+  heap.mallinfo();
+  return pagesOf(heap).free.reduce((sum, bytes) => sum + bytes / PAGE, 0);
+}
+
 test("pages with Runs are free once none of these is in use, but for the first", async () => {
   const { heap } = await newHeap();
   const holders = (): number => pagesOf(heap).keepers.length;
@@ -127,6 +134,26 @@ test("pages with Runs are free once none of these is in use, but for the first",
   for (const block of blocks) heap.free(block);
   heap.mallinfo();
   assert.is(holders(), 1);
+});
+
+test("slots larger than a page are free pages once their run is empty, though some were never used", async () => {
+  const { heap } = await newHeap();
+  heap.free(heap.page_alloc(MIB, 1));
+  const before = freePages(heap);
+  const blocks = LAYOUT.SLOT_SIZES.filter((size) => size > PAGE).map((size) => heap.malloc(size));
+  assert.is.not(freePages(heap), before);
+  for (const block of blocks) heap.free(block);
+  assert.is(freePages(heap), before);
+});
+
+test("a bin's short run is cut from the lowest free pages, and leaves what lies further on whole", async () => {
+  const { heap } = await newHeap();
+  const [low, , high] = [100, 1, 20, 1].map((pages) => heap.page_alloc(pages * PAGE, 1));
+  heap.free(low!);
+  heap.free(high!);
+  heap.mallinfo();
+  const slot = heap.malloc(100);
+  assert.ok(slot >= low! && slot < low! + 100 * PAGE, `${slot} is not in the 100 pages from ${low} on`);
 });
 
 test("blocks exchanged for a long time at a constant load need no more memory than at first", async () => {
