@@ -346,7 +346,7 @@ export function takeFreed(kind: u32): usize {
 function longerRun(bin: Bin, least: u32): u32 {
   let pages = least;
   while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
-  return pages > least && !findRun(pages) ? least : pages;
+  return pages > least && !findRun(pages) && findRun(least) ? least : pages;
 }
 
 /** Makes a run of slots out of so many pages; null when memory is out. */

@@ -253,14 +253,16 @@ export function hasSpare(): bool {
 /** Sees to it that there is a spare Run; in a hardened build, RESERVE of them. Returns whether there is. */
 export function reserve(): bool {
   while (!hasSpare()) {
-    const run = findRun(1);
-    if (run) {
+    const bits = state().runBits;
+    if (bits) {
+      // One of the shortest: another may be the only one that is long enough for what comes next.
+      const run = ringOf(<u32>ctz<u64>(bits)).next;
       const page = run.start;
       shorten(run, PAGE);
       makeRuns(page);
     }
     // Where growth stopped short, the map may have left some.
-    else if (!grow(1) && !findRun(1)) return false;
+    else if (!grow(1) && !state().runBits) return false;
   }
   return true;
 }

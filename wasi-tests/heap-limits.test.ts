@@ -222,6 +222,18 @@ test("memory is not out as long as bins keep empty runs", async () => {
   assert.is(heap.malloc(64) === 0, free === 0, `${free} bytes are free`);
 });
 
+test("a page that is wanted for Runs is not cut from the only pages that a block could have", async () => {
+  const { heap, left } = await fullHeap((heap) => {
+    const [first, ...others] = [40, 1, 20, 1, 20, 1, 20, 1].map((pages) => heap.page_alloc(pages * PAGE, 1));
+    return { first: first!, others: others.filter((_, index) => index % 2 === 1) };
+  });
+  for (const block of [left.first, ...left.others]) heap.free(block);
+  heap.mallinfo();
+  // As many Runs as became spare, and two pages left behind each of the first three.
+  for (const pages of [18, 18, 18, 2]) assert.is.not(heap.page_alloc(pages * PAGE, 1), 0);
+  assert.is(heap.page_alloc(40 * PAGE, 1), left.first);
+});
+
 test("a call that fails because memory is out fails when it is repeated", async () => {
   for (let before = 0; before < 140; before += 2) {
     for (const pages of [17, 20, 24, 28]) {

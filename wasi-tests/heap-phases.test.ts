@@ -156,6 +156,27 @@ test("a bin's short run is cut from the lowest free pages, and leaves what lies 
   assert.ok(slot >= low! && slot < low! + 100 * PAGE, `${slot} is not in the 100 pages from ${low} on`);
 });
 
+test("free pages that are just as many as a short block wants are taken, wherever they lie", async () => {
+  for (const pages of [1, 2, 3, 4, 5, 6, 7]) {
+    const { heap } = await newHeap({ initial: 20 });
+    const blocks = [100, 1, pages + 1, 1, pages, 1].map((length) => heap.page_alloc(length * PAGE, 1));
+    for (const freed of [0, 2, 4]) heap.free(blocks[freed]!);
+    heap.mallinfo();
+    assert.is(heap.page_alloc(pages * PAGE, 1), blocks[4], `${pages} pages`);
+  }
+});
+
+test("a bin that has much gets longer runs, though memory must grow for them", async () => {
+  for (const size of [16, 640, 16_384]) {
+    const { heap } = await newHeap();
+    const blocks = Array.from({ length: (8 * MIB) / size }, () => heap.malloc(size));
+    const { runAt } = pagesOf(heap);
+    const runs = new Set(blocks.map((block) => runAt(Math.floor(block / PAGE))));
+    const least = (8 * MIB) / Math.ceil(size / PAGE) / PAGE;
+    assert.ok(runs.size < least / 2, `${runs.size} runs of slots of ${size} bytes`);
+  }
+});
+
 test("blocks exchanged for a long time at a constant load need no more memory than at first", async () => {
   const { heap } = await newHeap();
   const random = xoroshiro128plus(4);
