@@ -255,8 +255,9 @@ export function reserve(): bool {
   while (!hasSpare()) {
     const bits = state().runBits;
     if (bits) {
-      // One of the shortest: another may be the only one that is long enough for what comes next.
-      const run = ringOf(<u32>ctz<u64>(bits)).next;
+      // One of the shortest: another may be the only one that is long enough for what comes next. In a hardened build,
+      // where such pages stay longer, a low one.
+      const run = HARDENED ? findRun(1) : ringOf(<u32>ctz<u64>(bits)).next;
       const page = run.start;
       shorten(run, PAGE);
       makeRuns(page);
