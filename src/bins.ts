@@ -8,7 +8,7 @@
 // those with an event then; `settle` does what is due. Each slower call begins with some of them, and sees to all if it
 // finds nothing:
 //
-//     freed for the first time    the run becomes the last of its bin's ring
+//     freed for the first time    the run becomes the last of its bin's ring, unless it is empty
 //     freed as often as taken     the run is empty: it is free for any use
 //     LARGE, freed                the same
 //     NONE or FREE, freed         the pointer was wrong: a trap
@@ -21,8 +21,8 @@
 // edge need not make it again each time. Before memory grows these go as well.
 //
 // Slots that are larger than a page are few to a run: a run is often empty and, for as long as it is not free, in the way of
-// large blocks. So it is not kept, and to be known for empty even if some of its slots were never used, it begins with all of
-// them in its list.
+// large blocks. So it is not kept, and to be known for empty even if some of its slots were never used, it begins with all
+// in its list but the first, which is handed out.
 
 import {
   BIN_BITS,
@@ -190,10 +190,9 @@ function settleSlots(run: Run): void {
   const bin = binAt(run.kind);
   if (!run.next) {
     run.left += run.slots - 1;
-    addBefore(ringOf(bin), run);
-  }
+    if (run.left) addBefore(ringOf(bin), run);
+  } else if (!run.left) remove(run);
   if (run.left) return;
-  remove(run);
   if (bin.kept || run.size > PAGE) freeEmpty(bin, run);
   else bin.kept = run;
 }
@@ -276,10 +275,8 @@ function start(): bool {
 
 /** Pages of a run for slots of `size` bytes: as few as waste a sixteenth of them at most. */
 export function runPages(size: u32): u32 {
-  let bytes: u32 = 0;
-  do {
-    bytes += PAGE;
-  } while (bytes % size > bytes >>> 4);
+  let bytes: u32 = (size + (PAGE - 1)) & -PAGE;
+  while (bytes % size > bytes >>> 4) bytes += PAGE;
   return bytes >>> PAGE_BITS;
 }
 
@@ -293,38 +290,39 @@ export function takeSlow(kind: u32): usize {
   bin.kept = changetype<Run>(0);
   if (!run) {
     const least = runPages(bin.size);
-    run = newSlots(kind, longerRun(bin, least));
-    if (!run) run = newSlots(kind, least);
-    if (!run) return 0;
+    let pages = longerRun(bin, least);
+    while (!(run = newSlots(kind, pages))) {
+      if (pages == least) return 0;
+      pages = least;
+    }
   }
+  run.left = 1;
   run.free = 0;
-  if (bin.size > PAGE) listSlots(run, bin);
+  const size = bin.size;
+  const first = run.start;
+  const end = first + run.slots * size;
+  if (size > PAGE) listSlots(run, first + size, end);
   else {
     // All of them are as good as never used.
-    run.left = 1;
-    bin.fresh = run.start;
-    bin.freshEnd = run.start + run.slots * run.size;
+    bin.fresh = first + size;
+    bin.freshEnd = end;
   }
-  return takeReady(bin);
+  return first;
 }
 
-/** Puts a run that has all its slots in its list into its bin's ring. */
+/** Puts the slots of a run from `from` to `end` into its list, and if there are any, the run into its bin's ring. */
 @inline
-function listSlots(run: Run, bin: Bin): void {
-  const size = bin.size;
-  run.left = 0;
-  addBefore(ringOf(bin), run);
-  let first: usize = 0;
-  let slot = run.start + run.slots * size;
+function listSlots(run: Run, from: usize, end: usize): void {
+  if (from == end) return;
+  addBefore(ringOf(binAt(run.kind)), run);
   do {
-    slot -= size;
-    store<usize>(slot, first);
-    first = slot;
-  } while (slot != run.start);
-  run.free = first;
+    end -= run.size;
+    store<usize>(end, run.free);
+    run.free = end;
+  } while (end != from);
 }
 
-/** The same from runs that have slots in use. */
+/** A slot of a run that has slots in use, after what is due; 0 if there is none. */
 export function takeFreed(kind: u32): usize {
   if (!state().magic) return 0;
   const bin = binAt(kind);
@@ -360,7 +358,7 @@ function newSlots(kind: u32, room: u32): Run {
   if (!run) return run;
   setKind(run, kind, slots);
   run.size = size;
-  setRuns(pageOf(run.start), pages, run);
+  setRuns(run, run);
   bin.pages += pages;
   return run;
 }

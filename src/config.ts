@@ -23,7 +23,7 @@ export const WASM_PAGE: usize = 1 << WASM_PAGE_BITS;
 export const LAST_PAGE: u32 = (1 << (32 - PAGE_BITS)) - (HARDENED ? 1 << (WASM_PAGE_BITS - PAGE_BITS) : 1);
 
 // What a run of pages serves: its kind.
-/** Not ours, or inside a large block or a free run: no block starts here. */
+/** Not ours, or inside a free run or one that serves a single block: no block starts here. */
 export const NONE: u32 = 0;
 /** Free pages. */
 export const FREE: u32 = 1;

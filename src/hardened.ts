@@ -208,7 +208,7 @@ function fillBin(kind: u32): bool {
   expectUnusedSlots(run, slots, bytes);
   setKind(run, kind, slots);
   run.size = bytes;
-  setRuns(pageOf(run.start), pages, run);
+  setRuns(run, run);
   // Each slot goes to the list's front or behind one that is there already, all places alike.
   let head: usize = 0;
   for (let i: u32 = 0; i < slots; ++i) {
@@ -288,7 +288,7 @@ function takeLarge(size: usize, alignment: usize): usize {
   if (note) store<usize>(note, 0);
   if (note || (multiple == 1 && isOwn(pageOf(run.start) - 1))) run = moveOn(run);
   expectUnused(run, fresh);
-  setRuns(pageOf(run.start), 1, run);
+  setRuns(run, run);
   guardLarge(run, size, log2(alignment));
   return run.start;
 }

@@ -8,9 +8,10 @@
 //     map      | nobody | keeper | a | a | a | b | nobody | b | c | nobody | nobody | ...
 //     run                          slots       free           large block
 //
-// All pages of a run of slots lead to its Run, as do the first and the last of a free run, which its neighbours find
-// there when they are freed, and the first of a large block. Pages that Runs lie in lead to `keeper`, and all others to
-// `nobody`, which are of kind NONE. That goes for pages before and behind the heap, too, as far as the map reaches.
+// All pages of a run of several slots lead to its Run, the first of one that serves a single block, in a slot or large,
+// and the first and the last of a free run, which its neighbours find there when they are freed. Pages that Runs lie in
+// lead to `keeper`, and all others to `nobody`, which are of kind NONE. That goes for pages before and behind the heap,
+// too, as far as the map reaches.
 //
 // A page is made Runs when one is wanted and none is spare, and is free again once none of them is in use. In a hardened
 // build, where free pages are all zero, the Runs of free runs lie there as well, and such pages come back in `pack`.
@@ -30,7 +31,6 @@
 // - An older address than that of the block's own time can't be loaded: the block came to this thread after it.
 
 import {
-  FIRST_BIN,
   FREE,
   KEEPER,
   HARDENED,
@@ -123,6 +123,8 @@ export function pagesFor(bytes: usize): u32 {
   return <u32>((bytes + (PAGE - 1)) >>> PAGE_BITS);
 }
 
+
+@inline
 export function pagesOf(run: Run): u32 {
   return pagesFor(<usize>run.slots * run.size);
 }
@@ -185,13 +187,14 @@ export function setRun(address: usize, run: Run): void {
   store<Run>(entryOf(pageOf(address)), run);
 }
 
-/** Makes all pages of a run that nobody has yet lead to it. */
-export function setRuns(page: u32, pages: u32, run: Run): void {
-  const entry = entryOf(page);
-  fillRuns(entry, entry + ((<usize>pages) << 2), run);
+/** Makes the pages of a run in use lead to it or to nobody. Of one that serves a single block only the first ever does. */
+export function setRuns(run: Run, to: Run): void {
+  const entry = entryAt(run.start);
+  fillRuns(entry, entry + (run.slots > 1 ? (<usize>pagesOf(run)) << 2 : ENTRY), to);
 }
 
 /** Makes all words from `from` to `to` lead to a Run. */
+@inline
 function fillRuns(from: usize, to: usize, run: Run): void {
   for (; from < to; from += sizeof<Run>()) store<Run>(from, run);
 }
@@ -246,6 +249,7 @@ function freeHolder(holder: Run): void {
 }
 
 /** Whether there is a spare Run; in a hardened build, RESERVE of them. */
+@inline
 export function hasSpare(): bool {
   return HARDENED ? state().spareCount >= RESERVE : holders().next != holders();
 }
@@ -312,6 +316,12 @@ export function addBefore(next: Run, run: Run): void {
 }
 
 export function remove(run: Run): void {
+  removeHere(run);
+}
+
+/** The same where a call would be felt. */
+@inline
+function removeHere(run: Run): void {
   const next = run.next;
   const prev = run.prev;
   next.prev = prev;
@@ -359,10 +369,10 @@ function addFree(start: usize, bytes: u32): void {
 function removeFree(run: Run): void {
   if (run.left != 1) unreachable();
   const next = run.next;
-  remove(run);
-  // What is left of the ring is its own place.
-  if (next.next == next)
-    state().runBits ^= (<u64>1) << ((changetype<usize>(next) - changetype<usize>(ringOf(0))) >>> 3);
+  removeHere(run);
+  // If nothing is left of the ring but its own place, that is `next`. No branch: nobody could predict it.
+  state().runBits ^=
+    (<u64>u32(next.next == next)) << ((changetype<usize>(next) - changetype<usize>(ringOf(0))) >>> 3);
   const first = entryAt(run.start);
   store<Run>(first, nobody());
   store<Run>(entriesBehind(first, run) - ENTRY, nobody());
@@ -395,6 +405,12 @@ function insert(start: usize, bytes: u32): void {
 
 /** Takes the first `bytes` away from a free run. */
 function shorten(run: Run, bytes: u32): void {
+  shortenHere(run, bytes);
+}
+
+/** The same where a call would be felt. */
+@inline
+function shortenHere(run: Run, bytes: u32): void {
   const s = state();
   const start = run.start + bytes;
   const rest = run.size - bytes;
@@ -404,6 +420,7 @@ function shorten(run: Run, bytes: u32): void {
 }
 
 /** Counts pages that are handed out. */
+@inline
 function use(pages: u32): void {
   const s = state();
   s.used += pages;
@@ -415,7 +432,7 @@ export function take(run: Run, pages: u32): Run {
   use(pages);
   const start = run.start;
   const bytes = pages << PAGE_BITS;
-  shorten(run, bytes);
+  shortenHere(run, bytes);
   return newRun(start, bytes);
 }
 
@@ -450,8 +467,7 @@ function putFree(start: usize, pages: u32): void {
 export function freeRun(run: Run): void {
   const pages = pagesOf(run);
   const start = run.start;
-  // No other page of a large block leads to it.
-  setRuns(pageOf(start), run.kind >= FIRST_BIN ? pages : 1, nobody());
+  setRuns(run, nobody());
   dropRun(run);
   putFree(start, pages);
 }

@@ -170,7 +170,7 @@ function checkMap(heap: Raw, size: number): void {
     check(leftOf(heap, run) === 1, "an address was freed that is no block's");
 }
 
-/** The runs of every kind, in order. Their pages lead to them as their kind wants it, and all others to nobody. */
+/** The runs of every kind, in order. Their pages lead to them as their kind and slots want it, and all others to nobody. */
 function readRuns(heap: Raw): Run[] {
   const { field, runAt, nobody, keeper } = heap;
   const runs: Run[] = [];
@@ -181,9 +181,9 @@ function readRuns(heap: Raw): Run[] {
       continue;
     }
     const run = readRun(heap, page);
-    const { kind, pages } = run;
+    const { kind, pages, slots } = run;
     for (let inner = page + 1; inner < page + pages; ++inner) {
-      const leads = kind >= FIRST_BIN || (kind === FREE && inner === page + pages - 1);
+      const leads = slots > 1 || (kind === FREE && inner === page + pages - 1);
       check(
         runAt(inner) === (leads ? run.at : nobody),
         `page ${inner}, in the run at ${page} of kind ${kind}, leads elsewhere`,

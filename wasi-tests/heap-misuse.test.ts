@@ -20,6 +20,7 @@ const WRONG: Readonly<Record<string, (heap: Heap) => number>> = {
   "memory that another took": (heap) => heap.memory.grow(1) * WASM_PAGE,
   "the second page of a large block": (heap) => heap.malloc(10 * PAGE) + PAGE,
   "the last page of a large block": (heap) => heap.malloc(10 * PAGE) + 9 * PAGE,
+  "the second page of a slot that is its run's only one": (heap) => heap.malloc(8 * PAGE) + PAGE,
   "a large block that was freed, and its page with it": (heap) => {
     const block = heap.malloc(10 * PAGE);
     heap.malloc(10 * PAGE);

@@ -183,7 +183,7 @@ function readRuns(raw: Raw): Run[] {
       continue;
     }
     const leads = (inner: number): boolean =>
-      run.kind >= layout.FIRST_BIN || (run.kind === layout.FREE && inner === page + run.pages - 1);
+      run.slots > 1 || (run.kind === layout.FREE && inner === page + run.pages - 1);
     let whole = page + 1;
     while (whole < page + run.pages && runAt(whole) === (leads(whole) ? at : nobody)) whole += 1;
     if (whole === page + run.pages) runs.push(run);
