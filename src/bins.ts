@@ -89,9 +89,10 @@ export const QUEUED: i32 = 1 << 12;
 
 /**
  * A run is as many times as long as it must be, as long as that is no more than a part of what the bin has. It is no
- * longer than that where only short runs are free. Where there are threads, blocks lie scattered over more runs.
+ * longer than that where only short runs are free. Where there are threads, blocks lie scattered over more runs; and thread
+ * caches, which take a batch at a time, feel little of how many there are.
  */
-const GROWTH: u32 = LOCKED ? 2 : 4;
+const GROWTH: u32 = CACHED ? 1 : LOCKED ? 2 : 4;
 const GROWTH_SHARE_BITS: u32 = 3;
 
 /** So many runs with events are seen to at first, if that will do: with many large blocks freed, the next may fit one of them. */
