@@ -100,8 +100,6 @@ class Common {
 let cache: usize = 0;
 /** How many caches there were when the batches of this one got their size. */
 let sizedFor: u32 = 0;
-/** Whether the thread said that it ends: what it frees after that is not worth a cache. */
-let ended: bool = false;
 
 /** This module's `thread_destructor`, as a table index. */
 @external("env", "address of thread_destructor")
@@ -233,8 +231,8 @@ function releaseSlow(run: Run, block: usize): void {
     if (batch) putBatch(kind, batch);
     return;
   }
+  // No reason to claim a cache: C libraries free a thread's own data after its destructors, when nobody would give it back.
   lock();
-  if (!cache && !ended) claim();
   giveBack(block);
   unlock();
 }
@@ -315,7 +313,6 @@ function make(c: Common): usize {
 
 /** Gives the thread's cache, and all that is in it, back. The thread may go on: it gets another. */
 export function endThread(): void {
-  ended = true;
   if (!cache) return;
   lock();
   emptyCache();

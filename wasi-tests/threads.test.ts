@@ -251,6 +251,22 @@ test("the number of cores is the program's to say", async () => {
   assert.is(failed, 0);
 });
 
+test("what a thread without a cache frees last, after its destructors, gets it none and damages nothing", async () => {
+  const sources = ["threads-last-free.c", "threads-cores.c"].map((file) => `wasi-tests/programs/${file}`);
+  const threads = startThreads(await buildThreaded(threadLibrary("mt"), sources, PLENTY), PLENTY);
+  const ending = threads.another();
+  ending.allocate!();
+  await threads.run([["allocate"]], 3);
+  threads.exports.begin!();
+  // Now there is a cache to spare.
+  ending.rsbmalloc_thread_end!();
+  const before = threads.exports.registrations!();
+  threads.exports.end!();
+  threads.exports.rsbmalloc_check!();
+  threads.check("any");
+  assert.is(threads.exports.registrations!(), before);
+});
+
 test("the library without threads does not link into a program with shared memory", async () => {
   const compiler = await findCompiler();
   const link = build(compiler, {

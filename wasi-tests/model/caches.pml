@@ -106,7 +106,6 @@ inline release(slot) {
   if
   :: mine == NO_CACHE ->
     lock();
-    claim();
     heap[slot] = true;
     unlock()
   /* A slot so large that it is a batch of its own. */
