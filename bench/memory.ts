@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import { linkDriver, layout, type Peer } from "./peers/peers.ts";
 import { messageOf } from "./output.ts";
 import { wasiStub } from "./wasi-stub.ts";
-import { opNames, type Workload } from "./workloads/workload.ts";
+import { random, type Random } from "./workloads/random.ts";
+import { Op, opNames, type Workload } from "./workloads/workload.ts";
 
 /** The faults of bench/c/verify.c, by number. */
 const faults = [
@@ -18,28 +19,40 @@ const faults = [
 const BYTES_PER_SLOT = 12;
 
 /**
- * By how many bytes programs differ in what lies before their heap. A little more or less of it moves what lies in pages,
- * and chance decides which block is in the way of another: peaks of one workload differ by a tenth and more.
+ * Of how many heaps a peak is the mean. What a program did before moves what lies in pages, and chance decides which block is
+ * in the way of another: peaks of one workload differ by a tenth and more.
  */
-const SHIFTS = [0, 368, 736, 1104, 1472, 1840];
+const HEAPS = 12;
+const EARLIER_BLOCKS = 12;
 
-/** The mean of the peaks that `verify` finds in programs whose heaps start at different places; or what went wrong. */
+/** The mean of the peaks that `verify` finds on several heaps, the first of them empty; or what went wrong. */
 export async function meanPeak(workload: Workload, peer: Peer): Promise<number | string> {
   let sum = 0;
-  for (const shift of SHIFTS) {
-    const peak = await verify(workload, peer, shift);
+  for (let heap = 0; heap < HEAPS; heap++) {
+    const peak = await verify(heap === 0 ? workload : after(random(heap), workload), peer);
     if (typeof peak === "string") return peak;
     sum += peak;
   }
-  return sum / SHIFTS.length;
+  return sum / HEAPS;
+}
+
+/** The workload on a heap that has some blocks of other sizes already, and gaps between them. */
+function after(rng: Random, workload: Workload): Workload {
+  const slots = Array.from({ length: EARLIER_BLOCKS }, (_, index) => workload.slots + index);
+  const earlier = slots.flatMap((slot) => [(slot << 3) | Op.malloc, rng.between(1, 2 ** rng.between(4, 11))]);
+  const freed = slots.filter(() => rng.chance(0.5)).flatMap((slot) => [(slot << 3) | Op.free, 0]);
+  const ops = new Uint32Array(earlier.length + freed.length + workload.ops.length);
+  ops.set([...earlier, ...freed]);
+  ops.set(workload.ops, earlier.length + freed.length);
+  return { ...workload, ops, slots: workload.slots + EARLIER_BLOCKS };
 }
 
 /**
  * Replays a workload once on a fresh heap, with every answer and every block's contents checked. Returns the peak of
  * linear memory in bytes, static data and stack of a small program included; or what went wrong.
  */
-export async function verify(workload: Workload, peer: Peer, shift = 0): Promise<number | string> {
-  const place = layout(workload.ops.length, workload.slots, BYTES_PER_SLOT, shift);
+export async function verify(workload: Workload, peer: Peer): Promise<number | string> {
+  const place = layout(workload.ops.length, workload.slots, BYTES_PER_SLOT);
   const { ops, blocks, hole, data } = place;
   const module = new WebAssembly.Module(readFileSync(await linkDriver(["verify"], peer, place)));
   let memory: WebAssembly.Memory;

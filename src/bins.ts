@@ -95,6 +95,14 @@ export const QUEUED: i32 = 1 << 12;
 const GROWTH: u32 = CACHED ? 1 : LOCKED ? 2 : 4;
 const GROWTH_SHARE_BITS: u32 = 3;
 
+/**
+ * A run wastes a sixteenth of its pages at most; a quarter as long as its bin has few pages: a program that wants few blocks
+ * of a size is better served by a short run.
+ */
+export const WASTE_BITS: u32 = 4;
+const FEW_WASTE_BITS: u32 = 2;
+const FEW_PAGES: u32 = 8;
+
 /** So many runs with events are seen to at first, if that will do: with many large blocks freed, the next may fit one of them. */
 const EVENTS: u32 = 24;
 
@@ -274,10 +282,10 @@ function start(): bool {
   return true;
 }
 
-/** Pages of a run for slots of `size` bytes: as few as waste a sixteenth of them at most. */
-export function runPages(size: u32): u32 {
+/** Pages of a run for slots of `size` bytes: as few as waste no more than a part of them. */
+export function runPages(size: u32, wasteBits: u32): u32 {
   let bytes: u32 = (size + (PAGE - 1)) & -PAGE;
-  while (bytes % size > bytes >>> 4) bytes += PAGE;
+  while (bytes % size > bytes >>> wasteBits) bytes += PAGE;
   return bytes >>> PAGE_BITS;
 }
 
@@ -290,7 +298,7 @@ export function takeSlow(kind: u32): usize {
   let run = bin.kept;
   bin.kept = changetype<Run>(0);
   if (!run) {
-    const least = runPages(bin.size);
+    const least = runPages(bin.size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);
     let pages = longerRun(bin, least);
     while (!(run = newSlots(kind, pages))) {
       if (pages == least) return 0;

@@ -51,6 +51,7 @@ import {
   binAt,
   obtainRun,
   putBack,
+  WASTE_BITS,
   runPages,
   settle,
   smallBin,
@@ -201,7 +202,7 @@ function takeFromHeap(bin: u32): usize {
 function heapSlot(bin: u32): usize {
   const slot = takeFreed(bin);
   if (slot) return slot;
-  makeRoom(runPages(slotSize(bin)));
+  makeRoom(runPages(slotSize(bin), WASTE_BITS));
   return takeSlow(bin);
 }
 

@@ -42,7 +42,7 @@ import {
   guards,
   state,
 } from "./config";
-import { Bin, binAt, obtainRun, ringOf, runPages, smallBin } from "./bins";
+import { Bin, WASTE_BITS, binAt, obtainRun, ringOf, runPages, smallBin } from "./bins";
 import {
   rsbmalloc_alignment_mismatch,
   rsbmalloc_corruption,
@@ -201,7 +201,7 @@ function begin(): bool {
 /** Makes a run of free slots for a bin that has none. Returns whether there was memory. */
 function fillBin(kind: u32): bool {
   const bytes = slotSize(kind);
-  const pages = runPages(bytes);
+  const pages = runPages(bytes, WASTE_BITS);
   const run = findPages(pages);
   if (!run) return false;
   const slots = (pages << PAGE_BITS) / bytes;

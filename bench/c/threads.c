@@ -5,8 +5,8 @@
  * it has one thread.
  *
  * Built with -DNULL_MALLOC and threads-null.c it tells what the loop takes by itself. Sizes are drawn beforehand, and what
- * passes between threads are batches of blocks, so that this is little. The workload `spin` has nothing to do with memory: it
- * shows what the machine gives to so many threads just then.
+ * passes between threads are batches of blocks, so that this is little. The workloads `spin` and `wide` have nothing to do with
+ * memory: they show what the machine gives to so many threads just then.
  */
 #include <emscripten.h>
 #include <stdatomic.h>
@@ -165,16 +165,28 @@ static unsigned exchange(Thread *t) {
   return BATCH;
 }
 
-/* Arithmetic alone, about as long for a pair as the others. */
+/* Arithmetic alone, about as long for a pair as the others: each step waits for the one before it. */
 static unsigned spin(Thread *t) {
   for (int i = 0; i < 16 * PAIRS; i++) t->random = t->random * 1664525 + 1013904223 + (t->random >> 16);
+  return PAIRS;
+}
+
+/* Eight of these at a time: cores that share what they calculate with show. */
+static unsigned wide(Thread *t) {
+  unsigned numbers[8];
+  for (int i = 0; i < 8; i++) numbers[i] = t->random + i;
+  for (int i = 0; i < 4 * PAIRS; i++) {
+    for (int j = 0; j < 8; j++) numbers[j] = numbers[j] * 1664525 + 1013904223 + (numbers[j] >> 16);
+  }
+  t->random = 0;
+  for (int i = 0; i < 8; i++) t->random += numbers[i];
   return PAIRS;
 }
 
 static const struct {
   const char *name;
   unsigned (*step)(Thread *);
-} workloads[] = {{"spin", spin}, {"local", local}, {"larson", larson}, {"pairs", pairs}, {"queue", queue}, {"exchange", exchange}};
+} workloads[] = {{"spin", spin}, {"wide", wide}, {"local", local}, {"larson", larson}, {"pairs", pairs}, {"queue", queue}, {"exchange", exchange}};
 
 static unsigned (*step)(Thread *);
 static int windows;

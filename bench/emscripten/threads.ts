@@ -32,14 +32,21 @@ const PEERS: readonly Peer[] = [
   { name: "no threads", link: linkMalloc("rsbmalloc"), single: true },
 ];
 
-/** The driving loop by itself: its time is taken off that of the others. It runs the control, too. */
+/** The driving loop by itself: its time is taken off that of the others. It runs the controls, too. */
 const LOOP: Peer = {
   name: "loop",
   link: linkMalloc("dlmalloc"),
   compile: ["bench/c/threads-null.c", "-DNULL_MALLOC"],
 };
 
-const CONTROL = { name: "spin", about: "arithmetic alone: what the machine gives to so many threads" };
+/** Without malloc: what the machine gives to so many threads. */
+const CONTROLS = [
+  { name: "spin", about: "arithmetic, one step after the other: whether threads have a core each" },
+  {
+    name: "wide",
+    about: "arithmetic, eight steps at a time: whether these cores share what they calculate with",
+  },
+] as const;
 const WORKLOADS = [
   { name: "local", about: "each thread replaces blocks of its own" },
   { name: "larson", about: "each thread replaces blocks, then leaves them to the next" },
@@ -80,8 +87,9 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
     if (script !== undefined) built.push({ peer, script });
   }
   const rows: ThreadResult[] = [];
-  for (const { name, about } of [CONTROL, ...WORKLOADS]) {
+  for (const { name, about } of [...CONTROLS, ...WORKLOADS]) {
     for (const threads of THREADS) {
+      const isControl = CONTROLS.some((control) => control.name === name);
       const row: ThreadResult = {
         name: `${name}, ${threads}`,
         about,
@@ -91,7 +99,7 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
       };
       for (let run = 0; run < (quick ? RUNS.quick : RUNS.usual); ++run) {
         for (const { peer, script } of built) {
-          if ((peer.single && threads > 1) || (name === CONTROL.name && peer !== LOOP)) continue;
+          if ((peer.single && threads > 1) || (isControl && peer !== LOOP)) continue;
           progress(`${name}, ${threads} threads: ${peer.name}`);
           await sample(row, peer.name, script, [name, String(threads), String(WINDOWS)]);
         }

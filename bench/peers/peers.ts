@@ -164,12 +164,12 @@ export interface Layout {
 
 /**
  * Space for `words` 32-bit words of operations and `slots` blocks of `bytesPerSlot`, rounded up so that few modules do for
- * all workloads. The program has `shift` more bytes of data than it needs.
+ * all workloads.
  */
-export function layout(words: number, slots: number, bytesPerSlot: number, shift = 0): Layout {
+export function layout(words: number, slots: number, bytesPerSlot: number): Layout {
   const [opsSize, blocksSize] = [words * 4, slots * bytesPerSlot];
   const hole = Math.max(65_536, 2 ** Math.ceil(Math.log2(opsSize + blocksSize)));
-  return { ops: STACK, blocks: STACK + opsSize, hole, data: STACK + hole + shift };
+  return { ops: STACK, blocks: STACK + opsSize, hole, data: STACK + hole };
 }
 
 /**

@@ -1,32 +1,5 @@
-import { uniformInt } from "pure-rand/distribution/uniformInt";
-import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import { random, type Random } from "./random.ts";
 import { recorder, type Recorder, type Workload } from "./workload.ts";
-
-interface Random {
-  /** A whole number from `from` to `to`, both included. */
-  between(from: number, to: number): number;
-  /** True with this probability. */
-  chance(probability: number): boolean;
-  pick<T>(from: readonly T[]): T;
-  /** Sizes as programs ask for them: mostly small, a long tail up to `largest`, about the same number in each doubling's half. */
-  skewed(largest: number): number;
-}
-
-function random(seed: number): Random {
-  const generator = xoroshiro128plus(seed);
-  const between = (from: number, to: number) => uniformInt(generator, from, to);
-  const chance = (probability: number) => between(0, 999_999) < probability * 1e6;
-  return {
-    between,
-    chance,
-    pick: (from) => from[between(0, from.length - 1)]!,
-    skewed(largest) {
-      let limit = 32;
-      while (limit < largest && chance(0.45)) limit *= 2;
-      return between(1, Math.min(limit, largest));
-    },
-  };
-}
 
 /** Swaps a random element to the end and takes it: O(1), and the order of the rest does not matter. */
 function takeRandom<T>(from: T[], rng: Random): T {
