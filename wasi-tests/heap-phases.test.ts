@@ -166,6 +166,18 @@ test("free pages that are just as many as a short block wants are taken, whereve
   }
 });
 
+test("one block of every bin's size takes little more than the pages that it could not do without", async () => {
+  const { heap } = await newHeap();
+  const sizes = heap.mallinfo().bins.map(({ slotSize }) => slotSize);
+  for (const size of sizes) heap.malloc(size);
+  const least = sizes.reduce((sum, size) => sum + Math.ceil(size / PAGE) * PAGE, 0);
+  const { peak } = heap.mallinfo();
+  assert.ok(
+    peak <= 1.25 * least,
+    `${peak} bytes of pages for ${sizes.length} blocks, of which ${least} hold them`,
+  );
+});
+
 test("a bin that has much gets longer runs, though memory must grow for them", async () => {
   for (const size of [16, 640, 16_384]) {
     const { heap } = await newHeap();
