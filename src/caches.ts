@@ -232,7 +232,8 @@ function releaseSlow(run: Run, block: usize): void {
     if (batch) putBatch(kind, batch);
     return;
   }
-  // No reason to claim a cache: C libraries free a thread's own data after its destructors, when nobody would give it back.
+  // No reason to claim a cache: C libraries free a thread's own data after its destructors, when nobody would give it back,
+  // and the block may be the one where `pthread_setspecific` writes.
   lock();
   giveBack(block);
   unlock();
