@@ -48,10 +48,10 @@ import {
 } from "./config";
 import { putBatch, takeBatch } from "./batches";
 import {
+  WASTE_BITS,
   binAt,
   obtainRun,
   putBack,
-  WASTE_BITS,
   runPages,
   settle,
   smallBin,
