@@ -3,7 +3,7 @@ import { linkDriver, layout, type Peer } from "./peers/peers.ts";
 import { messageOf } from "./output.ts";
 import { wasiStub } from "./wasi-stub.ts";
 import { random, type Random } from "./workloads/random.ts";
-import { Op, opNames, type Workload } from "./workloads/workload.ts";
+import { kindAndSlot, Op, operation, opNames, type Workload } from "./workloads/workload.ts";
 
 /** The faults of bench/c/verify.c, by number. */
 const faults = [
@@ -39,8 +39,11 @@ export async function meanPeak(workload: Workload, peer: Peer): Promise<number |
 /** The workload on a heap that has some blocks of other sizes already, and gaps between them. */
 function after(rng: Random, workload: Workload): Workload {
   const slots = Array.from({ length: EARLIER_BLOCKS }, (_, index) => workload.slots + index);
-  const earlier = slots.flatMap((slot) => [(slot << 3) | Op.malloc, rng.between(1, 2 ** rng.between(4, 11))]);
-  const freed = slots.filter(() => rng.chance(0.5)).flatMap((slot) => [(slot << 3) | Op.free, 0]);
+  const earlier = slots.flatMap((slot) => [
+    operation(Op.malloc, slot),
+    rng.between(1, 2 ** rng.between(4, 11)),
+  ]);
+  const freed = slots.filter(() => rng.chance(0.5)).flatMap((slot) => [operation(Op.free, slot), 0]);
   const ops = new Uint32Array(earlier.length + freed.length + workload.ops.length);
   ops.set([...earlier, ...freed]);
   ops.set(workload.ops, earlier.length + freed.length);
@@ -67,7 +70,8 @@ export async function verify(workload: Workload, peer: Peer): Promise<number | s
     const fault = exports.verify!(ops, ops + workload.ops.length * 4, blocks, data) as number;
     if (fault === 0) return memory.buffer.byteLength - hole;
     const at = exports.failed_index!() as number;
-    return `${faults[fault]} (call ${at}, ${opNames[workload.ops[2 * at]! & 7]})`;
+    const [kind] = kindAndSlot(workload.ops[2 * at]!);
+    return `${faults[fault]} (call ${at}, ${opNames[kind]})`;
   } catch (error) {
     return messageOf(error);
   }

@@ -39,21 +39,30 @@ const LOOP: Peer = {
   compile: ["bench/c/threads-null.c", "-DNULL_MALLOC"],
 };
 
-/** Without malloc: what the machine gives to so many threads. */
-const CONTROLS = [
-  { name: "spin", about: "arithmetic, one step after the other: whether threads have a core each" },
+interface ThreadWorkload {
+  readonly name: string;
+  readonly about: string;
+  /** Without malloc: what the machine gives to so many threads. */
+  readonly control?: boolean;
+}
+
+const WORKLOADS: readonly ThreadWorkload[] = [
+  {
+    name: "spin",
+    about: "arithmetic, one step after the other: whether threads have a core each",
+    control: true,
+  },
   {
     name: "wide",
     about: "arithmetic, eight steps at a time: whether these cores share what they calculate with",
+    control: true,
   },
-] as const;
-const WORKLOADS = [
   { name: "local", about: "each thread replaces blocks of its own" },
   { name: "larson", about: "each thread replaces blocks, then leaves them to the next" },
   { name: "pairs", about: "one thread of two allocates, the other frees" },
   { name: "queue", about: "all threads put blocks into one queue, and free those that come out" },
   { name: "exchange", about: "blocks of mixed sizes pass from thread to thread at random" },
-] as const;
+];
 
 const THREADS = [1, 2, 4, 8] as const;
 
@@ -87,9 +96,8 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
     if (script !== undefined) built.push({ peer, script });
   }
   const rows: ThreadResult[] = [];
-  for (const { name, about } of [...CONTROLS, ...WORKLOADS]) {
+  for (const { name, about, control } of WORKLOADS) {
     for (const threads of THREADS) {
-      const isControl = CONTROLS.some((control) => control.name === name);
       const row: ThreadResult = {
         name: `${name}, ${threads}`,
         about,
@@ -99,7 +107,7 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
       };
       for (let run = 0; run < (quick ? RUNS.quick : RUNS.usual); ++run) {
         for (const { peer, script } of built) {
-          if ((peer.single && threads > 1) || (isControl && peer !== LOOP)) continue;
+          if ((peer.single && threads > 1) || (control && peer !== LOOP)) continue;
           progress(`${name}, ${threads} threads: ${peer.name}`);
           await sample(row, peer.name, script, [name, String(threads), String(WINDOWS)]);
         }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { brotliCompressSync, brotliDecompressSync, constants } from "node:zlib";
 import { flatten, reader, text, unsigned } from "../../cabi/wasm.ts";
-import { groups, Op, recorder, type Group, type Workload } from "./workload.ts";
+import { groups, kindAndSlot, Op, recorder, type Group, type Workload } from "./workload.ts";
 
 /*
  * A trace file is brotli over
@@ -30,7 +30,7 @@ export function encodeTrace(workload: Workload): Uint8Array {
   let made = 0;
   for (let i = 0; i < calls; i++) {
     const [word, argument] = [workload.ops[2 * i]!, workload.ops[2 * i + 1]!];
-    const [kind, slot] = [word & 7, word >>> 3];
+    const [kind, slot] = kindAndSlot(word);
     kinds[i] = kind;
     if (kind === Op.aligned) sizes.push(argument >>> 27, argument & 0x7ffffff);
     else if (kind !== Op.free) sizes.push(argument);

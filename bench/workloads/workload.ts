@@ -24,6 +24,16 @@ export const Op = { malloc: 0, free: 1, calloc: 2, realloc: 3, aligned: 4 } as c
 
 export const opNames = ["malloc", "free", "calloc", "realloc", "posix_memalign"] as const;
 
+/** An operation's first word. The second is a size, for `aligned` with log2 of the alignment from bit 27 on. */
+export function operation(kind: number, slot: number): number {
+  return (slot << 3) | kind;
+}
+
+/** What `operation` put together. */
+export function kindAndSlot(word: number): [kind: number, slot: number] {
+  return [word & 7, word >>> 3];
+}
+
 const MAX_ALIGNED_SIZE = 0x7ffffff;
 
 /** Collects operations; blocks are handles, which `free` ends. Slots are reused, the last freed one first. */
@@ -52,7 +62,7 @@ export function recorder(): Recorder {
       larger.set(words);
       words = larger;
     }
-    words[used++] = (slot << 3) | kind;
+    words[used++] = operation(kind, slot);
     words[used++] = word;
   }
 
