@@ -231,8 +231,11 @@ function freeUnused(): void {
   }
 }
 
-/** A run for a large block of `pages`, which lead nowhere yet; null when memory is out. */
-export function obtainRun(pages: u32): Run {
+/**
+ * A run for a large block of `pages`, which lead nowhere yet; of `least` where memory would have to grow for more, and need not for
+ * these. Null when memory is out.
+ */
+export function obtainRun(pages: u32, least: u32): Run {
   const s = state();
   if (!s.magic && !start()) return changetype<Run>(0);
   if (!HARDENED) {
@@ -246,6 +249,7 @@ export function obtainRun(pages: u32): Run {
   let thorough = pages > PACKED_PAGES;
   while (reserve()) {
     let run = findRun(pages);
+    if (!run && pages > least && (run = findRun(least))) pages = least;
     if (!run) {
       if (!HARDENED) {
         settle();
@@ -260,7 +264,8 @@ export function obtainRun(pages: u32): Run {
     // Another thread's own growth of linear memory may leave what is free in two pieces: then once more.
     // And where growth stopped short, the map may have left a run that is long enough.
     if (grow(pages) || findRun(pages)) continue;
-    if (thorough) break;
+    if (thorough && pages == least) break;
+    pages = least;
     thorough = true;
   }
   return changetype<Run>(0);
@@ -298,12 +303,8 @@ export function takeSlow(kind: u32): usize {
   let run = bin.kept;
   bin.kept = changetype<Run>(0);
   if (!run) {
-    const least = runPages(bin.size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);
-    let pages = longerRun(bin, least);
-    while (!(run = newSlots(kind, pages))) {
-      if (pages == least) return 0;
-      pages = least;
-    }
+    run = newSlots(kind);
+    if (!run) return 0;
   }
   run.left = 1;
   run.free = 0;
@@ -349,26 +350,22 @@ export function takeFreed(kind: u32): usize {
   return 0;
 }
 
-/** Pages of a bin's next run, of which it must have `least`. */
-function longerRun(bin: Bin, least: u32): u32 {
-  let pages = least;
-  while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
-  return pages > least && !findRun(pages) && findRun(least) ? least : pages;
-}
-
-/** Makes a run of slots out of so many pages; null when memory is out. */
-function newSlots(kind: u32, room: u32): Run {
+/** Makes a run of slots for a bin; null when memory is out. */
+function newSlots(kind: u32): Run {
   const bin = binAt(kind);
   const size = bin.size;
-  const slots = (room << PAGE_BITS) / size;
+  const least = runPages(size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);
+  let pages = least;
+  while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
   // Where slots end well before the last page, it is not for them.
-  const pages = pagesFor(slots * size);
-  const run = obtainRun(pages);
+  pages = pagesFor(((pages << PAGE_BITS) / size) * size);
+  const run = obtainRun(pages, least);
   if (!run) return run;
-  setKind(run, kind, slots);
+  const bytes = run.size;
+  setKind(run, kind, bytes / size);
   run.size = size;
   setRuns(run, run);
-  bin.pages += pages;
+  bin.pages += bytes >>> PAGE_BITS;
   return run;
 }
 

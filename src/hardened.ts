@@ -185,7 +185,7 @@ function takeFirst(bin: Bin, size: usize, alignment: u32): usize {
 
 /** Before the first run is handed out. Returns whether there was memory. */
 function begin(): bool {
-  const wall = obtainRun(1);
+  const wall = obtainRun(1, 1);
   if (!wall) return false;
   // As the heap's own data, it does not count as used.
   --state().used;
@@ -250,13 +250,13 @@ function findPages(pages: u32): Run {
   const run = obtainPages(pages);
   if (run) return run;
   emptyQuarantine();
-  return obtainRun(pages);
+  return obtainRun(pages, pages);
 }
 
 /** The same without what is in quarantine. */
 function obtainPages(pages: u32): Run {
   freeEmptyRuns(pages);
-  return obtainRun(pages);
+  return obtainRun(pages, pages);
 }
 
 /** Traps if someone wrote to a run. No page from `fresh` on had been handed out, so nobody has written there. */

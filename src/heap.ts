@@ -180,8 +180,8 @@ function takeLarge(size: usize, alignment: u32): usize {
   }
   const most = pages + alignment - 1;
   if (CACHED) makeRoom(most);
-  let run = obtainRun(most);
-  if (CACHED && !run && emptyCache()) run = obtainRun(most);
+  let run = obtainRun(most, most);
+  if (CACHED && !run && emptyCache()) run = obtainRun(most, most);
   if (!run) return 0;
   if (alignment > 1) trimRun(run, alignment, pages);
   setRun(run.start, run);
