@@ -104,7 +104,7 @@ function initialize({ exports }: WebAssembly.Instance): void {
 }
 
 async function nodeSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
-  const { WASI } = await importNodeWasi();
+  const { WASI } = await (nodeWasi ??= importNodeWasi());
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-run-"));
   const [stdinFile, stdoutFile, stderrFile] = ["stdin", "stdout", "stderr"].map((name) =>
     path.join(folder, name),
@@ -137,6 +137,9 @@ async function nodeSession(module: WebAssembly.Module, options: RunOptions): Pro
     },
   };
 }
+
+/** Imported once: each import asks the thread that loads modules, and now and then Node 20 waits for its answer for ever. */
+let nodeWasi: Promise<typeof import("node:wasi")> | undefined;
 
 /**
  * Loading it makes Node warn that WASI is experimental, once in each process: this silences that warning alone.
