@@ -96,10 +96,11 @@ const GROWTH: u32 = CACHED ? 1 : LOCKED ? 2 : 4;
 const GROWTH_SHARE_BITS: u32 = 3;
 
 /**
- * A run wastes a sixteenth of its pages at most; a quarter as long as its bin has few pages: a program that wants few blocks
- * of a size is better served by a short run.
+ * A run wastes a sixteenth of its pages at most, but an eighth once it has four slots, and a quarter as long as its bin has few
+ * pages: a program that wants few blocks of a size is better served by a short run.
  */
 export const WASTE_BITS: u32 = 4;
+const FOUR_WASTE_BITS: u32 = HARDENED ? WASTE_BITS : 3;
 const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
 
@@ -287,10 +288,10 @@ function start(): bool {
   return true;
 }
 
-/** Pages of a run for slots of `size` bytes: as few as waste no more than a part of them. */
+/** Pages of a run for slots of `size` bytes: as few as waste no more than a part of them, larger if there are four slots. */
 export function runPages(size: u32, wasteBits: u32): u32 {
   let bytes: u32 = (size + (PAGE - 1)) & -PAGE;
-  while (bytes % size > bytes >>> wasteBits) bytes += PAGE;
+  while (bytes % size > bytes >>> (bytes < size * 4 ? wasteBits : FOUR_WASTE_BITS)) bytes += PAGE;
   return bytes >>> PAGE_BITS;
 }
 
