@@ -565,8 +565,14 @@ export function startPages(): bool {
   return true;
 }
 
+/** How many pages a map describes that reaches as far as page `end`, and as far again: whole pages of the map. */
+function capacityFor(end: u32): u32 {
+  return min<u32>(((end + SLACK) << 1) | (MAP_PAGE - 1), LAST_PAGE | (MAP_PAGE - 1)) + 1;
+}
+
 /**
- * Grows linear memory until a run of `pages` fits at its end, using what is free there. Returns false when it can't grow so far.
+ * Grows linear memory until a run of `pages` fits at its end, using what is free there. Returns false when it can't grow so far;
+ * then nothing has changed.
  */
 export function grow(pages: u32): bool {
   const s = state();
@@ -576,50 +582,35 @@ export function grow(pages: u32): bool {
     const room = roomAt(memoryEnd - 1);
     more = room < pages ? pages - room : 1;
   }
+  let capacity = s.capacity;
+  if (grownEnd(memoryEnd, more) >= capacity) {
+    capacity = capacityFor(memoryEnd + pages);
+    const map = capacity / MAP_PAGE;
+    if (!findRun(map)) more = pages + map;
+  }
   // At 4 GiB the end of memory is behind the last page.
   if (<i32>(memoryEnd + more) > <i32>LAST_PAGE) return false;
-  if (grownEnd(memoryEnd, more) >= s.capacity) return enlargeMap(memoryEnd + more) && grow(pages);
   const page = growMemory(more);
   if (!page) return false;
   const end = grownEnd(page, more);
-  if (LOCKED && end >= s.capacity) return describe(page, end);
-  s.end = end;
-  addPages(page, end);
-  return true;
-}
-
-/**
- * Adds fresh pages that lie further on than the map reaches, because another thread's own growth came between. Returns false
- * when memory is out for a map that does: they are lost.
- */
-function describe(page: u32, end: u32): bool {
-  const s = state();
-  if (!enlargeMap(end)) return false;
-  s.end = max(s.end, end);
-  addPages(page, end);
-  return true;
-}
-
-/** Moves the map to where there is room for pages up to `end` and as many again. Returns false when memory is out. */
-function enlargeMap(end: u32): bool {
-  const s = state();
-  // Whole pages.
-  const capacity = min<u32>(((end + SLACK) << 1) | (MAP_PAGE - 1), LAST_PAGE | (MAP_PAGE - 1)) + 1;
-  const pages = capacity / MAP_PAGE;
-  // Better in the midst of the heap than at its end, where it would be in the way of blocks that grow.
-  const run = findRun(pages);
-  if (run) {
-    moveMapTo(run, capacity);
-    return true;
+  let first = page;
+  if (end >= s.capacity) {
+    // Another thread's own growth may have come between.
+    if (LOCKED && end >= capacity) capacity = capacityFor(end);
+    // Better in the midst of the heap than at its end, where it would be in the way of blocks that grow.
+    const map = capacity / MAP_PAGE;
+    const run = findRun(map);
+    if (run) {
+      moveMapTo(run, capacity);
+    } else {
+      // What no map describes is lost.
+      if (LOCKED && <i32>(end - page) < <i32>map) return grow(pages);
+      moveMap(addressOf(page), capacity);
+      first += map;
+    }
   }
-  const page = growMemory(pages);
-  // At the very end its own end would wrap to 0. What lies there no map could describe.
-  if (page - 1 >= LAST_PAGE - pages) return false;
-  const newEnd = grownEnd(page, pages);
-  if (LOCKED && newEnd >= capacity) return describe(page, newEnd);
-  s.end = newEnd;
-  moveMap(addressOf(page), capacity);
-  addPages(page + pages, newEnd);
+  s.end = max(s.end, end);
+  addPages(first, end);
   return true;
 }
 

@@ -254,6 +254,26 @@ test("the same where a Run is wanted when memory is out", async () => {
   }
 });
 
+test("requests that memory has no room for take none of it", async () => {
+  const maximum = 256;
+  const { heap, base } = await newHeap({ maximum });
+  const block = heap.malloc(100);
+  const before = heap.memory.buffer.byteLength;
+  for (let size = maximum * WASM_PAGE; size < 2 ** 31; size *= 2) {
+    heap.errno = 0;
+    for (const answer of [heap.malloc(size), heap.realloc(block, size), heap.page_alloc(size, 1)])
+      assert.is(answer, 0);
+    assert.is(heap.errno, ENOMEM);
+    assert.is(heap.memory.buffer.byteLength, before, `${size} bytes`);
+  }
+  checkAgainst(
+    heap,
+    { ...emptyModel(), blocks: [{ address: block, usable: 100, tag: 0, fromPages: false }] },
+    base,
+  );
+  assert.ok(fill(heap, MIB).length >= (maximum * WASM_PAGE) / MIB - 2);
+});
+
 test("a memory of 4 GiB from the start that has no room for a block", async () => {
   const memory = new WebAssembly.Memory({ initial: 65_536, maximum: 65_536 });
   const heap = await instantiate({ memory, heapBase: MIB });
