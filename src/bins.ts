@@ -43,6 +43,7 @@ import {
   STATE,
   state,
 } from "./config";
+import { trapUnlocked } from "./lock";
 import {
   Run,
   addBefore,
@@ -191,7 +192,7 @@ function settleSome(): void {
     s.events = run.event;
     run.left -= QUEUED;
     if (run.kind >= FIRST_BIN) settleSlots(run);
-    else if (run.kind != LARGE || run.left || run.free != run.start) unreachable();
+    else if (run.kind != LARGE || run.left || run.free != run.start) trapUnlocked();
     else freeRun(run);
   }
 }

@@ -3,7 +3,7 @@
 
 import { HARDENED, LARGE } from "./config";
 import { resizeInPlaceChecked } from "./hardened";
-import { copyMemory } from "./memory";
+import { copyMemory, fillMemory } from "./memory";
 import {
   MallInfo,
   allocate,
@@ -54,12 +54,12 @@ class GnuMallInfo {
 export function gnu_mallinfo(out: usize): void {
   // The first fields double as room for the summary.
   const summary = changetype<MallInfo>(out);
-  memory.fill(out, 0, offsetof<GnuMallInfo>());
+  fillMemory(out, 0, offsetof<GnuMallInfo>());
   summarize(summary, 0);
   const inUse = summary.inUse;
   const free = summary.free;
   const peak = summary.peak;
-  memory.fill(out, 0, offsetof<GnuMallInfo>());
+  fillMemory(out, 0, offsetof<GnuMallInfo>());
   const info = changetype<GnuMallInfo>(out);
   info.arena = inUse + free;
   info.usmblks = peak;
@@ -156,7 +156,9 @@ export function aligned_realloc(block: usize, alignment: usize, size: usize): us
   if (realloc_in_place(block, size)) return block;
   const moved = allocateAligned(alignment, size);
   if (moved && block) {
-    copyMemory(moved, block, min(usableSize(block), size));
+    const kept = min(usableSize(block), size);
+    // A hardened build's blocks of no bytes lie where even copying none traps.
+    if (kept) copyMemory(moved, block, kept);
     release(block);
   }
   return moved;

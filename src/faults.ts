@@ -7,6 +7,7 @@
 //     void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
 
 import { guards } from "./config";
+import { unlock } from "./lock";
 
 
 @external("env", "rsbmalloc_on_fault")
@@ -52,6 +53,8 @@ function trap(message: usize, block: usize, size: usize): void {
   g.faultMessage = message;
   g.faultBlock = block;
   g.faultSize = size;
+  // The program may print something, and another thread may have to do that for it.
+  unlock();
   if (ON_FAULT) onFault(message, block, size);
   unreachable();
 }

@@ -409,21 +409,27 @@ function sizeOf(run: Run, block: usize): usize {
 
 /** The same for any block in use. */
 export function sizeChecked(block: usize): usize {
-  if (isZeroBlock(block)) return 0;
   lock();
-  const size = sizeOf(runOfBlock(block), block);
+  const size = knownSize(block);
   unlock();
   return size;
 }
 
+function knownSize(block: usize): usize {
+  return isZeroBlock(block) ? 0 : sizeOf(runOfBlock(block), block);
+}
+
 /** Traps unless a block was allocated with `size` bytes, at a multiple of `alignment` if that is not 0. */
 export function expectBlock(block: usize, size: usize, alignment: usize): void {
-  const known = sizeChecked(block);
+  lock();
+  const known = knownSize(block);
   if (known != size) rsbmalloc_size_mismatch(block, known);
-  if (!alignment || isZeroBlock(block)) return;
-  const run = runAt(pageOf(block));
-  const log = run.kind == LARGE ? <u32>run.left : alignmentOf(run, block);
-  if (log != log2(alignment)) rsbmalloc_alignment_mismatch(block, known);
+  if (alignment && !isZeroBlock(block)) {
+    const run = runAt(pageOf(block));
+    const log = run.kind == LARGE ? <u32>run.left : alignmentOf(run, block);
+    if (log != log2(alignment)) rsbmalloc_alignment_mismatch(block, known);
+  }
+  unlock();
 }
 
 /** log2 of the alignment that a block in a slot was asked for, 0 for a block of `malloc`. */

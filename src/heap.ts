@@ -240,6 +240,7 @@ export function resizeInPlace(run: Run, size: usize): bool {
   lock();
   const pages = max<u32>(pagesFor(size), 1);
   settle();
+  if (CACHED && pages > pagesOf(run)) makeRoom(pages);
   const resized = pages <= pagesOf(run) || extendRun(run, pages);
   if (resized) shrinkRun(run, pages);
   unlock();
@@ -369,7 +370,7 @@ export function resizePages(run: usize, size: usize): usize {
 
 /** Writes what `struct rsbmallinfo` of rsbmallocc.h holds to `out`. */
 export function describe(out: usize): void {
-  memory.fill(out, 0, INFO_SIZE);
+  fillMemory(out, 0, INFO_SIZE);
   const bins = out + offsetof<MallInfo>();
   for (let bin: u32 = 0; bin < BINS; ++bin)
     changetype<BinInfo>(bins + bin * offsetof<BinInfo>()).slotSize = slotSize(FIRST_BIN + bin);

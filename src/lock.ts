@@ -59,6 +59,13 @@ function lockSlow(): void {
   while (atomic.xchg<i32>(STATE, CONTENDED, LOCK) != FREE) waitWhile(STATE + LOCK, CONTENDED);
 }
 
+/** Ends the program. Until its host knows, nobody is to wait for the lock: not the thread that is to tell the host, say. */
+@inline
+export function trapUnlocked(): void {
+  unlock();
+  unreachable();
+}
+
 function wake(): void {
   atomic.notify(STATE + LOCK, 1);
 }

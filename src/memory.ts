@@ -47,16 +47,18 @@ export function growMemory(pages: u32): u32 {
   }
   // A number of bytes that sbrk would take for a negative one.
   if (pages >>> (31 - PAGE_BITS)) return 0;
-  let start: usize = 0;
+  const bytes = pages << PAGE_BITS;
+  let room: u32;
+  let old: usize;
   do {
-    // Whoever called sbrk before may have left the break in mid-page.
-    const gap = -(<isize>sbrk(0)) & (PAGE - 1);
-    const old = sbrk(gap + (pages << PAGE_BITS));
+    // Whoever called sbrk before may have left the break in mid-page. Another thread may do so again at any time.
+    room = <u32>(-sbrk(0) & (PAGE - 1));
+    if (LOCKED && room) room = PAGE;
+    old = sbrk(room + bytes);
     if (old == -1) return 0;
-    start = old + gap;
-    // Another thread may call it in between: what we have then is lost.
-  } while (LOCKED && start & (PAGE - 1));
-  return <u32>(start >>> PAGE_BITS);
+    // If another one came between when there was no gap, what we have then is lost.
+  } while (LOCKED && (-old & (PAGE - 1)) > room);
+  return <u32>((old + (PAGE - 1)) >>> PAGE_BITS);
 }
 
 /** The first page that nobody has taken yet. */

@@ -48,6 +48,7 @@ import {
   WASM_PAGE_BITS,
   state,
 } from "./config";
+import { trapUnlocked } from "./lock";
 import {
   copyMemory,
   fillMemory,
@@ -367,7 +368,7 @@ function addFree(start: usize, bytes: u32): void {
 
 /** Has pages of a free run no longer free. They lead nowhere then. Traps if its address was freed. */
 function removeFree(run: Run): void {
-  if (run.left != 1) unreachable();
+  if (run.left != 1) trapUnlocked();
   const next = run.next;
   removeHere(run);
   // If nothing is left of the ring but its own place, that is `next`. No branch: nobody could predict it.

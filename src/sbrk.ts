@@ -51,8 +51,14 @@ export function sbrk(increment: isize): usize {
     const old = load<usize>(emscripten_get_sbrk_ptr());
     if (!bytes) return old;
     const to = old + bytes;
-    if (to <= old || (!isInMemory(to) && !resizeHeap(to))) break;
-    if (replaceBreak(old, to)) return old;
+    if (to <= old) break;
+    const size = memory.size();
+    if (isInMemory(to) || resizeHeap(to)) {
+      if (replaceBreak(old, to)) return old;
+    } else if (!LOCKED || memory.grow(0) == size) {
+      break;
+    }
+    // Emscripten refuses what memory has meanwhile grown to, by another thread: then once more.
   }
   setErrno(ENOMEM);
   return -1;

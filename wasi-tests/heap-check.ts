@@ -29,7 +29,9 @@ interface Layout extends InspectorLayout {
   readonly RUN_MINIMA: readonly number[];
 }
 
-export const LAYOUT: Layout = JSON.parse(readFileSync(path.join(ROOT, "lib", "layout.json"), "utf8"));
+const read = (file: string): Layout => JSON.parse(readFileSync(path.join(ROOT, "lib", file), "utf8"));
+export const LAYOUT = read("layout.json");
+export const HARDENED_LAYOUT = read("layout-hardened.json");
 
 export interface Expected {
   /** Addresses of the blocks in use, if they are to be compared. */

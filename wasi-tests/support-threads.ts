@@ -186,7 +186,7 @@ export async function allAtWork({ exports }: Threads, count: number): Promise<vo
 }
 
 /** The state is no public symbol: its magic number tells where it is, once the heap has started. */
-export function findState(memory: ArrayBufferLike): number | undefined {
-  const at = new Uint32Array(memory).indexOf(LAYOUT.MAGIC);
-  return at < 0 ? undefined : 4 * at - LAYOUT.STATE_MAGIC;
+export function findState(memory: ArrayBufferLike, layout = LAYOUT): number | undefined {
+  const at = new Uint32Array(memory).indexOf(layout.MAGIC);
+  return at < 0 ? undefined : 4 * at - layout.STATE_MAGIC;
 }

@@ -10,8 +10,14 @@ const STATE = WASM_PAGE;
 
 type Exports = Record<string, CallableFunction>;
 
-/** The core of the locked build for Emscripten, which asks for memory when another thread has just taken `grab()` bytes. */
-async function core(module: WebAssembly.Module, grab: () => number): Promise<Exports> {
+/**
+ * The core of the locked build for Emscripten, which asks for memory when another thread has just taken `grab()` bytes.
+ * `taken` is what all have taken together.
+ */
+async function core(
+  module: WebAssembly.Module,
+  grab: () => number,
+): Promise<{ exports: Exports; taken: () => number }> {
   const memory = new WebAssembly.Memory({ initial: 4, maximum: 1024 });
   let end = HEAP_BASE;
   const take = (bytes: number): number => {
@@ -35,7 +41,7 @@ async function core(module: WebAssembly.Module, grab: () => number): Promise<Exp
   for (const { name, kind } of WebAssembly.Module.imports(module))
     env[name] = (known[name] ?? (kind === "global" ? 0 : () => 0)) as WebAssembly.ImportValue;
   const { exports } = await WebAssembly.instantiate(module, { env });
-  return exports as Exports;
+  return { exports: exports as Exports, taken: () => end - HEAP_BASE };
 }
 
 const { module: bytes } = await compile(["src/index.ts"], ["RSB_EMSCRIPTEN", "RSB_LOCKED"]);
@@ -46,9 +52,8 @@ for (const grabbed of [16, 2048, 5000, 300_000, 5_000_000]) {
     for (const size of [100, 5000, 200_000]) {
       for (let moment = 0; moment < 10; ++moment) {
         let asked = 0;
-        const { malloc, free, malloc_usable_size } = await core(module, () =>
-          asked++ === moment ? grabbed : 0,
-        );
+        const { exports } = await core(module, () => (asked++ === moment ? grabbed : 0));
+        const { malloc, free, malloc_usable_size } = exports;
         const blocks = Array.from({ length: 40 }, () => malloc!(size) as number);
         assert.not.ok(
           blocks.includes(0),
@@ -63,5 +68,39 @@ for (const grabbed of [16, 2048, 5000, 300_000, 5_000_000]) {
     }
   });
 }
+
+test("one request is lost at most where another thread takes a few bytes each time", async () => {
+  const { exports, taken } = await core(module, () => 8);
+  const size = 1_000_000;
+  const count = 20;
+  for (let i = 0; i < count; ++i) assert.is.not(exports.malloc!(size), 0);
+  assert.ok(taken() < (count + 3) * size, `${taken()} bytes`);
+});
+
+test("sbrk does not give up where memory has grown just before, by another thread", async () => {
+  const { module: bytes } = await compile(["src/sbrk.ts"], ["RSB_EMSCRIPTEN", "RSB_LOCKED"]);
+  const maximum = 64;
+  const memory = new WebAssembly.Memory({ initial: 4, maximum });
+  const pages = () => memory.buffer.byteLength / WASM_PAGE;
+  const env = {
+    memory,
+    __heap_base: HEAP_BASE,
+    __rsb_break: STATE,
+    __errno_location: () => 16,
+    // As Emscripten's: false where memory is as large already.
+    emscripten_resize_heap(wanted: number) {
+      if (pages() < maximum) memory.grow(1);
+      const missing = Math.ceil(wanted / WASM_PAGE) - pages();
+      if (missing <= 0 || missing > maximum - pages()) return 0;
+      memory.grow(missing);
+      return 1;
+    },
+  };
+  const instance = await WebAssembly.instantiate(new WebAssembly.Module(Uint8Array.from(bytes)), { env });
+  const { sbrk } = instance.exports as { sbrk: (bytes: number) => number };
+  let end = HEAP_BASE;
+  for (; end + WASM_PAGE <= maximum * WASM_PAGE; end += WASM_PAGE) assert.is(sbrk(WASM_PAGE), end);
+  assert.is(sbrk(WASM_PAGE), -1);
+});
 
 test.run();

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
-import { LAYOUT } from "./heap-check.ts";
+import { HARDENED_LAYOUT, LAYOUT } from "./heap-check.ts";
 import { WASM_PAGE } from "./support-heap.ts";
 import {
   LENGTH,
@@ -250,6 +250,41 @@ test("the number of cores is the program's to say", async () => {
   const [failed] = await threads.run([["stress", 7, 1000], THREAD_END]);
   assert.is(failed, 0);
 });
+
+test("a block that grows takes what is free in batches before memory grows", async () => {
+  const exported = ["rsbmalloc", "rsbfree", "rsbrealloc"];
+  const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
+  const { rsbmalloc, rsbfree, rsbrealloc } = threads.exports;
+  const blocks = counts(80_000).map(() => rsbmalloc!(250));
+  let last = rsbmalloc!(40_000);
+  const before = threads.size();
+  for (const block of blocks) rsbfree!(block);
+  for (let size = 50_000; size < 10 * MIB; size *= 1.25) last = rsbrealloc!(last, size);
+  assert.is.not(last, 0);
+  assert.is(threads.size(), before);
+});
+
+for (const variant of [...VARIANTS, "mt-hardened"] as const) {
+  test(`${variant}: a thread that traps leaves the lock to others`, async () => {
+    const exported = ["rsbmalloc", "rsbfree", "rsbpage_alloc", "__stack_pointer"];
+    const threads = startThreads(
+      await buildThreaded(threadLibrary(variant), [PROGRAM], PLENTY, { exported }),
+      PLENTY,
+    );
+    threads.exports.rsbmalloc!(1);
+    // No block is there. At the latest the next request that is not at hand has it noticed.
+    const wrong = threads.run([
+      ["rsbfree", 8],
+      ["rsbmalloc", 50_000],
+    ]);
+    await wrong.then(
+      () => assert.unreachable("it did not trap"),
+      (error: unknown) => assert.match(String(error), /unreachable/),
+    );
+    const layout = variant === "mt-hardened" ? HARDENED_LAYOUT : LAYOUT;
+    assert.is(word(threads, findState(threads.memory.buffer, layout)! + layout.LOCK), FREE);
+  });
+}
 
 test("what a thread without a cache frees last, after its destructors, gets it none and damages nothing", async () => {
   const sources = ["threads-last-free.c", "threads-cores.c"].map((file) => `wasi-tests/programs/${file}`);

@@ -6,6 +6,7 @@
 #include <rsbmallocc.h>
 
 void *emmalloc_realloc_try(void *, size_t);
+void *aligned_realloc(void *, size_t, size_t);
 
 static int is_filled(const char *block, size_t size) {
   for (size_t i = 0; i < size; i++) {
@@ -29,7 +30,9 @@ int main(void) {
     else if (size > 1) return 2;
     if (!is_filled(block, size)) return 3;
     rsbmalloc_check();
-    free(block);
+    char *aligned = aligned_realloc(block, 256, 5000);
+    if ((size_t)aligned % 256 || !is_filled(aligned, size < 5000 ? size : 5000)) return 4;
+    free(aligned);
   }
   printf("in place\n");
   return 0;
