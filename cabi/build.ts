@@ -150,7 +150,10 @@ const LAYOUTS = [
 /** What is shipped as it lies here. */
 const COPIES = [
   { from: "cabi/include/rsbmallocc.h", file: "include/rsbmallocc.h" },
-  { from: "cabi/packages/rsbmalloc-config.cmake", file: "lib/cmake/rsbmalloc/rsbmalloc-config.cmake" },
+  ...["rsbmalloc-config.cmake", "rsbmalloc-config-version.cmake"].map((name) => ({
+    from: `cabi/packages/${name}`,
+    file: `lib/cmake/rsbmalloc/${name}`,
+  })),
   { from: "cabi/packages/rsbmalloc.py", file: "lib/wasm32-emscripten/rsbmalloc.py" },
 ];
 

@@ -7,17 +7,22 @@ import type { Sade } from "sade";
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 /** Triples that another one's library serves too. */
-const SAME_AS: Readonly<Record<string, string>> = { "wasm32-wasip1": "wasm32-wasi" };
+const SAME_AS: Readonly<Record<string, string>> = {
+  wasm32: "wasm32-wasi",
+  "wasm32-unknown-unknown": "wasm32-wasi",
+  "wasm32-wasip1": "wasm32-wasi",
+  "wasm32-wasip1-threads": "wasm32-wasi-threads",
+  "wasm32-unknown-emscripten": "wasm32-emscripten",
+};
 
-const NAME = "rsbmallocc";
-/** The further words of a library's file name: `prefixed` and a variant. */
-const LIBRARY = new RegExp(`^lib${NAME}((?:-[a-z]+)*)\\.a$`);
-const PREFIXED = "prefixed";
+/** A library's file. What sets it apart is in its name: `prefixed`, a variant, or both. */
+const LIBRARY = /^lib(rsbmallocc(?:-(prefixed))?(?:-([a-z-]+))?)\.a$/;
+
+export const VALUES = { target: "a triple", variant: "a name" };
 
 export interface Flags {
   readonly target?: string;
-  /** `true` where the option was given without a name. */
-  readonly variant?: string | true;
+  readonly variant?: string;
   readonly prefixed?: boolean;
   readonly cflags?: boolean;
   readonly libs?: boolean;
@@ -27,21 +32,21 @@ export function register(cli: Sade): void {
   cli
     .command("flags", "Print what a compile line needs: where the header and the library are")
     .option("--target", "Triple that is compiled for", "wasm32-wasi")
-    .option("--prefixed", "The names with the prefix rsb alone, beside the libc's own malloc")
+    .option("--prefixed", "The names with the prefix rsb alone, beside the libc's own malloc", false)
     .option("--variant", "Another build of the library than the usual one")
-    .option("--cflags", "Flags for the compiler only")
-    .option("--libs", "Flags for the linker only")
+    .option("--cflags", "Flags for the compiler only", false)
+    .option("--libs", "Flags for the linker only", false)
     .example("flags")
     .example("flags --prefixed --cflags")
+    .example("flags --target wasm32-wasi-threads --variant mt")
     .action(({ _: [extra], ...flags }: Flags & { readonly _: readonly string[] }) => {
       if (extra !== undefined) throw new Error(`flags takes options only, not ${extra}`);
-      console.log(formatFlags(flags));
+      process.stdout.write(`${formatFlags(flags)}\n`);
     });
 }
 
 /** Throws an Error of one line if there is no such library. */
 export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags, libs }: Flags): string {
-  if (variant === true) throw new Error("--variant needs a name");
   const lib = path.join(ROOT, "lib");
   const folders = existsSync(lib) ? readdirSync(lib).filter((name) => name.startsWith("wasm")) : [];
   const targets = [...folders, ...Object.keys(SAME_AS).filter((name) => folders.includes(SAME_AS[name]!))];
@@ -49,41 +54,29 @@ export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags,
   if (!found) throw new Error(`no library for target ${target}; there is: ${list(targets)}`);
 
   const folder = path.join(lib, SAME_AS[target] ?? target);
-  const libraries = readLibraries(folder);
-  const words = [...(prefixed ? [PREFIXED] : []), ...(variant === undefined ? [] : [variant])];
-  const library = libraries.find((other) => sameSet(other.words, words));
-  if (!library) {
-    const options = libraries.map((other) => other.words.map(optionOf).sort().join(" ")).filter(Boolean);
-    throw new Error(
-      `no library with ${words.map(optionOf).join(" ")} for target ${target}; there is: ${list(options)}`,
-    );
+  const libraries = new Map(
+    readdirSync(folder).flatMap((file): [string, string][] => {
+      const [, name, prefixed, variant] = LIBRARY.exec(file) ?? [];
+      return name === undefined ? [] : [[optionsOf(prefixed, variant), name]];
+    }),
+  );
+  const asked = optionsOf(prefixed, variant);
+  const name = libraries.get(asked);
+  if (name === undefined) {
+    const what = asked ? `with ${asked}` : "without --variant";
+    const others = list([...libraries.keys()].filter(Boolean));
+    throw new Error(`no library ${what} for target ${target}; there is: ${others}`);
   }
 
   const both = !cflags === !libs;
   const forCompiler = [`-I${shown(path.join(ROOT, "include"))}`];
-  const forLinker = [`-L${shown(folder)}`, `-l${library.name}`];
+  const forLinker = [`-L${shown(folder)}`, `-l${name}`];
   return [...(both || cflags ? forCompiler : []), ...(both || libs ? forLinker : [])].join(" ");
 }
 
-interface Library {
-  /** As the linker's -l takes it. */
-  readonly name: string;
-  readonly words: readonly string[];
-}
-
-function readLibraries(folder: string): Library[] {
-  return readdirSync(folder).flatMap((file) => {
-    const words = LIBRARY.exec(file)?.[1];
-    return words === undefined ? [] : [{ name: NAME + words, words: words.split("-").filter(Boolean) }];
-  });
-}
-
-function optionOf(word: string): string {
-  return word === PREFIXED ? "--prefixed" : `--variant ${word}`;
-}
-
-function sameSet(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((item) => b.includes(item));
+/** What a library is asked for by; empty for the usual one. */
+function optionsOf(prefixed: string | boolean | undefined, variant: string | undefined): string {
+  return [prefixed && "--prefixed", variant && `--variant ${variant}`].filter(Boolean).join(" ");
 }
 
 function list(items: readonly string[]): string {

@@ -3,6 +3,7 @@
  * share one memory. Works in Node and in browsers.
  */
 import { loadModule, type ModuleSource } from "./load.ts";
+import type { Memory } from "./webassembly.ts";
 
 export type { ModuleSource } from "./load.ts";
 
@@ -16,7 +17,7 @@ const ADDRESSES = 2 ** 32;
 
 export interface Options {
   /** The memory that the heap lives in; by default one of its own. */
-  readonly memory?: WebAssembly.Memory;
+  readonly memory?: Memory;
   /**
    * The first byte of `memory` from which on it is free, and still all zero: a linked module's `__heap_base`. By default
    * the memory grows, and nothing below its end of that moment is touched.
@@ -35,7 +36,7 @@ export interface Options {
  * `errno` of ENOMEM or EINVAL. A number that is no unsigned 32-bit integer throws a RangeError.
  */
 export interface Heap {
-  readonly memory: WebAssembly.Memory;
+  readonly memory: Memory;
   /** The module's own exports, standard and prefixed names, for the imports of other modules. Addresses are signed. */
   readonly exports: RawExports;
   /** Where the allocator's state lies in memory. */

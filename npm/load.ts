@@ -1,11 +1,15 @@
 /** Loads a WebAssembly module from whatever form it is at hand in. */
+import type { Module } from "./webassembly.ts";
 
-/** A module's bytes, where they are (a URL or its text, `file:` in Node), or a response that brings them. */
-type BytesSource = BufferSource | URL | string | Response | PromiseLike<Response>;
-export type ModuleSource = WebAssembly.Module | BytesSource;
+/**
+ * A module's bytes, where they are (a URL or its text, `file:` in Node), or a response that brings them. Text is taken
+ * relative to the page or the worker's script, in Node to the working folder.
+ */
+type BytesSource = ArrayBuffer | ArrayBufferView | URL | string | Response | PromiseLike<Response>;
+export type ModuleSource = Module | BytesSource;
 
 /** Throws an Error of one line if there is no module at `source`. */
-export async function loadModule(source: ModuleSource): Promise<WebAssembly.Module> {
+export async function loadModule(source: ModuleSource): Promise<Module> {
   if (source instanceof WebAssembly.Module) return source;
   try {
     return await WebAssembly.compile(await bytesOf(source as BytesSource));
@@ -21,9 +25,10 @@ export async function loadModule(source: ModuleSource): Promise<WebAssembly.Modu
 }
 
 async function bytesOf(source: BytesSource): Promise<BufferSource> {
-  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return source;
+  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return source as BufferSource;
   if (source instanceof URL || typeof source === "string") {
-    const url = new URL(source, globalThis.document?.baseURI ?? import.meta.url);
+    const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+    const url = new URL(source, base ?? (await workingFolder()));
     return url.protocol === "file:" ? readFile(url) : bytesOf(fetch(url));
   }
   const response = await source;
@@ -31,11 +36,17 @@ async function bytesOf(source: BytesSource): Promise<BufferSource> {
   return response.arrayBuffer();
 }
 
-/** The module name is no literal, so that bundlers for browsers let it be: only Node comes here. */
 async function readFile(url: URL): Promise<BufferSource> {
-  const name = "node:fs/promises";
-  const fs: typeof import("node:fs/promises") = await import(
-    /* @vite-ignore */ /* webpackIgnore: true */ name
-  );
+  const fs = await importNode<typeof import("node:fs/promises")>("node:fs/promises");
   return fs.readFile(url);
+}
+
+async function workingFolder(): Promise<URL> {
+  const { pathToFileURL } = await importNode<typeof import("node:url")>("node:url");
+  return pathToFileURL("./");
+}
+
+/** The name is no literal where it is imported, so that bundlers for browsers let it be: only Node comes here. */
+function importNode<Type>(name: string): Promise<Type> {
+  return import(/* @vite-ignore */ /* webpackIgnore: true */ name);
 }

@@ -98,6 +98,51 @@ withCMake("CMake finds the package and links its targets", async () => {
   assert.is(beside.stdout, "0 bytes wrong\n");
 });
 
+/** What the libraries for one target are called in CMake, or what it says where there are none. */
+async function cmakeTargets(...definitions: readonly string[]): Promise<string[] | string> {
+  const source = path.join(ROOT, "wasi-tests", "programs", "cmake", "targets");
+  const build = await mkdtemp(path.join(folder, "targets-"));
+  const options = definitions.map((definition) => `-D${definition}`);
+  return run("cmake", ["-S", source, "-B", build, CMAKE_PACKAGE, ...options]).then(
+    ({ stdout }) => [...stdout.matchAll(/^-- rsbmalloc::(.*)$/gm)].map(([, target]) => target!).sort(),
+    ({ stderr }: { stderr: string }) => stderr.replace(/\s+/g, " "),
+  );
+}
+
+needs("cmake")(
+  "CMake has a target for each library of the triple, whatever the project's language",
+  async () => {
+    const libraries = (folder: string, ...names: readonly string[]) =>
+      names.map((name) => `${name} lib/${folder}/librsbmallocc${name === "rsbmalloc" ? "" : `-${name}`}.a`);
+    const one = ["rsbmalloc", "prefixed", "hardened", "prefixed-hardened"];
+    const threads = ["mt", "locked", "mt-hardened"];
+    const wasi = libraries("wasm32-wasi", ...one).sort();
+    assert.equal(await cmakeTargets("CMAKE_C_COMPILER_TARGET=wasm32-wasi"), wasi);
+    assert.equal(await cmakeTargets("CMAKE_CXX_COMPILER_TARGET=wasm32-wasip1"), wasi);
+    assert.equal(await cmakeTargets("CMAKE_CXX_COMPILER_TARGET=wasm32"), wasi);
+    assert.equal(await cmakeTargets("CMAKE_SYSTEM_NAME=WASI"), wasi);
+    for (const triple of ["wasm32-wasi-threads", "wasm32-wasip1-threads"])
+      assert.equal(
+        await cmakeTargets("CMAKE_SYSTEM_NAME=WASI", `CMAKE_CXX_COMPILER_TARGET=${triple}`),
+        libraries("wasm32-wasi-threads", ...threads).sort(),
+      );
+    assert.equal(
+      await cmakeTargets("EMSCRIPTEN=1"),
+      libraries("wasm32-emscripten", ...one, ...threads).sort(),
+    );
+  },
+);
+
+needs("cmake")("CMake takes the package for the versions that it serves", async () => {
+  const { version } = JSON.parse(await readFile(path.join(ROOT, "package.json"), "utf8"));
+  const [major, minor] = version.split(".").map(Number);
+  const find = (wanted: string) => cmakeTargets("CMAKE_C_COMPILER_TARGET=wasm32", `wanted=${wanted}`);
+  for (const wanted of [`${major}`, `${major}.${minor}`, `${version};EXACT`])
+    assert.ok(Array.isArray(await find(wanted)), wanted);
+  for (const wanted of [`${major}.${minor + 1}`, `${major + 1}`, `${major}.${minor}.99;EXACT`])
+    assert.match(String(await find(wanted)), `version: ${version}`);
+});
+
 withCMake("CMake without a wasm compiler says what to do", async () => {
   const source = path.join(ROOT, "wasi-tests", "programs", "cmake");
   const native = path.join(folder, "native");

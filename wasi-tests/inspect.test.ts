@@ -1,8 +1,23 @@
 /** `rsbmalloc inspect`: what the command reports of a run, and what it says to programs and options that cannot be. */
+import { execFile, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { inspect, type RunReport } from "../npm/inspect/index.ts";
-import { FOLDER, LAYOUTS, buildProgram, command, commandUntil, refusal, write } from "./support-inspect.ts";
+import { ROOT } from "../tools/command.ts";
+import {
+  FOLDER,
+  LAYOUTS,
+  buildProgram,
+  command,
+  commandUntil,
+  refusal,
+  write,
+  type Outcome,
+} from "./support-inspect.ts";
 
 const program = await buildProgram();
 
@@ -91,11 +106,15 @@ const IMPORTING = [...EMPTY_MODULE, 1, 4, 1, 0x60, 0, 0, 2, 9, 1, 3, 0x65, 0x6e,
 // (memory (export "memory") 1)
 const MEMORY_ALONE = [...EMPTY_MODULE, 5, 3, 1, 0, 1, 7, 10, 1, 6, ...Buffer.from("memory"), 2, 0];
 
+// A custom section `linking`, of version 2 and nothing else.
+const OBJECT = [...EMPTY_MODULE, 0, 9, 7, ...Buffer.from("linking"), 2];
+
 const NO_PROGRAMS: Readonly<Record<string, readonly [string | readonly number[], RegExp]>> = {
   text: ["hello", /expected magic word/],
   "a module without a memory": [EMPTY_MODULE, /it exports no memory/],
   "a module that is no program": [MEMORY_ALONE, /neither _start nor _initialize/],
   "a module for another host": [IMPORTING, /it imports env\.f, which WASI preview 1 has not/],
+  "an object file": [OBJECT, /it is an object file: link it/],
 };
 
 for (const [name, [contents, message]] of Object.entries(NO_PROGRAMS)) {
@@ -115,7 +134,59 @@ const WRONG_LINES: Readonly<Record<string, readonly [readonly string[], RegExp]>
   "--timeout soon": [["--timeout", "soon", program], /--timeout takes/],
   "both formats": [["--json", "--html", program], /exclude each other/],
   "an output that cannot be": [["--output", FOLDER, program], /cannot write/],
+  "an output without a name": [[program, "--output"], /--output needs the name of a file/],
+  "two outputs": [[program, "-o", "a", "-o", "b"], /--output is given more than once/],
+  "a folder that there is not": [["--dir", "missing", program], /no such file or directory.*'missing'/],
+  "an option of the program": [[program, "--app"], /no option --app; .* go after --/],
 };
+
+test("a program without names is told how each linker keeps them", async () => {
+  const file = await write("nameless.wasm", MEMORY_ALONE);
+  assert.match(
+    await refusal(inspect(file, LAYOUTS, { leaks: true })),
+    /--no-wasm-opt.*emcc.*--profiling-funcs/,
+  );
+});
+
+test("an engine that has only a part of WASI is refused by name", async () => {
+  const { WASI } = await import("node:wasi");
+  const { getImportObject } = WASI.prototype;
+  // As Bun has it.
+  Reflect.deleteProperty(WASI.prototype, "getImportObject");
+  const message = await refusal(inspect(program, LAYOUTS)).finally(() =>
+    Object.assign(WASI.prototype, { getImportObject }),
+  );
+  assert.match(message, /needs Node/);
+});
+
+test("a file for the report may have a number for its name", async () => {
+  const cli = ["--import", import.meta.resolve("tsx"), path.join(ROOT, "npm", "cli.ts")];
+  // A number would be a file that the process has open: 1 its standard output.
+  const line = [...cli, "inspect", program, "-o", "1"];
+  const { stdout } = await promisify(execFile)(process.execPath, line, { cwd: FOLDER }).catch(
+    (error: Outcome) => error,
+  );
+  assert.not.match(stdout, "linear memory");
+  assert.match(await readFile(path.join(FOLDER, "1"), "utf8"), "linear memory");
+});
+
+/** Runs a line of shell in which `inspect` is the command with the program. */
+function shell(line: string): string {
+  const inspect = [process.execPath, "--import", "tsx", "npm/cli.ts", "inspect", program]
+    .map((word) => `'${word}'`)
+    .join(" ");
+  const { stdout, stderr } = spawnSync("sh", ["-c", line.replace("inspect", inspect)], {
+    cwd: ROOT,
+    encoding: "utf8",
+  });
+  return stdout + stderr;
+}
+
+test("who reads the report may stop before its end, and a full disk gets one line", () => {
+  assert.is(shell("inspect | true"), "");
+  if (existsSync("/dev/full"))
+    assert.match(shell("inspect --json 2>&1 >/dev/full | tail -1"), /^rsbmalloc: ENOSPC: .*\n$/);
+});
 
 for (const [name, [args, message]] of Object.entries(WRONG_LINES)) {
   test(`the command refuses ${name} in one line`, async () => {

@@ -35,6 +35,7 @@ test("the module may be given as a file, bytes, compiled or a response", async (
   const sources: ModuleSource[] = [
     FILE,
     FILE.href,
+    path.relative("", fileURLToPath(FILE)),
     bytes,
     new Uint8Array(bytes).buffer,
     new WebAssembly.Module(bytes),

@@ -206,6 +206,38 @@ console.log(reports.length, typeof show);
 console.log(kept, between.inUse > 50_000, heap.mallinfo().inUse, enomem, typeof wrong, typeof wrongOption);
 `;
 
+/** Compiles a file of the user's, and checks the types of what it imports. */
+function compile(file: string, ...lib: readonly string[]): void {
+  const compilerOptions = {
+    target: "ES2022",
+    module: "NodeNext",
+    resolveJsonModule: true,
+    strict: true,
+    typeRoots: [path.join(ROOT, "node_modules", "@types")],
+    types: ["node"],
+    ...(lib.length > 0 ? { lib } : {}),
+  };
+  inUser("tsconfig.json", JSON.stringify({ compilerOptions, files: [file] }));
+  run(USER, process.execPath, path.join(ROOT, "node_modules", "typescript", "bin", "tsc"), "--project", ".");
+}
+
+const CONSUMER_IN_NODE = `
+import { instantiate } from "rsbmalloc";
+import { inspect } from "rsbmalloc/inspect";
+import { showHeap } from "rsbmalloc/inspect/browser";
+const { memory } = await instantiate();
+export const pages: number = memory.grow(1) + memory.buffer.byteLength / 65536;
+export const draw = () => showHeap({ innerHTML: "" }, memory, { layouts: [] });
+export { inspect };
+// @ts-expect-error: a memory has no such member
+memory.size;
+`;
+
+test("a TypeScript program without the DOM library type-checks", () => {
+  inUser("node.ts", CONSUMER_IN_NODE);
+  compile("node.ts", "ES2022");
+});
+
 test("a TypeScript program type-checks, runs, and shares a heap with two modules", async () => {
   const wabt = await loadWabt();
   for (const [name, text] of Object.entries({ maker: MAKER, ender: ENDER })) {
@@ -214,20 +246,7 @@ test("a TypeScript program type-checks, runs, and shares a heap with two modules
     parsed.destroy();
   }
   inUser("consumer.ts", CONSUMER);
-  const compilerOptions = {
-    target: "ES2022",
-    module: "NodeNext",
-    resolveJsonModule: true,
-    strict: true,
-    typeRoots: [],
-    types: ["node"],
-  };
-  const typeRoots = [path.join(ROOT, "node_modules", "@types")];
-  inUser(
-    "tsconfig.json",
-    JSON.stringify({ compilerOptions: { ...compilerOptions, typeRoots }, files: ["consumer.ts"] }),
-  );
-  run(USER, process.execPath, path.join(ROOT, "node_modules", "typescript", "bin", "tsc"), "--project", ".");
+  compile("consumer.ts");
   assert.is(run(USER, process.execPath, "consumer.js"), "1 function\ntrue true 0 true function function\n");
 });
 

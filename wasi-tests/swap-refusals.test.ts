@@ -37,9 +37,9 @@ function buildProgram(...linkFlags: string[]): Promise<string> {
   return build(compiler, { inputs: [PROGRAM], flags: ["-O1"], linkFlags: ["--no-wasm-opt", ...linkFlags] });
 }
 
-function wat(source: string): Uint8Array<ArrayBuffer> {
+function wat(source: string, names = true): Uint8Array<ArrayBuffer> {
   const module = wabt.parseWat("module.wat", source, { threads: true });
-  return new Uint8Array(module.toBinary({ write_debug_names: true }).buffer);
+  return new Uint8Array(module.toBinary({ write_debug_names: names }).buffer);
 }
 
 interface Fake {
@@ -50,6 +50,8 @@ interface Fake {
   readonly mark?: number;
   readonly free?: string;
   readonly others?: string;
+  /** Whether functions have their names. */
+  readonly names?: boolean;
 }
 
 const FREE = '(func $free (export "free") (param i32) (global.set $freed (local.get 0)))';
@@ -62,8 +64,10 @@ function fake({
   mark = 35,
   free = FREE,
   others = GROW,
+  names = true,
 }: Fake = {}): Uint8Array<ArrayBuffer> {
-  return wat(`(module ${memory}
+  return wat(
+    `(module ${memory}
     (global $next (mut i32) (i32.const ${start}))
     (global $freed (mut i32) (i32.const 0))
     (func $malloc (export "malloc") (param i32) (result i32) (local $block i32)
@@ -74,7 +78,9 @@ function fake({
       (global.set $next (i32.add (local.get $block) (i32.and (i32.add (local.get 0) (i32.const 15)) (i32.const -8))))
       (i32.store (i32.sub (local.get $block) (i32.const 4)) (i32.const ${mark}))
       (local.get $block))
-    ${free} ${others})`);
+    ${free} ${others})`,
+    names,
+  );
 }
 
 type Functions = Record<string, (value: number) => number>;
@@ -151,7 +157,8 @@ test("refuses what is no module to exchange a malloc in", async () => {
 
 test("refuses a module without names", async () => {
   const stripped = await read(await buildProgram("-Wl,-s"));
-  const why = /no names of functions: link it with names .*--symbol-map FILE .*--function malloc=INDEX/;
+  const why =
+    /no names of functions: link it with names \(.*clang --no-wasm-opt\), .*--symbol-map FILE .*--function malloc=INDEX/;
   await refuses(stripped, why);
 });
 
@@ -167,6 +174,8 @@ test("refuses a malloc of which a part is missing, wrong or elsewhere", async ()
 
 test("refuses a malloc that is not as dlmalloc and emmalloc are", async () => {
   await refuses(fake({ mark: 0 }), /neither dlmalloc nor emmalloc: link it with rsbmalloc/);
+  // emmalloc without its constructor, which is known by its name alone, is like that too.
+  await refuses(fake({ mark: 0, names: false }), /whether it is emmalloc: .*--profiling-funcs/);
   const idle = '(func $free (export "free") (param i32))';
   await refuses(fake({ free: idle }), /free does not give back .*--function/);
   const module = (body: string) =>
@@ -400,6 +409,9 @@ test("the command answers bad input with one line", async () => {
   const cases: [string[], RegExp][] = [
     [[file], /swap needs -o FILE for the new module, or --dry-run/],
     [[file, "-o"], /--output needs the name of a file/],
+    [[file, "-o", "a", "-o", "b"], /--output is given more than once/],
+    [[file, "--dry-run", "--function"], /--function needs NAME=INDEX/],
+    [["--dry-run", "0"], /cannot read 0/],
     [["no-such.wasm", "--dry-run"], /cannot read no-such\.wasm/],
     [["wasi-tests", "--dry-run"], /cannot read wasi-tests/],
     [[file, "--dry-run", "--symbol-map", "no-such.symbols"], /cannot read no-such\.symbols/],

@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { formatFlags, type Flags } from "../npm/flags.ts";
 import { ROOT, UserError } from "../tools/command.ts";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { RUNTIMES, runProgram, startReactor } from "../tools/wasi.ts";
@@ -121,6 +122,19 @@ const COMMANDS: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv
   ["demo with a missing compiler", ["tools/demo.ts"], { CC: "no-such-compiler" }, /CC=npm/],
   ["test with a pattern that fits nothing", ["tools/test.ts", "nothing"], {}, /there is no test file/],
   ["setup for what there is not", ["tools/setup.ts", "nothing"], {}, /use test/],
+  [
+    "flags that need a variant",
+    ["npm/cli.ts", "flags", "--target", "wasm32-wasi-threads"],
+    {},
+    /no library without --variant for .*there is: .*--variant mt-hardened/,
+  ],
+  ["flags without their values", ["npm/cli.ts", "flags", "--target"], {}, /--target needs a triple/],
+  [
+    "flags with an empty value",
+    ["npm/cli.ts", "flags", "--variant", "", "--libs"],
+    {},
+    /--variant needs a name/,
+  ],
 ];
 
 for (const [name, args, env, message] of COMMANDS) {
@@ -141,6 +155,26 @@ test("one line answers an old Node", () => {
   assert.equal(lines.length, 1);
   assert.match(lines[0]!, /needs Node\.js 1000 or later and found .*: install/);
   assert.is(command(["tools/check-node.cjs"]).status, 0);
+});
+
+test("flags for every library and triple that there is", () => {
+  const library = (flags: Flags) => formatFlags({ ...flags, libs: true });
+  const words = (folder: string, name: string) => `-L${path.join("lib", folder)} -l${name}`;
+  for (const target of ["wasm32-wasi", "wasm32-wasip1", "wasm32-unknown-unknown", "wasm32"])
+    assert.is(library({ target }), words("wasm32-wasi", "rsbmallocc"));
+  assert.is(library({ target: "wasm32-unknown-emscripten" }), words("wasm32-emscripten", "rsbmallocc"));
+  for (const target of ["wasm32-wasi-threads", "wasm32-wasip1-threads"])
+    for (const variant of ["mt", "locked", "mt-hardened"])
+      assert.is(library({ target, variant }), words("wasm32-wasi-threads", `rsbmallocc-${variant}`));
+  assert.is(
+    library({ prefixed: true, variant: "hardened" }),
+    words("wasm32-wasi", "rsbmallocc-prefixed-hardened"),
+  );
+});
+
+test("an option that is set to false is off", () => {
+  const { lines } = command(["--import", "tsx", "npm/cli.ts", "flags", "--libs", "--prefixed=false"]);
+  assert.equal(lines, [formatFlags({ libs: true })]);
 });
 
 test.run();

@@ -31,11 +31,11 @@ extern "C" {
 #define RSB_MALLOC
 #endif
 
-/* Which argument, or product of arguments, is the size of the result. */
+/* Which argument, or product of arguments, is the size of the result: in brackets, since macros of C89 take no lists. */
 #if RSB_HAS_ATTRIBUTE(alloc_size)
-#define RSB_ALLOC_SIZE(...) __attribute__((alloc_size(__VA_ARGS__)))
+#define RSB_ALLOC_SIZE(arguments) __attribute__((alloc_size arguments))
 #else
-#define RSB_ALLOC_SIZE(...)
+#define RSB_ALLOC_SIZE(arguments)
 #endif
 
 /* Which argument is the alignment of the result. */
@@ -57,23 +57,23 @@ extern "C" {
  */
 
 /* C17 7.22.3.4. The contents are indeterminate. A size of 0 gives a block of its own. */
-void *rsbmalloc(size_t size) RSB_MALLOC RSB_ALLOC_SIZE(1) RSB_NODISCARD;
+void *rsbmalloc(size_t size) RSB_MALLOC RSB_ALLOC_SIZE((1)) RSB_NODISCARD;
 
 /* C17 7.22.3.3. Ends a block. NULL is let pass. errno stays as it is. */
 void rsbfree(void *block);
 
 /* C17 7.22.3.2. A block of count * size zero bytes. */
-void *rsbcalloc(size_t count, size_t size) RSB_MALLOC RSB_ALLOC_SIZE(1, 2) RSB_NODISCARD;
+void *rsbcalloc(size_t count, size_t size) RSB_MALLOC RSB_ALLOC_SIZE((1, 2)) RSB_NODISCARD;
 
 /*
  * C17 7.22.3.5. Resizes a block, in place or by moving it: only the result is valid afterwards. On error the block is as
  * it was. NULL for a block makes this rsbmalloc; a size of 0 gives a block of its own, like rsbmalloc(0).
  */
-void *rsbrealloc(void *block, size_t size) RSB_ALLOC_SIZE(2) RSB_NODISCARD;
+void *rsbrealloc(void *block, size_t size) RSB_ALLOC_SIZE((2)) RSB_NODISCARD;
 
 /* C17 7.22.3.1. The alignment is any power of two, the size need not be a multiple of it; else EINVAL. */
 void *rsbaligned_alloc(size_t alignment, size_t size)
-    RSB_MALLOC RSB_ALLOC_SIZE(2) RSB_ALLOC_ALIGN(1) RSB_NODISCARD;
+    RSB_MALLOC RSB_ALLOC_SIZE((2)) RSB_ALLOC_ALIGN(1) RSB_NODISCARD;
 
 /* C23 7.24.3.4 and 7.24.3.5: free for blocks whose size, or alignment and size, the caller knows. */
 void rsbfree_sized(void *block, size_t size);
@@ -90,13 +90,13 @@ void rsbfree_aligned_sized(void *block, size_t alignment, size_t size);
 int rsbposix_memalign(void **block, size_t alignment, size_t size) RSB_NODISCARD;
 
 /* POSIX 2024. rsbrealloc of count * size bytes; ENOMEM if that overflows. */
-void *rsbreallocarray(void *block, size_t count, size_t size) RSB_ALLOC_SIZE(2, 3) RSB_NODISCARD;
+void *rsbreallocarray(void *block, size_t count, size_t size) RSB_ALLOC_SIZE((2, 3)) RSB_NODISCARD;
 
 /* As rsbaligned_alloc. */
-void *rsbmemalign(size_t alignment, size_t size) RSB_MALLOC RSB_ALLOC_SIZE(2) RSB_ALLOC_ALIGN(1) RSB_NODISCARD;
+void *rsbmemalign(size_t alignment, size_t size) RSB_MALLOC RSB_ALLOC_SIZE((2)) RSB_ALLOC_ALIGN(1) RSB_NODISCARD;
 
 /* A block aligned to the page, which in WebAssembly is 65,536 bytes. rsbpvalloc rounds the size up to whole pages. */
-void *rsbvalloc(size_t size) RSB_MALLOC RSB_ALLOC_SIZE(1) RSB_NODISCARD;
+void *rsbvalloc(size_t size) RSB_MALLOC RSB_ALLOC_SIZE((1)) RSB_NODISCARD;
 void *rsbpvalloc(size_t size) RSB_MALLOC RSB_NODISCARD;
 
 /* GNU. The bytes that the block has room for, at least those asked for; all of them may be written. 0 for NULL. */
@@ -108,10 +108,10 @@ size_t rsbmalloc_usable_size(void *block);
  */
 
 /* The alignment is any power of two; runs are aligned to the page in any case. The contents are indeterminate. */
-void *rsbpage_alloc(size_t size, size_t alignment) RSB_MALLOC RSB_ALLOC_SIZE(1) RSB_ALLOC_ALIGN(2) RSB_NODISCARD;
+void *rsbpage_alloc(size_t size, size_t alignment) RSB_MALLOC RSB_ALLOC_SIZE((1)) RSB_ALLOC_ALIGN(2) RSB_NODISCARD;
 
 /* Resizes a run, in place or by moving it: aligned to the page then, no more. On error the run is as it was. */
-void *rsbpage_realloc(void *run, size_t size) RSB_ALLOC_SIZE(2) RSB_NODISCARD;
+void *rsbpage_realloc(void *run, size_t size) RSB_ALLOC_SIZE((2)) RSB_NODISCARD;
 
 /* Ends a run. NULL is let pass. */
 void rsbpage_free(void *run);

@@ -3,31 +3,39 @@
 #
 #   target_link_libraries(app PRIVATE rsbmalloc::rsbmalloc)   takes the place of malloc
 #   target_link_libraries(app PRIVATE rsbmalloc::prefixed)    rsbmalloc() and its kin, beside the program's malloc
+#
+# Each further library librsbmallocc-NAME.a of the target that is compiled for is rsbmalloc::NAME.
 
 get_filename_component(_rsbmalloc_package "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 
+# A project may have one of the languages, or say no more than the system.
+set(_rsbmalloc_triples "${CMAKE_C_COMPILER_TARGET};${CMAKE_CXX_COMPILER_TARGET}")
 if(EMSCRIPTEN)
   set(_rsbmalloc_libraries "${_rsbmalloc_package}/lib/wasm32-emscripten")
-elseif(CMAKE_SYSTEM_NAME STREQUAL "WASI" OR CMAKE_C_COMPILER_TARGET MATCHES "^wasm32-")
+elseif(_rsbmalloc_triples MATCHES "(^|;)wasm32-[^;]*-threads(;|$)")
+  set(_rsbmalloc_libraries "${_rsbmalloc_package}/lib/wasm32-wasi-threads")
+elseif(CMAKE_SYSTEM_NAME STREQUAL "WASI" OR _rsbmalloc_triples MATCHES "(^|;)wasm32(-|;|$)")
   set(_rsbmalloc_libraries "${_rsbmalloc_package}/lib/wasm32-wasi")
 else()
   set(rsbmalloc_FOUND FALSE)
   set(rsbmalloc_NOT_FOUND_MESSAGE
-      "rsbmalloc is for WebAssembly: configure with emcmake, or with a wasm32 CMAKE_C_COMPILER_TARGET")
+      "rsbmalloc is for WebAssembly: configure with emcmake, or with a wasm32 CMAKE_C_COMPILER_TARGET or CMAKE_CXX_COMPILER_TARGET")
   return()
 endif()
 
-if(NOT TARGET rsbmalloc::rsbmalloc)
-  add_library(rsbmalloc::rsbmalloc STATIC IMPORTED)
-  set_target_properties(rsbmalloc::rsbmalloc PROPERTIES
-    IMPORTED_LOCATION "${_rsbmalloc_libraries}/librsbmallocc.a"
-    INTERFACE_INCLUDE_DIRECTORIES "${_rsbmalloc_package}/include")
-  if(EMSCRIPTEN)
-    set_target_properties(rsbmalloc::rsbmalloc PROPERTIES INTERFACE_LINK_OPTIONS "-sMALLOC=none")
+file(GLOB _rsbmalloc_files RELATIVE "${_rsbmalloc_libraries}" "${_rsbmalloc_libraries}/librsbmallocc*.a")
+foreach(_rsbmalloc_file IN LISTS _rsbmalloc_files)
+  string(REGEX REPLACE "^librsbmallocc-?(.*)\\.a$" "rsbmalloc::\\1" _rsbmalloc_target "${_rsbmalloc_file}")
+  if(_rsbmalloc_target STREQUAL "rsbmalloc::")
+    set(_rsbmalloc_target rsbmalloc::rsbmalloc)
   endif()
-
-  add_library(rsbmalloc::prefixed STATIC IMPORTED)
-  set_target_properties(rsbmalloc::prefixed PROPERTIES
-    IMPORTED_LOCATION "${_rsbmalloc_libraries}/librsbmallocc-prefixed.a"
-    INTERFACE_INCLUDE_DIRECTORIES "${_rsbmalloc_package}/include")
-endif()
+  if(NOT TARGET ${_rsbmalloc_target})
+    add_library(${_rsbmalloc_target} STATIC IMPORTED)
+    set_target_properties(${_rsbmalloc_target} PROPERTIES
+      IMPORTED_LOCATION "${_rsbmalloc_libraries}/${_rsbmalloc_file}"
+      INTERFACE_INCLUDE_DIRECTORIES "${_rsbmalloc_package}/include")
+    if(EMSCRIPTEN AND NOT _rsbmalloc_target MATCHES "::prefixed")
+      set_target_properties(${_rsbmalloc_target} PROPERTIES INTERFACE_LINK_OPTIONS "-sMALLOC=none")
+    endif()
+  endif()
+endforeach()

@@ -11,14 +11,23 @@ import type { Every } from "./timeline.ts";
 interface Options {
   readonly json?: boolean;
   readonly html?: boolean;
-  readonly output?: string | true;
-  readonly every?: string | number | true;
+  readonly output?: string;
+  readonly every?: string;
   readonly leaks?: boolean;
-  readonly timeout?: string | number | true;
-  readonly dir?: string | true | readonly (string | true)[];
+  readonly timeout?: string;
+  readonly dir?: string | readonly string[];
   /** The program's arguments. */
   readonly _: readonly string[];
 }
+
+export const VALUES = {
+  output: "the name of a file",
+  every: "a time as 100ms or a number of calls as 5000",
+  timeout: "a whole number of seconds",
+  dir: "the name of a folder",
+};
+export const LISTS = ["dir"];
+export const HINT = "; options of the program go after --";
 
 const STDOUT = 1;
 const STDERR = 2;
@@ -44,7 +53,6 @@ async function run(program: string | undefined, options: Options): Promise<void>
   if (program === undefined) throw new Error("inspect needs a program: rsbmalloc inspect app.wasm");
   const { json = false, html = false, output, leaks = false } = options;
   if (json && html) throw new Error("--json and --html exclude each other");
-  if (output === true) throw new Error("--output needs the name of a file");
   const every = parseEvery(options.every);
   const timeLimit = parseTimeout(options.timeout);
   // Before the program runs, which may take long.
@@ -52,7 +60,7 @@ async function run(program: string | undefined, options: Options): Promise<void>
 
   const report = await inspect(program, readLayouts(), {
     args: options._.map(String),
-    folders: Object.fromEntries(parseFolders(options.dir).map((folder) => [folder, folder])),
+    folders: Object.fromEntries([options.dir ?? []].flat().map((folder) => [folder, folder])),
     leaks,
     stdout: (json || html) && output === undefined ? STDERR : STDOUT,
     ...(timeLimit === undefined ? {} : { timeLimit }),
@@ -71,25 +79,16 @@ function format(report: RunReport, json: boolean, html: boolean): string {
 
 function parseEvery(every: Options["every"]): Every | undefined {
   if (every === undefined) return undefined;
-  const [, digits, unit] = /^([1-9]\d{0,9})(ms)?$/.exec(String(every)) ?? [];
-  if (digits === undefined)
-    throw new Error(`--every takes a time as 100ms or a number of calls as 5000, not ${every}`);
+  const [, digits, unit] = /^([1-9]\d{0,9})(ms)?$/.exec(every) ?? [];
+  if (digits === undefined) throw new Error(`--every takes ${VALUES.every}, not ${every}`);
   return unit ? { ms: Number(digits) } : { calls: Number(digits) };
 }
 
 /** Returns milliseconds. */
 function parseTimeout(seconds: Options["timeout"]): number | undefined {
   if (seconds === undefined) return undefined;
-  if (!/^[1-9]\d{0,5}$/.test(String(seconds)))
-    throw new Error(`--timeout takes a whole number of seconds, not ${seconds}`);
+  if (!/^[1-9]\d{0,5}$/.test(seconds)) throw new Error(`--timeout takes ${VALUES.timeout}, not ${seconds}`);
   return Number(seconds) * 1000;
-}
-
-function parseFolders(given: Options["dir"] = []): string[] {
-  return [given].flat().map((folder) => {
-    if (folder === true) throw new Error("--dir needs the name of a folder");
-    return String(folder);
-  });
 }
 
 function checkWritable(file: string): void {

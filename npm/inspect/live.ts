@@ -15,7 +15,7 @@ export interface LiveOptions {
  * Returns the function that ends it.
  */
 export function showHeap(
-  element: Element,
+  element: { innerHTML: string },
   memory: MemorySource,
   { layouts, every = 500 }: LiveOptions,
 ): () => void {

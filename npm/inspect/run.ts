@@ -1,6 +1,7 @@
 /** Runs a WASI program under `node:wasi` and reads its heap at the end and on the way. */
-import { readFile } from "node:fs/promises";
+import { opendir, readFile } from "node:fs/promises";
 import { runInNewContext } from "node:vm";
+import { checkLinked } from "../linked.ts";
 import { withClock } from "./clock.ts";
 import type { Layout } from "./layout.ts";
 import { recordAllocations, wasmFrames } from "./leaks.ts";
@@ -49,6 +50,7 @@ export async function inspect(
   const { args = [], every, leaks = false } = options;
   const traced = leaks || every?.calls !== undefined;
   const module = await load(program, traced);
+  for (const folder of Object.values(options.folders ?? {})) await checkFolder(folder);
 
   let memory: WebAssembly.Memory | undefined;
   const look = (): Pick<Sample, "memory" | "heap" | "inUse"> => ({
@@ -111,12 +113,22 @@ async function load(program: string, traced: boolean): Promise<WebAssembly.Modul
     const bytes = await readFile(program);
     // Binaryen ends the process over a module that is not valid.
     const module = await WebAssembly.compile(bytes);
+    checkLinked(module);
     if (!traced) return module;
     // Binaryen takes long to load.
     const { traceModule } = await import("./trace.ts");
     return await WebAssembly.compile(traceModule(bytes) as BufferSource);
   } catch (error) {
     throw failure(program, error);
+  }
+}
+
+/** `node:wasi` does not say which one there is not. */
+async function checkFolder(folder: string): Promise<void> {
+  try {
+    await (await opendir(folder)).close();
+  } catch (error) {
+    throw failure(folder, error);
   }
 }
 
@@ -183,7 +195,10 @@ async function importNodeWasi(): Promise<typeof import("node:wasi")> {
     if (!String(warning).includes("WASI")) Reflect.apply(emitWarning, process, [warning, ...rest]);
   }) as typeof emitWarning;
   try {
-    return await import("node:wasi");
+    const wasi = await import("node:wasi");
+    // Other engines have a part of it.
+    if (!("getImportObject" in wasi.WASI.prototype)) throw new ProgramError("inspect needs Node.js");
+    return wasi;
   } finally {
     process.emitWarning = emitWarning;
   }

@@ -27,7 +27,7 @@ export function traceModule(program: BufferSource): Uint8Array {
     });
     if (wrapped.length === 0)
       throw new Error(
-        "the program has no function by the name of malloc: link it without -s, and where clang runs wasm-opt, with --no-wasm-opt",
+        "the program has no function by the name of malloc: link it without -s, where clang runs wasm-opt with --no-wasm-opt, and by emcc with --profiling-funcs",
       );
     binaryen.setDebugInfo(true);
     return module.emitBinary();

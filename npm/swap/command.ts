@@ -5,14 +5,21 @@ import { reasonOf } from "./errors.ts";
 import type { SwapReport } from "./swap.ts";
 
 interface Options {
-  readonly output?: string | true;
-  readonly "symbol-map"?: string | true;
-  readonly function?: string | true | readonly (string | true)[];
+  readonly output?: string;
+  readonly "symbol-map"?: string;
+  readonly function?: string | readonly string[];
   readonly "dry-run"?: boolean;
   readonly json?: boolean;
   /** What follows the module. */
   readonly _: readonly string[];
 }
+
+export const VALUES = {
+  output: "the name of a file",
+  "symbol-map": "the name of a file",
+  function: "NAME=INDEX",
+};
+export const LISTS = ["function"];
 
 export function register(cli: Sade): void {
   cli
@@ -36,7 +43,6 @@ async function run(file: string | undefined, options: Options): Promise<void> {
   if (file === undefined) throw new Error("swap needs a module: rsbmalloc swap app.wasm -o app.rsb.wasm");
   if (options._.length > 0) throw new Error(`swap takes one module, and ${options._[0]} is too many`);
   const { output, "dry-run": dryRun = false, json = false } = options;
-  if (output === true) throw new Error("--output needs the name of a file");
   if (output === undefined && !dryRun) throw new Error("swap needs -o FILE for the new module, or --dry-run");
   const given = new Map([...readSymbolMap(options["symbol-map"]), ...parseFunctions(options.function)]);
   const bytes = readFile(file);
@@ -66,9 +72,8 @@ function writeFile(file: string, bytes: Uint8Array): void {
 }
 
 /** Lines of `INDEX:NAME`. */
-function readSymbolMap(file: string | true | undefined): [name: string, index: number][] {
+function readSymbolMap(file: string | undefined): [name: string, index: number][] {
   if (file === undefined) return [];
-  if (file === true) throw new Error("--symbol-map needs the name of a file");
   const lines = readFile(file).toString("utf8").split(/\r?\n/).filter(Boolean);
   return lines.map((line) => {
     const [, index, name] = /^(\d+):(.+)$/.exec(line) ?? [];
@@ -79,8 +84,8 @@ function readSymbolMap(file: string | true | undefined): [name: string, index: n
 }
 
 function parseFunctions(option: Options["function"]): [name: string, index: number][] {
-  return (option === undefined ? [] : [option].flat()).map((given) => {
-    const [, name, index] = /^([^=]+)=(\d+)$/.exec(String(given)) ?? [];
+  return [option ?? []].flat().map((given) => {
+    const [, name, index] = /^([^=]+)=(\d+)$/.exec(given) ?? [];
     if (name === undefined) throw new Error(`--function ${given} is not of the form NAME=INDEX`);
     return [name, Number(index)];
   });

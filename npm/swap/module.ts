@@ -1,5 +1,6 @@
 /** Reads a module and says what in it is of use: its malloc, its ways to memory, its errno. */
 import binaryen from "binaryen";
+import { checkLinked } from "../linked.ts";
 import { findConstructor, type Constructor } from "./emmalloc.ts";
 import { reasonOf } from "./errors.ts";
 import {
@@ -54,7 +55,7 @@ export async function readSubject(bytes: Uint8Array<ArrayBuffer>, given: GivenNa
 }
 
 const NO_NAMES =
-  "it has no names of functions: link it with names (emcc --profiling-funcs, clang --no-wasm-opt or -g), or give --symbol-map FILE (emcc --emit-symbol-map), or --function malloc=INDEX and so on";
+  "it has no names of functions: link it with names (emcc --profiling-funcs, clang --no-wasm-opt), or give --symbol-map FILE (emcc --emit-symbol-map), or --function malloc=INDEX and so on";
 
 const MAGIC = [0, 0x61, 0x73, 0x6d];
 /** Where modules have 0 and components something else. */
@@ -65,9 +66,7 @@ function compile(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
   if (bytes[LAYER] !== 0)
     throw new Error("it is a component: take the core module out of it (wasm-tools component unbundle)");
   const module = compileOrExplain(bytes);
-  const has = (section: string) => WebAssembly.Module.customSections(module, section).length > 0;
-  if (has("linking")) throw new Error("it is an object file: link it with librsbmallocc.a instead");
-  if (has("dylink.0") || has("dylink")) throw new Error("it is a dynamic library, whose malloc is elsewhere");
+  checkLinked(module);
   return module;
 }
 

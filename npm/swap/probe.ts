@@ -53,15 +53,19 @@ const HEADERS = 128;
 const TIME_LIMIT = 10_000;
 
 /**
- * `bytes` is the module with the exports of TRIED, as far as there is what they name. Throws an Error of one line if
- * its malloc does not work as one does in a program that has just been loaded.
+ * `bytes` is the module with the exports of TRIED, as far as there is what they name; `hasNames` says whether it would have
+ * them all. Throws an Error of one line if its malloc does not work as one does in a program that has just been loaded.
  */
-export function probe(bytes: Uint8Array<ArrayBuffer>, module: binaryen.Module): Findings {
+export function probe(bytes: Uint8Array<ArrayBuffer>, module: binaryen.Module, hasNames: boolean): Findings {
   const compiled = new WebAssembly.Module(bytes);
   const [fresh, used] = [start(compiled, module), start(compiled, module)];
   try {
     // Of the ways that Node has to stop code which runs forever, this one needs no other thread.
-    return vm.runInNewContext("tried()", { tried: () => tryOut(fresh, used) }, { timeout: TIME_LIMIT });
+    return vm.runInNewContext(
+      "tried()",
+      { tried: () => tryOut(fresh, used, hasNames) },
+      { timeout: TIME_LIMIT },
+    );
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw error;
     throw new Error("its malloc does not return when it is tried: the file may be damaged, link it again", {
@@ -90,7 +94,7 @@ function start(compiled: WebAssembly.Module, module: binaryen.Module): Instance 
   }
 }
 
-function tryOut(fresh: Instance, { memory, functions }: Instance): Findings {
+function tryOut(fresh: Instance, { memory, functions }: Instance, hasNames: boolean): Findings {
   const memorySize = fresh.memory.buffer.byteLength;
   const before = new Uint32Array(fresh.memory.buffer);
   const word = (address: number) => new Uint32Array(memory.buffer, address, 1)[0]!;
@@ -129,6 +133,11 @@ function tryOut(fresh: Instance, { memory, functions }: Instance): Findings {
   if (inUse || before.subarray(Math.ceil(heapStart / 4)).some((each) => each !== 0)) throw new Error(LIVE);
 
   const allocator = MARKS.get(word(block - 4));
+  // emmalloc makes its lists in a constructor, which nothing but a name tells.
+  if (!allocator && !hasNames && !functions.constructor)
+    throw new Error(
+      "its malloc is not dlmalloc, and without names of functions nobody knows whether it is emmalloc: link it with names (emcc --profiling-funcs)",
+    );
   if (!allocator)
     throw new Error("its malloc is neither dlmalloc nor emmalloc: link it with rsbmalloc instead");
   call("free", block);

@@ -46,7 +46,7 @@ export interface Swapped {
 export async function swap(bytes: Uint8Array<ArrayBuffer>, given: GivenNames = new Map()): Promise<Swapped> {
   const subject = await readSubject(bytes, given);
   const { module, replacements } = subject;
-  const findings = probe(forTrial(subject), module);
+  const findings = probe(forTrial(subject), module, subject.hasNames);
   const { allocator, errno, breakAddress } = findings;
   const source = memorySource(subject, breakAddress !== 0);
   const core = await readCore(source);
