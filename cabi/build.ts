@@ -70,6 +70,9 @@ const THREAD_VARIANTS = [
 /** What the libraries for threads use of wasi-libc. A program that makes its threads without it has none of them. */
 const WASI_THREAD_FUNCTIONS = ["__errno_location", "__wait", "pthread_key_create", "pthread_setspecific"];
 
+/** What a library with prefixed names uses of the malloc that it lives beside, where there is one. */
+const LIBC_MALLOC = ["__libc_malloc", "__libc_free"];
+
 /** What a program may have to be told of a fault. */
 const ON_FAULT = "rsbmalloc_on_fault";
 
@@ -85,6 +88,7 @@ const PLAIN_LIBRARIES: readonly Library[] = [
     constants: ["RSB_PREFIXED"],
     members: [core(prefixedNames())],
     features: ["bulk-memory"],
+    weakFunctions: new Set(LIBC_MALLOC),
   },
   {
     file: "lib/wasm32-emscripten/librsbmallocc.a",
@@ -172,10 +176,9 @@ function addresses({ stateSize }: Core): Map<string, Address> {
     ["errno", { kind: "data", symbol: "errno", weak: true }],
     ["rsbmalloc_cores", { kind: "data", symbol: "rsbmalloc_cores", weak: true }],
     ...Object.values(FAULTS).map((text): [string, Address] => [`text of ${text}`, { kind: "text", text }]),
-    ...[...WASI_THREAD_FUNCTIONS, "thread_destructor", ON_FAULT].map((symbol): [string, Address] => [
-      `address of ${symbol}`,
-      { kind: "function", symbol },
-    ]),
+    ...[...WASI_THREAD_FUNCTIONS, ...LIBC_MALLOC, "thread_destructor", ON_FAULT].map(
+      (symbol): [string, Address] => [`address of ${symbol}`, { kind: "function", symbol }],
+    ),
   ]);
 }
 

@@ -13,6 +13,26 @@ declare const HEAP_END: usize;
 @external("env", "sbrk")
 declare function sbrk(increment: isize): usize;
 
+/** Of wasi-libc, beside whose malloc a library with prefixed names may live. */
+@external("env", "__libc_malloc")
+declare function libcMalloc(size: usize): usize;
+
+
+@external("env", "__libc_free")
+declare function libcFree(block: usize): void;
+
+/** A table index; 0 in a program without libc's malloc. */
+@external("env", "address of __libc_malloc")
+declare const LIBC_MALLOC: usize;
+
+/**
+ * Has libc's malloc start, if there is one: in releases without `__heap_end` it takes, with its first call, all that linear memory
+ * has by then, what we have added included.
+ */
+export function startLibc(): void {
+  if (PREFIXED && !EMSCRIPTEN && LIBC_MALLOC) libcFree(libcMalloc(1));
+}
+
 /** The first byte that the program's own data leave free. */
 @inline
 export function heapBase(): usize {

@@ -57,6 +57,7 @@ import {
   heapBase,
   heapEndPage,
   memoryEndPage,
+  startLibc,
 } from "./memory";
 
 /** What is known of a run. In a hardened build some of it means other things: src/hardened.ts. */
@@ -533,6 +534,7 @@ function grownEnd(page: u32, pages: u32): u32 {
 
 /** Makes the first map, and a free run of what lies behind it. Returns whether there was memory. */
 export function startPages(): bool {
+  startLibc();
   const s = state();
   nobody().left = 1;
   keeper().left = 1;
