@@ -65,8 +65,8 @@ export function growMemory(pages: u32): u32 {
     const old = memory.grow(<i32>(grownPages(pages) >>> UNIT_BITS));
     return old == -1 ? 0 : (<u32>old) << UNIT_BITS;
   }
-  // A number of bytes that sbrk would take for a negative one.
-  if (pages >>> (31 - PAGE_BITS)) return 0;
+  // A number of bytes that sbrk would take for a negative one, with room before it.
+  if ((pages + 1) >>> (31 - PAGE_BITS)) return 0;
   const bytes = pages << PAGE_BITS;
   let room: u32;
   let old: usize;

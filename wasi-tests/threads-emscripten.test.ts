@@ -18,7 +18,7 @@ const FLAGS = [
   "-pthread",
   "-Iinclude",
   "-sEXIT_RUNTIME=1",
-  "-sPTHREAD_POOL_SIZE=6",
+  "-sPTHREAD_POOL_SIZE=20",
   "-sDEFAULT_PTHREAD_STACK_SIZE=65536",
   // Ten thousand threads in CI, one after the other.
   ...(process.env.CI === "true" ? ["-DCALLS=40000", "-DVISITS=10000"] : []),

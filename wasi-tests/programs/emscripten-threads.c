@@ -21,9 +21,18 @@ void visit(unsigned seed);
 #endif
 enum { THREADS = 4, BLOCKS = 20000, STACK = 65536 };
 
+/* More threads than there are caches on four cores, so often that all begin and all end at once. */
+enum { CROWD = 18, ROUNDS = 20 };
+static pthread_barrier_t crowd;
+
 static void *run_stress(void *argument) { return (void *)(size_t)stress((unsigned)(size_t)argument, CALLS); }
 static void *run_produce(void *argument) { return produce(0, 1, BLOCKS, 2000), argument; }
 static void *run_consume(void *argument) { return consume(0, BLOCKS, 0, 1), argument; }
+static void *run_crowd(void *argument) {
+  size_t failed = stress((unsigned)(size_t)argument, 100);
+  pthread_barrier_wait(&crowd);
+  return (void *)failed;
+}
 static void *run_visit(void *argument) { return visit(1), argument; }
 
 static pthread_t start(void *(*run)(void *), size_t argument) {
@@ -39,7 +48,7 @@ static size_t join(pthread_t thread) {
 }
 
 int main(void) {
-  pthread_t threads[THREADS];
+  pthread_t threads[CROWD];
   /* What libc and the first threads keep stays. */
   join(start(run_visit, 0));
   size_t before = rsbmallinfo().in_use;
@@ -47,7 +56,13 @@ int main(void) {
   for (int i = 0; i < THREADS; i++) threads[i] = start(run_stress, i + 1);
   size_t failed = stress(THREADS + 1, CALLS);
   for (int i = 0; i < THREADS; i++) failed += join(threads[i]);
+  pthread_barrier_init(&crowd, NULL, CROWD);
+  for (int round = 0; round < ROUNDS; round++) {
+    for (int i = 0; i < CROWD; i++) threads[i] = start(run_crowd, round * CROWD + i + 1);
+    for (int i = 0; i < CROWD; i++) failed += join(threads[i]);
+  }
   drain();
+  rsbmalloc_check();
   printf("failed calls: %zu\n", failed);
 
   pthread_t producer = start(run_produce, 0), consumer = start(run_consume, 0);
