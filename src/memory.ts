@@ -69,13 +69,13 @@ export function growMemory(pages: u32): u32 {
   if ((pages + 1) >>> (31 - PAGE_BITS)) return 0;
   const bytes = pages << PAGE_BITS;
   let room: u32;
-  let most: u32 = 0;
+  let least: u32 = 0;
   let old: usize;
   do {
     // Whoever called sbrk before may have left the break in mid-page. If another thread does so now, what we get is lost,
     // once: then there is room for it.
-    room = max<u32>(<u32>(-sbrk(0) & (PAGE - 1)), most);
-    most = PAGE;
+    room = max<u32>(<u32>(-sbrk(0) & (PAGE - 1)), least);
+    least = PAGE;
     old = sbrk(room + bytes);
     if (old == -1) return 0;
   } while (LOCKED && (-old & (PAGE - 1)) > room);
