@@ -11,6 +11,7 @@ import {
   flatNames,
   hardened,
   moduleNames,
+  onFaultNames,
   prefixedNames,
   sbrkNames,
   swapNames,
@@ -49,12 +50,18 @@ function hardenedLibrary(library: Library): Library {
     file: library.file.replace(/\.a$/, "-hardened.a"),
     constants: [...library.constants, "RSB_HARDENED"],
     features: [...library.features, "simd128"],
-    members: library.members.map((member) =>
-      member.name === "rsbmallocc.o"
-        ? { ...member, entries: [...member.entries, "src/faults.ts"], functions: hardened(member.functions) }
-        : member,
-    ),
-    weakFunctions: new Set([...(library.weakFunctions ?? []), ON_FAULT]),
+    members: [
+      ...library.members.map((member) =>
+        member.name === "rsbmallocc.o"
+          ? {
+              ...member,
+              entries: [...member.entries, "src/faults.ts"],
+              functions: hardened(member.functions),
+            }
+          : member,
+      ),
+      { name: "on-fault.o", entries: ["src/on-fault.ts"], functions: onFaultNames() },
+    ],
   };
 }
 
@@ -72,9 +79,6 @@ const WASI_THREAD_FUNCTIONS = ["__errno_location", "__wait", "pthread_key_create
 
 /** What a library with prefixed names uses of the malloc that it lives beside, where there is one. */
 const LIBC_MALLOC = ["__libc_malloc", "__libc_free"];
-
-/** What a program may have to be told of a fault. */
-const ON_FAULT = "rsbmalloc_on_fault";
 
 const PLAIN_LIBRARIES: readonly Library[] = [
   {
@@ -176,9 +180,10 @@ function addresses({ stateSize }: Core): Map<string, Address> {
     ["errno", { kind: "data", symbol: "errno", weak: true }],
     ["rsbmalloc_cores", { kind: "data", symbol: "rsbmalloc_cores", weak: true }],
     ...Object.values(FAULTS).map((text): [string, Address] => [`text of ${text}`, { kind: "text", text }]),
-    ...[...WASI_THREAD_FUNCTIONS, ...LIBC_MALLOC, "thread_destructor", ON_FAULT].map(
-      (symbol): [string, Address] => [`address of ${symbol}`, { kind: "function", symbol }],
-    ),
+    ...[...WASI_THREAD_FUNCTIONS, ...LIBC_MALLOC, "thread_destructor"].map((symbol): [string, Address] => [
+      `address of ${symbol}`,
+      { kind: "function", symbol },
+    ]),
   ]);
 }
 
@@ -204,6 +209,8 @@ async function library(
       // Without the lock, no memory that threads share.
       forbidden: features.includes("atomics") ? [] : ["shared-mem"],
       weakFunctions: weakFunctions ?? new Set(),
+      // For -sMAIN_MODULE.
+      positionIndependent: constants.includes("RSB_EMSCRIPTEN"),
       addresses: addresses(compiled),
       localName: (local) => local.replace(/^src\/faults\//, "").replace(/^src\//, "rsbmalloc/"),
     });

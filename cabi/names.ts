@@ -129,6 +129,11 @@ export function hardened(
   return new Map([...names, ...Object.keys(FAULTS).map((fault) => [fault, []] as const)]);
 }
 
+/** The symbol of the object that stands in for the function of a program which is told of faults. */
+export function onFaultNames(): Map<string, PublicSymbol[]> {
+  return new Map([["rsbmalloc_on_fault", [weak("rsbmalloc_on_fault")]]]);
+}
+
 /** The symbols of the object in Emscripten's library that stands in for its `sbrk`. */
 export function sbrkNames(): Map<string, PublicSymbol[]> {
   return new Map(["sbrk", "_sbrk64", "brk", "emscripten_get_sbrk_ptr"].map((name) => [name, [weak(name)]]));

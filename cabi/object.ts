@@ -10,6 +10,7 @@ import {
   EXTERN,
   FUNCREF,
   HEADER,
+  I32,
   OPCODE,
   SECTION,
   customSection,
@@ -66,6 +67,8 @@ export interface ObjectDescription {
   readonly features: readonly string[];
   /** Those that no program may use which the code is linked into. */
   readonly forbidden?: readonly string[];
+  /** Whether the code may go into a module whose place in memory is not known before it is loaded. */
+  readonly positionIndependent?: boolean;
 }
 
 const RELOCATION = {
@@ -106,13 +109,14 @@ export function writeObject(bytes: Uint8Array, description: ObjectDescription): 
   const symbols = symbolTable();
   const functions = addFunctions(module, description, symbols);
   const { targets, segments } = addAddresses(module, description, symbols, functions);
-  const needsTable = targets.some(({ relocation }) => relocation === RELOCATION.tableIndexSigned);
+  const needsTable = targets.some(({ kind }) => kind === "function");
   if (needsTable) symbols.add(SYMBOL_KIND.table, FLAG.undefined | FLAG.noStrip, unsigned(0));
-  const { code, globals, relocations } = relocate(module, symbols, functions, targets);
+  const offsets = description.positionIndependent ? targets : [];
+  const { code, globals, relocations } = relocate(module, symbols, functions, targets, offsets.length);
 
   const beforeCode = [
     section(SECTION.type, module.types),
-    section(SECTION.import, importSection(module.importedFunctions, needsTable)),
+    section(SECTION.import, importSection(module.importedFunctions, needsTable, offsets)),
     section(SECTION.function, module.functions),
     ...(globals.length > 0 ? [section(SECTION.global, vector(globals))] : []),
   ];
@@ -254,12 +258,11 @@ interface Segment {
   readonly alignment: number;
 }
 
-/** What takes the place of a read of an imported global. */
+/** What an imported global stands for. */
 interface Target {
-  readonly relocation: number;
+  readonly kind: Address["kind"];
+  readonly name: string;
   readonly symbol: number;
-  /** Whether it is the address of memory of this object, to which the linker may add. */
-  readonly isOwn: boolean;
 }
 
 function addAddresses(
@@ -291,17 +294,15 @@ function addAddresses(
     const address = description.addresses.get(name);
     if (address === undefined)
       throw new UserError(`nothing says what the imported global ${name} stands for`);
-    if (address.kind !== "function") {
-      const isOwn = address.kind !== "data";
-      return { relocation: RELOCATION.memoryAddressSigned, symbol: dataSymbol(address, name), isOwn };
-    }
+    const known = { kind: address.kind, name: "symbol" in address ? address.symbol : name };
+    if (address.kind !== "function") return { ...known, symbol: dataSymbol(address, name) };
     const isMeant = (candidate: Import | Export) => candidate.name === address.symbol;
     const imported = module.importedFunctions.findIndex(isMeant);
     const index = imported < 0 ? module.exportedFunctions.find(isMeant)?.index : imported;
     const symbol = index === undefined ? undefined : functions[index];
     if (symbol === undefined)
       throw new UserError(`${name} stands for ${address.symbol}, which the core neither calls nor exports`);
-    return { relocation: RELOCATION.tableIndexSigned, symbol, isOwn: false };
+    return { ...known, symbol };
   });
   return { targets, segments };
 }
@@ -333,14 +334,16 @@ function relocate(
   symbols: SymbolTable,
   functions: readonly number[],
   targets: readonly Target[],
+  importedGlobals: number,
 ): Relocated {
   const used = new Map<number, { value: number; symbol: number }>();
   const globals: Bytes[] = [];
   const usedGlobal = (original: number): { value: number; symbol: number } => {
     let global = used.get(original);
     if (global === undefined) {
-      const value = globals.push(allGlobals[original - targets.length]!.bytes) - 1;
-      global = { value, symbol: symbols.addLocal(SYMBOL_KIND.global, value, `global${value}`) };
+      const place = globals.push(allGlobals[original - targets.length]!.bytes) - 1;
+      const value = importedGlobals + place;
+      global = { value, symbol: symbols.addLocal(SYMBOL_KIND.global, value, `global${place}`) };
       used.set(original, global);
     }
     return global;
@@ -355,21 +358,23 @@ function relocate(
       throw new UserError(`the core's code needs a relocation of type ${type}, which is not known here`);
     }
     const target = targets[index];
-    return target === undefined ? { ...padding, ...usedGlobal(index) } : addressPatch(code, offset, target);
+    if (target === undefined) return { ...padding, ...usedGlobal(index) };
+    if (code[offset - 1] !== OPCODE.globalGet) throw new UserError("the core assigns to an imported global");
+    if (importedGlobals > 0) return { ...padding, value: index, symbol: target.symbol };
+    return addressPatch(code, offset, target);
   });
   return { ...applyPatches(code, patches), globals };
 }
 
 /** What becomes of the read of an imported global, whose index stands at `offset`, and of a sum with it. */
-function addressPatch(code: Uint8Array, offset: number, { relocation, symbol, isOwn }: Target): Patch {
+function addressPatch(code: Uint8Array, offset: number, { kind, symbol }: Target): Patch {
   const start = offset - 1;
-  if (code[start] !== OPCODE.globalGet) throw new UserError("the core assigns to an imported global");
   const end = offset + FIELD;
-  const constant = { start, end, beforeField: OPCODE.i32Const, value: 0, relocation, symbol };
-  if (relocation === RELOCATION.tableIndexSigned) return constant;
-  const address = { ...constant, addend: 0 };
+  const constant = { start, end, beforeField: OPCODE.i32Const, value: 0, symbol };
+  if (kind === "function") return { ...constant, relocation: RELOCATION.tableIndexSigned };
+  const address = { ...constant, relocation: RELOCATION.memoryAddressSigned, addend: 0 };
   // The address of a weak symbol that nobody defines is 0, whatever is to be added.
-  if (!isOwn) return address;
+  if (kind === "data") return address;
 
   const sum = constantAdded(code, end);
   const load = loadFrom(code, sum.end);
@@ -463,8 +468,8 @@ function applyPatches(code: Uint8Array, patches: readonly Patch[]): Pick<Relocat
   return { code: vector(patched), relocations };
 }
 
-/** The linker makes the memory and the table, and sets their limits. */
-function importSection(functions: readonly Import[], needsTable: boolean): Bytes {
+/** The linker makes the memory, the table and the globals with addresses, and sets their limits. */
+function importSection(functions: readonly Import[], needsTable: boolean, offsets: readonly Target[]): Bytes {
   const NO_LIMITS = [0, unsigned(0)];
   const memory = [text("env"), text("__linear_memory"), EXTERN.memory, NO_LIMITS];
   const table = [text("env"), text("__indirect_function_table"), EXTERN.table, FUNCREF, NO_LIMITS];
@@ -474,7 +479,11 @@ function importSection(functions: readonly Import[], needsTable: boolean): Bytes
     EXTERN.function,
     unsigned(type),
   ]);
-  return vector([memory, ...(needsTable ? [table] : []), ...imported]);
+  const addresses = offsets.map(({ kind, name }) => {
+    const MUTABLE = 1;
+    return [text(kind === "function" ? "GOT.func" : "GOT.mem"), text(name), EXTERN.global, I32, MUTABLE];
+  });
+  return vector([memory, ...(needsTable ? [table] : []), ...imported, ...addresses]);
 }
 
 function segmentInfo({ name, alignment }: Segment): Bytes {

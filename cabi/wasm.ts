@@ -25,6 +25,7 @@ export const SECTION = {
 export const EXTERN = { function: 0, table: 1, memory: 2, global: 3 } as const;
 
 export const FUNCREF = 0x70;
+export const I32 = 0x7f;
 
 export const OPCODE = {
   localGet: 0x20,

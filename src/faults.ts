@@ -2,7 +2,7 @@
 // which is what a stack trace shows. An entry of its own beside those of the C library, so that each of these functions
 // stays one.
 //
-// Before the trap, a function of the program is told, if it has one:
+// Before the trap, a function of the program is told, if it has one (otherwise src/on-fault.ts):
 //
 //     void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
 
@@ -12,10 +12,6 @@ import { unlock } from "./lock";
 
 @external("env", "rsbmalloc_on_fault")
 declare function onFault(message: usize, pointer: usize, size: usize): void;
-
-/** A table index; 0 in a program without that function. */
-@external("env", "address of rsbmalloc_on_fault")
-declare const ON_FAULT: usize;
 
 // The messages, zero-terminated: the build puts the text behind "text of" into the object.
 
@@ -55,7 +51,7 @@ function trap(message: usize, block: usize, size: usize): void {
   g.faultSize = size;
   // The program may print something, and another thread may have to do that for it.
   unlock();
-  if (ON_FAULT) onFault(message, block, size);
+  onFault(message, block, size);
   unreachable();
 }
 

@@ -33,19 +33,22 @@ export function startLibc(): void {
   if (PREFIXED && !EMSCRIPTEN && LIBC_MALLOC) libcFree(libcMalloc(1));
 }
 
-/** The first byte that the program's own data leave free. */
+/** Whether memory after the program's own data is ours from the start. */
+const HAS_FIRST_MEMORY: bool = !PREFIXED && !EMSCRIPTEN;
+
+/** Where that begins, in bytes; 0 if there is none. */
 @inline
 export function heapBase(): usize {
-  return (HEAP_BASE + 15) & ~15;
+  return HAS_FIRST_MEMORY ? (HEAP_BASE + 15) & ~15 : 0;
 }
 
 /**
- * The page up to which memory after `heapBase` is ours from the start; 0 if none of it is.
+ * The page up to which it is ours; 0 if there is none.
  * Without `__heap_end` only the rest of a wasm page is sure to be in the initial memory.
  */
 @inline
 export function heapEndPage(): u32 {
-  if (PREFIXED || EMSCRIPTEN) return 0;
+  if (!HAS_FIRST_MEMORY) return 0;
   const end = HEAP_END ? HEAP_END : (HEAP_BASE + 0xffff) & ~0xffff;
   return <u32>(end >>> PAGE_BITS);
 }

@@ -22,6 +22,8 @@ export interface EmscriptenProgram {
   readonly flags: readonly string[];
   /** `program.js` by default. The .wasm lies beside it. */
   readonly output?: string;
+  /** Variables that emcc finds besides its usual ones. */
+  readonly environment?: NodeJS.ProcessEnv;
 }
 
 export interface EmscriptenResult {
@@ -79,7 +81,7 @@ export async function findEmscripten(): Promise<Emscripten> {
 /** Builds a program and returns the path of its JavaScript in the cache. Throws an EmscriptenError with emcc's messages. */
 export async function buildEmscripten(
   emscripten: Emscripten,
-  { inputs, flags, output = "program.js" }: EmscriptenProgram,
+  { inputs, flags, output = "program.js", environment }: EmscriptenProgram,
 ): Promise<string> {
   const driver = inputs.some((input) => /\.(cc|cpp)$/.test(input)) ? "em++" : "emcc";
   const hash = createHash("sha256").update([emscripten.version, driver, output, ...flags].join("\0"));
@@ -99,12 +101,11 @@ export async function buildEmscripten(
   await writeFile(path.join(unfinished, "package.json"), JSON.stringify({ type: "commonjs" }));
   try {
     const args = [...inputs, ...flags, "-o", path.join(unfinished, output)];
-    await run(driver, args, { cwd: ROOT, env: emscriptenEnvironment(), maxBuffer: 1 << 26 }).catch(
-      (error: Error) => {
-        const said = "stderr" in error ? String(error.stderr) : error.message;
-        throw new EmscriptenError(`${driver} cannot build ${inputs.map(displayPath).join(", ")}:\n${said}`);
-      },
-    );
+    const env = { ...emscriptenEnvironment(), ...environment };
+    await run(driver, args, { cwd: ROOT, env, maxBuffer: 1 << 26 }).catch((error: Error) => {
+      const said = "stderr" in error ? String(error.stderr) : error.message;
+      throw new EmscriptenError(`${driver} cannot build ${inputs.map(displayPath).join(", ")}:\n${said}`);
+    });
     await rename(unfinished, entry).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOTEMPTY") throw error;
     });

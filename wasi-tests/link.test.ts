@@ -1,6 +1,6 @@
 /** The libraries as linkers and programs meet them: which names they have, and how programs link with them. */
 import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
@@ -56,6 +56,35 @@ for (const llvm of LLVMS) {
     // It has libc's malloc start first, if there is one.
     const ofLibc = ["w __libc_malloc", "w __libc_free", "U __indirect_function_table"];
     assert.equal(found.sort(), [...named("T", PREFIXED), ...undefinedHere, ...ofLibc].sort());
+  });
+}
+
+for (const llvm of LLVMS) {
+  const check = checker(llvm, "wasm-ld");
+  const folder = "lib/wasm32-emscripten";
+  const libraries = readdirSync(path.join(ROOT, folder)).filter((file) => file.endsWith(".a"));
+
+  check("each library for Emscripten links into a module that may be loaded anywhere", async () => {
+    const old = llvm.name === "native 14";
+    const unresolved = old ? "--import-undefined" : "--unresolved-symbols=import-dynamic";
+    for (const library of libraries) {
+      const threads = /-mt|-locked/.test(library) ? ["--shared-memory", "--max-memory=1048576"] : [];
+      const options = [
+        "-shared",
+        "--experimental-pic",
+        "--no-entry",
+        "--whole-archive",
+        unresolved,
+        ...threads,
+      ];
+      const files = { "library.a": await product(`${folder}/${library}`) };
+      const { files: made } = await llvm.run("wasm-ld", [...options, "library.a", "-o", "out.wasm"], files);
+      const names = WebAssembly.Module.exports(new WebAssembly.Module(made["out.wasm"] as BufferSource));
+      assert.ok(
+        names.some(({ name }) => name === "rsbmalloc"),
+        library,
+      );
+    }
   });
 }
 

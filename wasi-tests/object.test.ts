@@ -56,6 +56,8 @@ const DESCRIPTION: ObjectDescription = {
   features: ["bulk-memory", "mutable-globals"],
 };
 
+const INDEPENDENT: ObjectDescription = { ...DESCRIPTION, positionIndependent: true };
+
 /** Defines the function that the object above calls. */
 const OTHER_MODULE = `(module
   (import "env" "memory" (memory 0))
@@ -164,6 +166,42 @@ async function link(llvm: Llvm, objects: Record<string, Uint8Array>, ...options:
   };
 }
 
+/** Links a module that may lie anywhere, and has it lie at `memoryBase`. `offsets` are addresses that it asks for, by name. */
+async function loadShared(
+  llvm: Llvm,
+  object: Uint8Array,
+  memoryBase: number,
+  offsets: Record<string, number>,
+) {
+  // As emcc has it, in older and in newer releases.
+  const undefinedSymbols =
+    llvm.name === "native 14" ? "--import-undefined" : "--unresolved-symbols=import-dynamic";
+  const options = ["-shared", "--experimental-pic", "--export-all", undefinedSymbols, "--no-entry"];
+  const { files } = await llvm.run("wasm-ld", ["object.o", ...options, "-o", "out.wasm"], {
+    "object.o": object,
+  });
+  const module = new WebAssembly.Module(files["out.wasm"] as BufferSource);
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  const address = (value: number, mutable = false) =>
+    new WebAssembly.Global({ value: "i32", mutable }, value);
+  const env = {
+    memory,
+    __indirect_function_table: new WebAssembly.Table({ element: "anyfunc", initial: 1 }),
+    __memory_base: address(memoryBase),
+    __table_base: address(0),
+    callback: () => 42,
+    // A weak function's place is another module's to fill.
+    weak_alias: () => 0,
+  };
+  const table = Object.fromEntries(
+    Object.entries(offsets).map(([name, value]) => [name, address(value, true)]),
+  );
+  const { exports } = new WebAssembly.Instance(module, { env, "GOT.mem": table, "GOT.func": table });
+  const functions = exports as Record<string, (argument?: number) => number>;
+  functions["__wasm_apply_global_relocs"]?.();
+  return { functions, memory };
+}
+
 test("LEB128 numbers read back as written", () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 0xffffffff }), (value) => {
@@ -241,22 +279,52 @@ for (const llvm of LLVMS) {
     ]);
   });
 
-  check("a linked object finds its memory, and zeros where nobody defines a weak symbol", async () => {
+  for (const description of [DESCRIPTION, INDEPENDENT]) {
+    const kind = description.positionIndependent ? "position-independent " : "";
+    check(
+      `a linked ${kind}object finds its memory, and zeros where nobody defines a weak symbol`,
+      async () => {
+        const object = writeObject(relocatable(MODULE), description);
+        const { functions, memory, heapBase } = await link(llvm, { "object.o": object });
+        const state = functions["state_address"]!();
+        const other = functions["other_address"]!();
+        assert.is(state % 64, 0);
+        assert.is(other % 256, 0);
+        assert.ok(state + 100 <= other || other + 5 <= state, "the two objects do not overlap");
+        assert.is(functions["alias"]!(), state);
+        assert.is(functions["weak_alias"]!(), state);
+        assert.is(new DataView(memory.buffer).getInt32(state + 96, true), 7);
+        assert.is(functions["heap_base"]!(), heapBase);
+        assert.ok(state + 100 <= heapBase && other + 5 <= heapBase);
+        assert.is(functions["variable_or"]!(-5), -5);
+        assert.is(functions["call_back"]!(), 1001);
+        assert.is(functions["call_back"]!(), 1002);
+      },
+    );
+  }
+
+  check("a position-independent object's memory lies where it is loaded", async () => {
+    const object = writeObject(relocatable(MODULE), INDEPENDENT);
+    for (const base of [4096, 8192]) {
+      const offsets = { __heap_base: 60000, variable: 20000, callback: base === 4096 ? 0 : 1 };
+      const { functions, memory } = await loadShared(llvm, object, base, offsets);
+      const state = functions["state_address"]!();
+      const other = functions["other_address"]!();
+      assert.ok(Math.min(state, other) >= base && Math.max(state, other) < base + 512);
+      assert.ok(state + 100 <= other || other + 5 <= state);
+      const words = new DataView(memory.buffer);
+      assert.is(words.getInt32(state + 96, true), 7);
+      words.setInt32(offsets.variable, 77, true);
+      assert.is(functions["variable_or"]!(-5), 77);
+      assert.is(functions["heap_base"]!(), offsets.__heap_base);
+      assert.is(functions["call_back"]!(), offsets.callback ? 42 : 1001);
+    }
+  });
+
+  check("an object that is not position-independent has no place in such a module", async () => {
     const object = writeObject(relocatable(MODULE), DESCRIPTION);
-    const { functions, memory, heapBase } = await link(llvm, { "object.o": object });
-    const state = functions["state_address"]!();
-    const other = functions["other_address"]!();
-    assert.is(state % 64, 0);
-    assert.is(other % 256, 0);
-    assert.ok(state + 100 <= other || other + 5 <= state, "the two objects do not overlap");
-    assert.is(functions["alias"]!(), state);
-    assert.is(functions["weak_alias"]!(), state);
-    assert.is(new DataView(memory.buffer).getInt32(state + 96, true), 7);
-    assert.is(functions["heap_base"]!(), heapBase);
-    assert.ok(state + 100 <= heapBase && other + 5 <= heapBase);
-    assert.is(functions["variable_or"]!(-5), -5);
-    assert.is(functions["call_back"]!(), 1001);
-    assert.is(functions["call_back"]!(), 1002);
+    const message = await loadShared(llvm, object, 4096, {}).then(() => "", String);
+    assert.match(message, /recompile with -fPIC/);
   });
 
   check("sums with addresses are left to the linker where it may do them", async () => {
@@ -266,9 +334,14 @@ for (const llvm of LLVMS) {
     assert.equal(stdout.match(/(?<=R_WASM_MEMORY_ADDR_).*/g), ["SLEB state 0", ...expected]);
   });
 
-  for (const options of [[], ["--compress-relocations", "--strip-all"]]) {
-    check(`sums are right when linked${options.map((option) => ` ${option}`).join("")}`, async () => {
-      const object = writeObject(relocatable(SUMS_MODULE), SUMS_DESCRIPTION);
+  for (const [options, positionIndependent] of [
+    [[], false],
+    [["--compress-relocations", "--strip-all"], false],
+    [[], true],
+  ] as const) {
+    const how = [...options, ...(positionIndependent ? ["position-independent"] : [])].join(" ");
+    check(`sums are right when linked: ${how || "as usual"}`, async () => {
+      const object = writeObject(relocatable(SUMS_MODULE), { ...SUMS_DESCRIPTION, positionIndependent });
       const { functions, memory } = await link(llvm, { "object.o": object }, ...options);
       const state = functions["state_address"]!();
       const words = new Int32Array(memory.buffer);

@@ -1,0 +1,85 @@
+/** Dynamic linking by Emscripten: the library in a main module, whose side modules allocate from it. */
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { ROOT } from "../tools/command.ts";
+import {
+  RSBMALLOC,
+  buildEmscripten,
+  findEmscripten,
+  runEmscripten,
+  type Emscripten,
+} from "../tools/emscripten.ts";
+import { needs } from "./support.ts";
+
+const check = needs("emcc", "em-config");
+const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
+const CACHE = path.join(ROOT, "build", "cache", "emscripten");
+const EXPORTED = "-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_realloc,_memset";
+/** 2 + i * i for each i below 300. */
+const BYTES = 8_955_650;
+
+/**
+ * Settings with which emcc compiles those of its own libraries that dynamic linking needs. Debian's has none of these, and
+ * a cache that it does not write to.
+ */
+async function withLibraries(): Promise<NodeJS.ProcessEnv> {
+  const root = execFileSync("em-config", ["EMSCRIPTEN_ROOT"], { encoding: "utf8" }).trim();
+  const settings = path.join(root, ".emscripten");
+  if (!existsSync(settings)) return {};
+  await mkdir(CACHE, { recursive: true });
+  const changed = path.join(CACHE, "settings.py");
+  await writeFile(changed, `exec(open(${JSON.stringify(settings)}).read())\nFROZEN_CACHE = False\n`);
+  return { EM_CONFIG: changed, EM_CACHE: CACHE };
+}
+
+async function build(optimization: string, ...library: readonly string[]): Promise<string> {
+  const environment = await withLibraries();
+  const side = await buildEmscripten(emscripten, {
+    inputs: ["wasi-tests/programs/emscripten-side.c"],
+    flags: [
+      optimization,
+      "-fno-builtin",
+      "-sSIDE_MODULE=2",
+      "-sEXPORTED_FUNCTIONS=_make_block,_free_sum,_free_twice",
+    ],
+    output: "side.wasm",
+    environment,
+  });
+  return buildEmscripten(emscripten, {
+    inputs: ["wasi-tests/programs/emscripten-main.c"],
+    flags: [
+      optimization,
+      "-fno-builtin",
+      "-sMAIN_MODULE=2",
+      "-sALLOW_MEMORY_GROWTH",
+      EXPORTED,
+      "--embed-file",
+      `${side}@side.wasm`,
+      ...library,
+    ],
+    environment,
+  });
+}
+
+for (const optimization of ["-O0", "-O2"]) {
+  check(`a main module and a side module share the heap with ${optimization}`, async () => {
+    const { stdout, stderr, exitCode } = await runEmscripten(await build(optimization, ...RSBMALLOC));
+    assert.is(stdout, `${BYTES} bytes\n`, stderr);
+    assert.is(exitCode, 0, stderr);
+  });
+}
+
+check("the hardened library names what a side module does wrong", async () => {
+  const library = "lib/wasm32-emscripten/librsbmallocc-hardened.a";
+  const script = await build("-O1", "-sMALLOC=none", library);
+  assert.is((await runEmscripten(script)).stdout, `${BYTES} bytes\n`);
+  const { stdout, exitCode } = await runEmscripten(script, ["wrong"]);
+  assert.is(stdout, `${BYTES} bytes\ndouble free\n`);
+  assert.is.not(exitCode, 0);
+});
+
+test.run();
