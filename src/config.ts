@@ -32,12 +32,13 @@ export const LARGE: u32 = 2;
 /** Slots of the first bin; the others follow. */
 export const FIRST_BIN: u32 = 3;
 
-/** log2 of the bins to a doubling of the size, up to SMALL_MAX and above. */
+/** log2 of the bins to a doubling of the size, up to SMALL_MAX. */
 export const SMALL_STEPS: u32 = 2;
-export const MEDIUM_STEPS: u32 = 3;
+/** Bins to a doubling above that: a sixteenth more than a power of two, and each eighth. */
+export const MEDIUM_BINS: u32 = 1 + 8;
 /** Bins up to SMALL_MAX: 4 and 8 B, 1 << SMALL_STEPS multiples of 16, then 1 << SMALL_STEPS to each doubling. */
 export const SMALL_BINS: u32 = 2 + (7 - SMALL_STEPS) * (1 << SMALL_STEPS);
-export const BINS: u32 = SMALL_BINS + 4 * (1 << MEDIUM_STEPS);
+export const BINS: u32 = SMALL_BINS + 4 * MEDIUM_BINS;
 export const END_BIN: u32 = FIRST_BIN + BINS;
 /** The largest request that a bin serves, in bytes. */
 export const BIN_MAX: usize = 16384;

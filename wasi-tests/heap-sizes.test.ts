@@ -65,6 +65,16 @@ test("the room that a block has exceeds its size by a quarter, or a page, at mos
   }
 });
 
+test("a power of two with a header of a sixteenth at most wastes no more than that", async () => {
+  const { heap } = await newHeap();
+  for (let power = 1024; power < 16_384; power *= 2) {
+    for (const header of [0, 1, 8, power / 32, power / 16]) {
+      const spare = heap.malloc_usable_size(heap.malloc(power + header)) - power - header;
+      assert.ok(spare <= power / 16, `${power} + ${header}: ${spare} bytes more`);
+    }
+  }
+});
+
 test("sizes around every power of two, up to 1 GiB", async () => {
   const { heap, base } = await newHeap();
   for (const size of aroundPowers(16, 30)) {
