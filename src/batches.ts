@@ -1,8 +1,10 @@
 // Batches: chains of free slots of a bin that pass between threads whole, without the lock.
 //
-// A bin has a stack of them. The second word of a batch's first slot links it to the next batch:
+// A bin has some stacks of them. A thread puts a batch on one and takes it from there, with slots that its core still has in
+// its own cache, as long as there are any; only then from another one. The second word of a batch's first slot links it to
+// the next batch:
 //
-//     head of the bin --> | next slot | next batch | --> | next slot | next batch | --> 0
+//     head of a stack --> | next slot | next batch | --> | next slot | next batch | --> 0
 //                               |                              |
 //                               v                              v
 //                         | next slot |                  | next slot | --> 0
@@ -15,20 +17,20 @@
 // Orderings. All of these instructions are sequentially consistent: wasm has no weaker ones. What a thread wrote to a
 // batch before it put it there is seen by the one that takes it. wasi-tests/model/batches.pml checks this.
 
-import { BATCHES, STATE } from "./config";
+import { BATCHES, BATCH_ROW, BATCH_STACKS, STATE } from "./config";
 
 export const NEXT_BATCH: usize = 4;
 const COUNT: u64 = 1 << 32;
 
 
 @inline
-function headOf(bin: u32): usize {
-  return STATE + ((<usize>bin) << 3);
+function headOf(bin: u32, stack: u32): usize {
+  return STATE + <usize>(stack & (BATCH_STACKS - 1)) * BATCH_ROW + ((<usize>bin) << 3);
 }
 
-/** Puts a batch, whose slots have two words at least, on its bin's stack. */
-export function putBatch(bin: u32, batch: usize): void {
-  const at = headOf(bin);
+/** Puts a batch, whose slots have two words at least, on one of its bin's stacks: any number names one. */
+export function putBatch(bin: u32, stack: u32, batch: usize): void {
+  const at = headOf(bin, stack);
   let head = atomic.load<u64>(at, BATCHES);
   while (true) {
     store<u32>(batch, <u32>head, NEXT_BATCH);
@@ -38,9 +40,17 @@ export function putBatch(bin: u32, batch: usize): void {
   }
 }
 
-/** Takes a batch off its bin's stack; 0 if there is none. */
-export function takeBatch(bin: u32): usize {
-  const at = headOf(bin);
+/** Takes a batch off a stack of its bin, or else off another one; 0 if there is none. */
+export function takeBatch(bin: u32, stack: u32): usize {
+  for (let i: u32 = 0; i < BATCH_STACKS; ++i) {
+    const batch = takeFirst(headOf(bin, stack + i));
+    if (batch) return batch;
+  }
+  return 0;
+}
+
+/** Takes the first batch of a stack; 0 if there is none. */
+function takeFirst(at: usize): usize {
   let head = atomic.load<u64>(at, BATCHES);
   while (<u32>head) {
     const batch = <usize>head;

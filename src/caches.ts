@@ -7,9 +7,11 @@
 //
 //     | list | room | reserve | most |
 //
+// NONE, which has no slots, has the cache's own words there: the next spare cache, 0, the next of all caches, its number.
+//
 // `malloc` takes the first slot of the list. `free` puts a slot there, whichever thread got it, until there is no more room:
-// then the list is a whole batch of `most` slots. One batch is kept in reserve, the next goes to the bin's stack of batches
-// (src/batches.ts), where any thread whose list and reserve are empty finds it. Only when there is none there does a
+// then the list is a whole batch of `most` slots. One batch is kept in reserve, the next goes to one of the bin's stacks of
+// batches (src/batches.ts), where any thread whose list and reserve are empty finds it. Only when there is none there does a
 // thread lock the heap. So a cache holds two batches of a bin at most, and memory stays bounded when one thread allocates
 // and others free; and a thread that goes to and fro between a full and an empty list meets others once in a batch.
 //
@@ -42,6 +44,7 @@ import {
   END_BIN,
   LARGE,
   LEAST_BIN,
+  NONE,
   NO_CACHE,
   STATE,
   state,
@@ -79,9 +82,11 @@ const RESERVE: usize = NO_CACHE + CACHE_RESERVE;
 /** How many slots there are in a batch; 0 where slots are not kept. */
 const MOST: usize = NO_CACHE + 12;
 
-/** The most that a batch holds, in slots, and in bytes if there were one cache. */
+/** The most that a batch holds, in slots, and in bytes if there were one cache: more of slots that are small. */
 const BATCH_SLOTS: u32 = 32;
 const BATCH_BYTES: u32 = 8192;
+const SMALL_BATCH_BYTES: u32 = 3 * BATCH_BYTES;
+const SMALL_SLOT: u32 = 256;
 
 /** What the caches have in common, at CACHES; the lock guards it. */
 @unmanaged
@@ -116,6 +121,11 @@ function common(): Common {
 @inline
 function cellOf(kind: u32): usize {
   return STATE + cache + ((<usize>kind) << CACHE_BIN_BITS);
+}
+
+/** Which of a bin's stacks of batches is the thread's. */
+function ownStack(): u32 {
+  return load<u32>(cellOf(NONE), MOST);
 }
 
 /** Where the thread's cache has the bin of a small size. */
@@ -162,7 +172,7 @@ export function takeSlot(bin: u32): usize {
   }
   let batch = load<usize>(cell, RESERVE);
   if (batch) store<usize>(cell, 0, RESERVE);
-  else if (cache) batch = takeBatch(bin);
+  else if (cache) batch = takeBatch(bin, ownStack());
   if (!batch) return takeFromHeap(bin);
   const next = load<usize>(batch);
   if (next) store<u32>(cell, 1, ROOM);
@@ -229,7 +239,7 @@ function releaseSlow(run: Run, block: usize): void {
       store<usize>(cell, block, LIST);
       store<u32>(cell, most - 1, ROOM);
     }
-    if (batch) putBatch(kind, batch);
+    if (batch) putBatch(kind, ownStack(), batch);
     return;
   }
   // No reason to claim a cache: C libraries free a thread's own data after its destructors, when nobody would give it back,
@@ -253,7 +263,7 @@ function giveBack(slot: usize): bool {
 /** Gives all batches back to the heap. Needs the lock. */
 export function breakBatches(): void {
   for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
-    while (giveBack(takeBatch(bin))) {}
+    while (giveBack(takeBatch(bin, 0))) {}
   }
 }
 
@@ -290,7 +300,9 @@ function claim(): void {
 function sizeBatches(): void {
   sizedFor = common().made;
   for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
-    const most = min<u32>(BATCH_BYTES / (slotSize(bin) * sizedFor), BATCH_SLOTS);
+    const size = slotSize(bin);
+    const bytes = size <= SMALL_SLOT ? SMALL_BATCH_BYTES : BATCH_BYTES;
+    const most = min<u32>(bytes / (size * sizedFor), BATCH_SLOTS);
     store<u32>(cellOf(bin), most > 1 ? most : 0, MOST);
   }
 }
@@ -309,6 +321,7 @@ function make(c: Common): usize {
   const made = run.start;
   fillMemory(made, 0, CACHE_SIZE);
   store<usize>(made, s.caches, CACHE_RESERVE);
+  store<u32>(made, c.made, MOST - NO_CACHE);
   s.caches = made;
   return made;
 }

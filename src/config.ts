@@ -113,10 +113,13 @@ const LINES: usize = 128;
 /** The lock of src/lock.ts, an i32, and behind it what src/caches.ts keeps. Only in builds for threads. */
 export const LOCK: usize = (SHARED + LINES + 15) & ~15;
 export const CACHES: usize = LOCK + LINES;
-/** u64[END_BIN]: the stacks of src/batches.ts. */
+/** u64[BATCH_STACKS][END_BIN], each row on lines of its own: the stacks of src/batches.ts. */
 export const BATCHES: usize = CACHES + LINES;
+/** A power of two: so many threads have stacks of their own. */
+export const BATCH_STACKS: u32 = 4;
+export const BATCH_ROW: usize = <usize>END_BIN * 8 + LINES;
 /** An empty cache: stands for that of a thread that has none. Nobody writes to it. */
-export const NO_CACHE: usize = (BATCHES + <usize>END_BIN * 8 + LINES + 15) & ~15;
+export const NO_CACHE: usize = (BATCHES + BATCH_STACKS * BATCH_ROW + 15) & ~15;
 /** log2 of the bytes that a cache has for each kind of page. */
 export const CACHE_BIN_BITS: u32 = 4;
 export const CACHE_SIZE: usize = (<usize>END_BIN) << CACHE_BIN_BITS;

@@ -7,6 +7,8 @@ import { Run } from "./pages";
 
 export {
   BATCHES,
+  BATCH_ROW,
+  BATCH_STACKS,
   BINS,
   BIN_OF,
   BIN_TABLE,

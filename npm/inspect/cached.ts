@@ -13,7 +13,8 @@ const MOST_CACHES = 1024;
 
 /** Tells `count` of each of these slots. Where it answers that there is no such slot, the list has ended. */
 export function countCached({ layout, field, word }: CacheSource, count: (slot: number) => boolean): void {
-  const { FIRST_BIN, SLOT_SIZES, STATE_CACHES, CACHE_CELL, CACHE_RESERVE, BATCHES, NEXT_BATCH } = layout;
+  const { FIRST_BIN, SLOT_SIZES, STATE_CACHES, CACHE_CELL, CACHE_RESERVE } = layout;
+  const { BATCHES, BATCH_STACKS, BATCH_ROW, NEXT_BATCH } = layout;
   const follow = (first: number): boolean => {
     for (let slot = first; slot !== 0; slot = word(slot)) if (!count(slot)) return false;
     return true;
@@ -34,11 +35,13 @@ export function countCached({ layout, field, word }: CacheSource, count: (slot: 
   }
   // Without caches there are no batches, and behind the state is something else.
   if (seen.size === 0) return;
-  for (const kind of kinds) {
-    for (let batch = field(BATCHES + 8 * kind); batch !== 0;) {
-      const next = word(batch + NEXT_BATCH);
-      if (!follow(batch)) break;
-      batch = next;
+  for (let stack = 0; stack < BATCH_STACKS; stack++) {
+    for (const kind of kinds) {
+      for (let batch = field(BATCHES + stack * BATCH_ROW + 8 * kind); batch !== 0;) {
+        const next = word(batch + NEXT_BATCH);
+        if (!follow(batch)) break;
+        batch = next;
+      }
     }
   }
 }

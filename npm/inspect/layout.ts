@@ -55,6 +55,8 @@ export interface Layout {
   readonly CACHE_CELL: number;
   readonly CACHE_RESERVE: number;
   readonly BATCHES: number;
+  readonly BATCH_STACKS: number;
+  readonly BATCH_ROW: number;
   /** An i32 that is 0 while nobody holds the lock. */
   readonly LOCK: number;
   readonly NEXT_BATCH: number;
