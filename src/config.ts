@@ -119,7 +119,7 @@ export const BATCHES: usize = CACHES + LINES;
 export const BATCH_STACKS: u32 = 4;
 export const BATCH_ROW: usize = <usize>END_BIN * 8 + LINES;
 /** An empty cache: stands for that of a thread that has none. Nobody writes to it. */
-export const NO_CACHE: usize = (BATCHES + BATCH_STACKS * BATCH_ROW + 15) & ~15;
+export const NO_CACHE: usize = (BATCHES + <usize>BATCH_STACKS * BATCH_ROW + 15) & ~15;
 /** log2 of the bytes that a cache has for each kind of page. */
 export const CACHE_BIN_BITS: u32 = 4;
 export const CACHE_SIZE: usize = (<usize>END_BIN) << CACHE_BIN_BITS;
