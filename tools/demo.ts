@@ -11,7 +11,7 @@ import { ALLOCATORS, buildSqlite, citiesInput, type Allocator } from "./sqlite.t
 import { runProgram, type Result } from "./wasi.ts";
 
 /** Runs with each allocator, by turns. The first ones warm the engine up. */
-const RUNS = 5;
+const RUNS = 8;
 
 interface Measured {
   readonly results: string;
