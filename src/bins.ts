@@ -282,7 +282,8 @@ function start(): bool {
     const bin = binAt(i);
     bin.size = slotSize(i);
     const entry = CACHED ? (<usize>max(i, LEAST_BIN)) << CACHE_BIN_BITS : changetype<usize>(bin);
-    for (; size <= min<usize>(bin.size, SMALL_MAX); size += 4) store<usize>(STATE + size, entry, BIN_OF);
+    const end = min<usize>(bin.size, SMALL_MAX);
+    for (; size <= end; size += 4) store<usize>(STATE + size, entry, BIN_OF);
   }
   state().smallEnd = SMALL_MAX + 1;
   state().magic = MAGIC;

@@ -191,14 +191,17 @@ export function setRun(address: usize, run: Run): void {
 
 /** Makes the pages of a run in use lead to it or to nobody. Of one that serves a single block only the first ever does. */
 export function setRuns(run: Run, to: Run): void {
-  const entry = entryAt(run.start);
-  fillRuns(entry, entry + (run.slots > 1 ? (<usize>pagesOf(run)) << 2 : ENTRY), to);
+  let entry = entryAt(run.start);
+  const end = entry + (run.slots > 1 ? (<usize>pagesOf(run)) << 2 : ENTRY);
+  for (; entry < end; entry += ENTRY) store<Run>(entry, to);
 }
 
-/** Makes all words from `from` to `to` lead to a Run. */
+/** Makes `bytes` of entries lead to nobody, which are many or none: what is done already does as much again. */
 @inline
-function fillRuns(from: usize, to: usize, run: Run): void {
-  for (; from < to; from += sizeof<Run>()) store<Run>(from, run);
+function leadToNobody(first: usize, bytes: usize): void {
+  if (!bytes) return;
+  store<Run>(first, nobody());
+  for (let done = ENTRY; done < bytes; done <<= 1) copyMemory(first + done, first, min(done, bytes - done));
 }
 
 /** Sets what a run serves and its slots, which lie side by side. */
@@ -652,8 +655,9 @@ function moveMap(address: usize, capacity: u32): void {
   const s = state();
   const old = pageMap();
   const oldEnd = old + ((<usize>s.capacity) << 2);
-  copyMemory(address, old, oldEnd - old);
-  fillRuns(address + (oldEnd - old), address + ((<usize>capacity) << 2), nobody());
+  const kept = oldEnd - old;
+  copyMemory(address, old, kept);
+  leadToNobody(address + kept, ((<usize>capacity) << 2) - kept);
   s.capacity = capacity;
   if (LOCKED) {
     atomic.store<usize>(STATE, address, MAP);
