@@ -111,8 +111,9 @@ export function writeObject(bytes: Uint8Array, description: ObjectDescription): 
   const { targets, segments } = addAddresses(module, description, symbols, functions);
   const needsTable = targets.some(({ kind }) => kind === "function");
   if (needsTable) symbols.add(SYMBOL_KIND.table, FLAG.undefined | FLAG.noStrip, unsigned(0));
-  const offsets = description.positionIndependent ? targets : [];
-  const { code, globals, relocations } = relocate(module, symbols, functions, targets, offsets.length);
+  const { positionIndependent = false } = description;
+  const { code, globals, relocations } = relocate(module, symbols, functions, targets, positionIndependent);
+  const offsets = positionIndependent ? targets : [];
 
   const beforeCode = [
     section(SECTION.type, module.types),
@@ -334,7 +335,7 @@ function relocate(
   symbols: SymbolTable,
   functions: readonly number[],
   targets: readonly Target[],
-  importedGlobals: number,
+  positionIndependent: boolean,
 ): Relocated {
   const used = new Map<number, { value: number; symbol: number }>();
   const globals: Bytes[] = [];
@@ -342,7 +343,7 @@ function relocate(
     let global = used.get(original);
     if (global === undefined) {
       const place = globals.push(allGlobals[original - targets.length]!.bytes) - 1;
-      const value = importedGlobals + place;
+      const value = (positionIndependent ? targets.length : 0) + place;
       global = { value, symbol: symbols.addLocal(SYMBOL_KIND.global, value, `global${place}`) };
       used.set(original, global);
     }
@@ -360,7 +361,7 @@ function relocate(
     const target = targets[index];
     if (target === undefined) return { ...padding, ...usedGlobal(index) };
     if (code[offset - 1] !== OPCODE.globalGet) throw new UserError("the core assigns to an imported global");
-    if (importedGlobals > 0) return { ...padding, value: index, symbol: target.symbol };
+    if (positionIndependent) return { ...padding, value: index, symbol: target.symbol };
     return addressPatch(code, offset, target);
   });
   return { ...applyPatches(code, patches), globals };

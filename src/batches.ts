@@ -40,7 +40,10 @@ export function putBatch(bin: u32, stack: u32, batch: usize): void {
   }
 }
 
-/** Takes a batch off a stack of its bin, or else off another one; 0 if there is none. */
+/**
+ * Takes a batch off a stack of its bin, or else off another one; 0 if there is none. One that another thread puts on a stack just
+ * after that was looked at is missed: then the heap is asked, as if there were none.
+ */
 export function takeBatch(bin: u32, stack: u32): usize {
   for (let i: u32 = 0; i < BATCH_STACKS; ++i) {
     const batch = takeFirst(headOf(bin, stack + i));

@@ -131,7 +131,7 @@ export function isGuarded(block: usize, contents: u32, bytes: u32): bool {
 @inline
 export function endsWell(block: usize, size: u32, bytes: u32): bool {
   const at = min<u32>(size, bytes - TRAILER_SIZE - 8);
-  const behind = load<u64>(block + at) >>> ((<u64>(size - at)) << 3);
+  const behind = load<u64>(block + at, 0, 1) >>> ((<u64>(size - at)) << 3);
   return !!(u32(behind == GUARD) | u32(size == bytes - TRAILER_SIZE));
 }
 
@@ -171,16 +171,19 @@ function brokenRest(slot: usize, bytes: u32, tag: u64): u64 {
   return last | u64(v128.any_true(bitsOf(slot + 8, end)));
 }
 
+/** What loads may count on: free memory is looked at from a double word on. Emscripten's SAFE_HEAP checks it. */
+const WORD: usize = 8;
+
 /** What is in memory from `start` to `end`, a multiple of 16 bytes, or-ed together. */
 @inline
 function bitsOf(start: usize, end: usize): v128 {
   let bits = v128.splat<u64>(0);
   if ((end - start) & 16) {
-    bits = v128.load(start);
+    bits = v128.load(start, 0, WORD);
     start += 16;
   }
   if ((end - start) & 32) {
-    bits = v128.or(bits, v128.or(v128.load(start), v128.load(start, 16)));
+    bits = v128.or(bits, v128.or(v128.load(start, 0, WORD), v128.load(start, 16, WORD)));
     start += 32;
   }
   for (; start < end; start += 64) bits = v128.or(bits, bitsOf64(start));
@@ -190,7 +193,8 @@ function bitsOf(start: usize, end: usize): v128 {
 
 @inline
 function bitsOf64(at: usize): v128 {
-  return v128.or(v128.or(v128.load(at), v128.load(at, 16)), v128.or(v128.load(at, 32), v128.load(at, 48)));
+  const first = v128.or(v128.load(at, 0, WORD), v128.load(at, 16, WORD));
+  return v128.or(first, v128.or(v128.load(at, 32, WORD), v128.load(at, 48, WORD)));
 }
 
 /** Whether memory from `start` to `end` is zero; `end` is at a double word. */

@@ -113,6 +113,16 @@ for (const variant of ["", "-hardened"]) {
   });
 }
 
+check(
+  "the hardened library works with SAFE_HEAP, which knows the alignment that each access promises",
+  async () => {
+    const library = "lib/wasm32-emscripten/librsbmallocc-hardened.a";
+    const safe = ["-O1", "-sSAFE_HEAP=1", "-sASSERTIONS=2", "-sALLOW_MEMORY_GROWTH", ...HEAP];
+    const { stdout, stderr } = await buildAndRun([program("heap.c")], [...safe, "-sMALLOC=none", library]);
+    assert.match(stdout, "heap ok", stderr);
+  },
+);
+
 for (const flags of [["-O0"], ["-O2", "-sASSERTIONS=2"], ["-O2", "-flto"]]) {
   check(`a program's own malloc over emscripten_builtin_malloc works with ${flags.join(" ")}`, async () => {
     const { stdout } = await buildAndRun([program("wrapper.c")], [...flags, ...RSBMALLOC]);

@@ -152,7 +152,7 @@ void rsbmalloc_check(void);
 
 /*
  * A program may define this function: a hardened library calls it before it traps, with what it found, the pointer, and
- * the size that the block was allocated with, or 0. It must not allocate.
+ * the size that the block was allocated with, or 0. It must not allocate. It is not to be weak, for the library has a weak one.
  */
 void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
 
