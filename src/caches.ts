@@ -15,8 +15,8 @@
 // thread lock the heap. So a cache holds two batches of a bin at most, and memory stays bounded when one thread allocates
 // and others free; and a thread that goes to and fro between a full and an empty list meets others once in a batch.
 //
-// The more caches there are, the smaller are the batches that are made from then on, so that all together hold back
-// little more. Slots so large that a batch would be one of them go to the stack at once, each by itself: `most` is 0.
+// The more caches there are, the smaller are the batches that are made from then on: what all together hold back grows
+// much less than their number. Slots so large that a batch would be one of them go to the stack at once, each by itself: `most` is 0.
 //
 // NONE, FREE and LARGE never have room, nor has any list of NO_CACHE: what is not for a cache, and what has no cache to
 // go to, takes the slow path of `free`.
