@@ -17,7 +17,15 @@ import {
   type Program,
 } from "../tools/compiler.ts";
 import { runProgram, startReactor } from "../tools/wasi.ts";
-import { LLVMS, checker, findProgram, symbols, type Files, type Llvm } from "./support-llvm.ts";
+import {
+  LLVMS,
+  checker,
+  findProgram,
+  sharedOptions,
+  symbols,
+  type Files,
+  type Llvm,
+} from "./support-llvm.ts";
 
 const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
 const PREFIXED_LIBRARY = "lib/wasm32-wasi/librsbmallocc-prefixed.a";
@@ -65,18 +73,9 @@ for (const llvm of LLVMS) {
   const libraries = readdirSync(path.join(ROOT, folder)).filter((file) => file.endsWith(".a"));
 
   check("each library for Emscripten links into a module that may be loaded anywhere", async () => {
-    const old = llvm.name === "native 14";
-    const unresolved = old ? "--import-undefined" : "--unresolved-symbols=import-dynamic";
     for (const library of libraries) {
       const threads = /-mt|-locked/.test(library) ? ["--shared-memory", "--max-memory=1048576"] : [];
-      const options = [
-        "-shared",
-        "--experimental-pic",
-        "--no-entry",
-        "--whole-archive",
-        unresolved,
-        ...threads,
-      ];
+      const options = [...sharedOptions(llvm), "--whole-archive", ...threads];
       const files = { "library.a": await product(`${folder}/${library}`) };
       const { files: made } = await llvm.run("wasm-ld", [...options, "library.a", "-o", "out.wasm"], files);
       const names = WebAssembly.Module.exports(new WebAssembly.Module(made["out.wasm"] as BufferSource));

@@ -4,7 +4,7 @@ import * as assert from "uvu/assert";
 import fc from "fast-check";
 import { writeObject, type ObjectDescription } from "../cabi/object.ts";
 import { HEADER, flatten, padded, readSections, reader, signed, unsigned } from "../cabi/wasm.ts";
-import { LLVMS, checker, relocatable, symbols, type Llvm } from "./support-llvm.ts";
+import { LLVMS, checker, relocatable, sharedOptions, symbols, type Llvm } from "./support-llvm.ts";
 
 const MODULE = `(module
   (import "env" "memory" (memory 0))
@@ -173,10 +173,7 @@ async function loadShared(
   memoryBase: number,
   offsets: Record<string, number>,
 ) {
-  // As emcc has it, in older and in newer releases.
-  const undefinedSymbols =
-    llvm.name === "native 14" ? "--import-undefined" : "--unresolved-symbols=import-dynamic";
-  const options = ["-shared", "--experimental-pic", "--export-all", undefinedSymbols, "--no-entry"];
+  const options = [...sharedOptions(llvm), "--export-all"];
   const { files } = await llvm.run("wasm-ld", ["object.o", ...options, "-o", "out.wasm"], {
     "object.o": object,
   });

@@ -81,6 +81,12 @@ function native(version: number): Llvm {
 /** The newest first; 14 is the oldest that Debian has a wasm-ld of. */
 export const LLVMS: readonly Llvm[] = [npm, native(22), native(14)];
 
+/** Options for a module that may be loaded anywhere, as emcc has them in older and in newer releases. */
+export function sharedOptions({ name }: Llvm): string[] {
+  const unresolved = name === "native 14" ? "--import-undefined" : "--unresolved-symbols=import-dynamic";
+  return ["-shared", "--experimental-pic", "--no-entry", unresolved];
+}
+
 export interface NamedSymbol {
   readonly name: string;
   /** nm's letter: T and t functions, W weak, U and w undefined, d data. */
