@@ -5,6 +5,7 @@
 import {
   EXTERN,
   HEADER,
+  I32,
   SECTION,
   flatten,
   reader,
@@ -25,7 +26,6 @@ export const COUNTER = "instructions";
 /** memory.copy and memory.fill count as one instruction for each 16 bytes, the width of a vector register. */
 const BULK_SHIFT = 4;
 
-const I32 = 0x7f;
 const OP = {
   block: 0x02,
   loop: 0x03,

@@ -1,7 +1,8 @@
 /*
  * The thread caches of src/caches.ts: three threads, two caches of one bin with batches of one slot, and a heap with three
  * slots. Every load and store of a fast path is a step of its own; putting and taking a batch is one, as batches.pml has
- * shown that it may be; but there are several stacks, and who looks through them one by one may miss a batch. Threads claim caches, allocate, swap blocks through a cell, free what others allocated, and
+ * shown that it may be; but there are several stacks, and who looks through them one by one may miss a batch. Threads
+ * claim caches, allocate, swap blocks through a cell, free what others allocated, and
  * end, so that another gets the cache; whoever finds the heap empty may break the batches. Checked: a slot is never handed out
  * twice, a cache never has two owners, and in the end all slots are in the heap, in a batch or in the cell.
  *
