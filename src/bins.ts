@@ -43,6 +43,7 @@ import {
   STATE,
   state,
 } from "./config";
+import { countFree } from "./free-slots";
 import { trapUnlocked } from "./lock";
 import {
   Run,
@@ -380,7 +381,7 @@ export function isFreed(run: Run): bool {
 
 /** How many of a run's slots are free after `settle`, those that were never used included. */
 export function freeSlotsOf(run: Run): u32 {
-  if (HARDENED) return run.left;
+  if (HARDENED) return countFree(run);
   const bin = binAt(run.kind);
   const fresh = bin.freshEnd - bin.fresh;
   const isFresh = fresh && runAt(pageOf(bin.fresh)) == run;

@@ -54,9 +54,11 @@ export const RUN_CLASSES: u32 = 64;
 export const ENOMEM: i32 = 48;
 export const EINVAL: i32 = 28;
 
-/** log2 of the size of a Run (src/pages.ts) and of a Bin (src/bins.ts). */
-export const RUN_BITS: u32 = 5;
+/** log2 of the size of a Bin (src/bins.ts) and of a Run (src/pages.ts), which knows more in a hardened build. */
 export const BIN_BITS: u32 = 5;
+export const RUN_BITS: u32 = HARDENED ? 6 : 5;
+/** From one Run to the next, in bytes. */
+export const RUN_STEP: usize = 1 << RUN_BITS;
 
 /**
  * The state starts with these fields. Behind them lie:
@@ -102,8 +104,8 @@ export class State {
 export const BIN_TABLE: usize = (offsetof<State>() + 15) & ~15;
 export const RINGS: usize = BIN_TABLE + ((<usize>END_BIN) << BIN_BITS);
 export const NOBODY: usize = RINGS + <usize>(RUN_CLASSES + 1) * 8;
-export const KEEPER: usize = NOBODY + (1 << RUN_BITS);
-export const MAP: usize = KEEPER + (1 << RUN_BITS);
+export const KEEPER: usize = NOBODY + RUN_STEP;
+export const MAP: usize = KEEPER + RUN_STEP;
 export const BIN_OF: usize = MAP + sizeof<usize>();
 const SHARED: usize = BIN_OF + SMALL_MAX + sizeof<usize>();
 
@@ -134,17 +136,17 @@ const PLAIN_SIZE: usize = CACHED ? NO_CACHE + CACHE_SIZE : LOCKED || HARDENED ? 
 /** What a hardened build has besides, followed by arrays: */
 @unmanaged
 export class Guards {
-  /** Taken from the host; slots are marked with it. 0 before the first slot. */
-  secret: u64;
-  /** State of the generator of random numbers. */
+  /** From the host: an odd number, which decides what slots are handed out in which order. */
   random: u64;
+  /** What trailers are exclusive-ored with (src/guards.ts), in part from the host. 0 before the first slot. */
+  secret: u32;
   /** Of the fault that the program ended with: an address of text, the pointer, the size of the block if it is known. */
   faultMessage: usize;
   faultBlock: usize;
   faultSize: usize;
   /** Of a page that stays zero, 0 if there is none: the first, which would be beside the heap's own data. */
   wall: usize;
-  /** Where in the quarantines of small and of other slots the next one goes. */
+  /** Where in the quarantines of small and of other slots the next one goes, in bytes. */
   smallNext: u32;
   mediumNext: u32;
   /** Where it is noted that the next large block is gone. */

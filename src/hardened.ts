@@ -1,8 +1,8 @@
 // The heap of the hardened build: every block is guarded, and a bug in the program traps as soon as it can be seen.
 // It takes the place of the bins' lists; src/guards.ts draws what a slot holds.
 //
-// - Each run of slots has a list of its own, in random order, and a bin the runs that have free slots; those without
-//   blocks come last, and go back to the page allocator before memory grows.
+// - Each run of slots knows which of them are free (src/free-slots.ts), and hands out any. A bin has a ring of the runs that
+//   have free slots; those without blocks come last, and go back to the page allocator before memory grows.
 // - A freed block is wiped and waits in a quarantine, first in, first out, before it is free. What was written to it
 //   meanwhile, or later, shows when it leaves, when it is handed out, or in a check of the heap.
 // - A large block is a page run with a guard behind it. Free pages are zero, as is all memory that no block uses. A new
@@ -13,8 +13,8 @@
 // There are no events here (src/bins.ts), and some fields hold other things:
 //
 //                  of a run of slots                 of a large block
-//     Run.left     how many slots are free           log2 of its alignment, 0 for a block of `malloc`
-//     Run.free     the first of them                 its size in bytes
+//     Run.left     nothing                           log2 of its alignment, 0 for a block of `malloc`
+//     Run.free     which slots are free              its size in bytes
 //     Bin.first    its runs with free slots
 
 import {
@@ -33,6 +33,7 @@ import {
   PAGE_BITS,
   QUARANTINE,
   QUARANTINE_SLOTS,
+  RUN_STEP,
   SMALL_BINS,
   SMALL_MAX,
   SMALL_QUARANTINE,
@@ -53,29 +54,33 @@ import {
   rsbmalloc_use_after_free,
 } from "./faults";
 import {
+  freeAll,
+  give,
+  isListed,
+  isUnused,
+  readySlots,
+  slotNumber,
+  takeAny,
+  turnOver,
+  wasUsed,
+} from "./free-slots";
+import {
   ALIGNED,
-  FREED,
   GUARD,
-  NEVER_USED,
-  TRAILER_SIZE,
+  TAIL_SIZE,
   alignmentBytes,
   alignmentIn,
   endsWell,
   guardSlot,
+  isBare,
   isBroken,
-  isFree,
+  isClean,
   isGuarded,
-  isListed,
   isPlain,
   isUsed,
   isZero,
-  linkOf,
-  random,
   seed,
-  setLink,
-  setTrailer,
   sizeIn,
-  tagOf,
   trailerOf,
   wipe,
 } from "./guards";
@@ -106,7 +111,7 @@ import {
 } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
 
-/** Slots hold a link and a trailer, in bytes. */
+/** Slots are looked at sixteen bytes at a time. */
 const SMALLEST_SLOT: usize = 16;
 
 /** The first bin of slots of more than SMALL_MAX bytes. */
@@ -141,15 +146,16 @@ function takeBlock(size: usize): usize {
 @inline
 function takeHere(size: usize, alignment: usize): usize {
   if (!alignment && size < state().smallEnd) {
-    const bin = changetype<Bin>(smallBin(size + TRAILER_SIZE));
-    if (bin.first.free) return takeFirst(bin, size, 0);
+    const run = changetype<Bin>(smallBin(size + TAIL_SIZE)).first;
+    const ready = readySlots(run);
+    if (ready) return takeReady(run, ready, size, 0);
   }
   return takeSlow(size, alignment);
 }
 
 function takeSlow(size: usize, alignment: usize): usize {
-  const room = size + TRAILER_SIZE + alignmentBytes(log2(alignment));
-  if (size - 1 >= BIN_MAX - TRAILER_SIZE || room > BIN_MAX || alignment >= PAGE)
+  const room = size + TAIL_SIZE + alignmentBytes(log2(alignment));
+  if (size - 1 >= BIN_MAX - TAIL_SIZE || room > BIN_MAX || alignment >= PAGE)
     return takeOther(size, alignment);
   let kind = binOfSize(max(max(room, SMALLEST_SLOT), alignment));
   // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
@@ -159,7 +165,7 @@ function takeSlow(size: usize, alignment: usize): usize {
   if (!state().magic || bin.first == ringOf(bin)) {
     if (!fillBin(kind)) return 0;
   }
-  return takeFirst(bin, size, log2(alignment));
+  return takeReady(bin.first, readySlots(bin.first), size, log2(alignment));
 }
 
 function takeOther(size: usize, alignment: usize): usize {
@@ -168,18 +174,14 @@ function takeOther(size: usize, alignment: usize): usize {
   return block ? block : takeSlow(1, alignment);
 }
 
-/** Hands out the first free slot of a bin that has one. `alignment` is its log2, or 0. */
+/** Hands out one of a run's `ready` slots. `alignment` is its log2, or 0. */
 @inline
-function takeFirst(bin: Bin, size: usize, alignment: u32): usize {
-  const run = bin.first;
+function takeReady(run: Run, ready: u64, size: usize, alignment: u32): usize {
   const bytes = run.size;
-  const slot = run.free;
-  const tag = tagOf(slot);
-  if (!isListed(slot, bytes, tag)) blameFree(run, slot);
-  run.free = linkOf(slot, tag);
-  if (!--run.left) remove(run);
-  store<u64>(slot, 0);
-  guardSlot(slot, bytes, size, alignment, tag);
+  const slot = takeAny(run, ready, bytes);
+  if (!isClean(slot, bytes)) blameFree(run, slot);
+  if (!readySlots(run) && !turnOver(run)) remove(run);
+  guardSlot(slot, bytes, size, alignment);
   return slot;
 }
 
@@ -191,8 +193,8 @@ function begin(): bool {
   --state().used;
   guards().wall = wall.start;
   // So that `takeHere` finds no slots for blocks of no bytes, and none that are too small for others.
-  state().smallEnd = SMALL_MAX + 1 - TRAILER_SIZE;
-  for (let room: usize = TRAILER_SIZE + 4; room < SMALLEST_SLOT; room += 4)
+  state().smallEnd = SMALL_MAX + 1 - TAIL_SIZE;
+  for (let room: usize = TAIL_SIZE + 4; room < SMALLEST_SLOT; room += 4)
     store<Bin>(STATE + room, binAt(binOfSize(SMALLEST_SLOT)), BIN_OF);
   seed();
   return true;
@@ -205,43 +207,12 @@ function fillBin(kind: u32): bool {
   const run = findPages(pages);
   if (!run) return false;
   const slots = (pages << PAGE_BITS) / bytes;
-  expectUnusedSlots(run, slots, bytes);
   setKind(run, kind, slots);
   run.size = bytes;
+  freeAll(run);
   setRuns(run, run);
-  // Each slot goes to the list's front or behind one that is there already, all places alike.
-  let head: usize = 0;
-  for (let i: u32 = 0; i < slots; ++i) {
-    const slot = run.start + i * bytes;
-    const tag = tagOf(slot);
-    const place = random(i + 1);
-    if (place) {
-      const before = run.start + (place - 1) * bytes;
-      const tagBefore = tagOf(before);
-      setLink(slot, linkOf(before, tagBefore), tag);
-      setLink(before, slot, tagBefore);
-    } else {
-      setLink(slot, head, tag);
-      head = slot;
-    }
-    setTrailer(slot, bytes, NEVER_USED, tag);
-  }
-  run.free = head;
-  run.left = slots;
   addBefore(binAt(kind).first, run);
   return true;
-}
-
-/** Traps if someone wrote where links and trailers are to be. What lies between them shows when a slot is handed out. */
-function expectUnusedSlots(run: Run, slots: u32, bytes: u32): void {
-  let bits: u64 = 0;
-  let slot = run.start;
-  for (; slots; --slots) {
-    bits |= load<u64>(slot);
-    slot += bytes;
-    bits |= load<u64>(slot - 8);
-  }
-  if (bits || !isZero(slot, endOf(run))) blamePages(run.start, endOf(run));
 }
 
 /** A run that nobody has looked yet whether it is all zero; null when memory is out even if all that waits is freed. */
@@ -369,7 +340,7 @@ function soundRun(page: u32): Run {
 /** Whether there may be a Run at an address. */
 @inline
 function isRun(at: usize): bool {
-  return !(at & (offsetof<Run>() - 1)) && pageOf(at) < state().end && runAt(pageOf(at)) == keeper();
+  return !(at & (RUN_STEP - 1)) && pageOf(at) < state().end && runAt(pageOf(at)) == keeper();
 }
 
 function isSound(run: Run, page: u32): bool {
@@ -383,9 +354,9 @@ function isSound(run: Run, page: u32): bool {
 
 /** What the trailer of a block in a slot says. Traps if it is no block in use, or one that was written behind. */
 @inline
-function contentsOf(run: Run, block: usize, tag: u64): u32 {
+function contentsOf(run: Run, block: usize): u32 {
   const bytes = run.size;
-  const contents = trailerOf(block, bytes, tag);
+  const contents = trailerOf(block, bytes);
   if (!isUsed(contents, bytes) || !isGuarded(block, contents, bytes)) blameBlock(run, block);
   return contents;
 }
@@ -404,7 +375,7 @@ function sizeOfLarge(run: Run): usize {
 
 /** The same of any block. Traps as those do. */
 function sizeOf(run: Run, block: usize): usize {
-  return run.kind == LARGE ? sizeOfLarge(run) : sizeIn(contentsOf(run, block, tagOf(block)));
+  return run.kind == LARGE ? sizeOfLarge(run) : sizeIn(contentsOf(run, block));
 }
 
 /** The same for any block in use. */
@@ -434,11 +405,12 @@ export function expectBlock(block: usize, size: usize, alignment: usize): void {
 
 /** log2 of the alignment that a block in a slot was asked for, 0 for a block of `malloc`. */
 function alignmentOf(run: Run, block: usize): u32 {
-  return alignmentIn(trailerOf(block, run.size, tagOf(block)), block, run.size);
+  return alignmentIn(trailerOf(block, run.size), block, run.size);
 }
 
 // Freeing.
 
+/** Ends a block, if it is one; that of address 0 is none. */
 @inline
 export function releaseChecked(block: usize): void {
   lock();
@@ -453,35 +425,30 @@ function freeBlock(block: usize): void {
 
 @inline
 function freeHere(block: usize): void {
-  if (!freeSmall(block)) freeOther(block);
-}
-
-/** Frees a block of `malloc` in a small slot. Returns whether it is one, and sound. */
-@inline
-function freeSmall(block: usize): bool {
   const end = addressOf(state().end);
-  if (block >= end || block & 15) return false;
-  const run = runOf(block);
-  if (changetype<usize>(run) >= end) return false;
-  const bytes = run.size;
-  // Runs of other kinds are longer, and those that stand for none have no size.
-  if (bytes - 1 >= SMALL_MAX || block + bytes > end) return false;
-  const tag = tagOf(block);
-  const size = trailerOf(block, bytes, tag);
-  // What is not zero further behind the block shows later.
-  if (!isPlain(size, bytes) || !endsWell(block, size, bytes)) return false;
-  wipe(block, size + 1);
-  setTrailer(block, bytes, FREED, tag);
-  const g = guards();
-  const next = g.smallNext;
-  g.smallNext = (next + 1) & (SMALL_QUARANTINE - 1);
-  const oldest = quarantine(next, block);
-  if (oldest) freeSlot(oldest);
-  return true;
+  // A multiple of 16 below the end, in one step.
+  if (rotr<usize>(block, 4) < end >>> 4) {
+    const run = runOf(block);
+    if (changetype<usize>(run) < end) {
+      const bytes = run.size;
+      // Runs of other kinds are longer, and those that stand for none have no size.
+      if (u32(bytes - 1 < SMALL_MAX) & u32(block + bytes <= end)) {
+        const size = trailerOf(block, bytes);
+        if (isPlain(size, bytes) && endsWell(block, size, bytes)) {
+          wipe(block, bytes);
+          const oldest = quarantineSmall(block);
+          if (oldest) freeSlot(oldest);
+          return;
+        }
+      }
+    }
+  }
+  freeOther(block);
 }
 
 /** Frees what is no block of `malloc` in a small slot. Traps if it is no block. */
 function freeOther(block: usize): void {
+  if (!block) return;
   if (isZeroBlock(block)) {
     freeZero(block);
     return;
@@ -491,60 +458,56 @@ function freeOther(block: usize): void {
     freeLarge(run);
     return;
   }
-  const bytes = run.size;
-  const tag = tagOf(block);
-  const contents = contentsOf(run, block, tag);
-  wipe(block, contents & ALIGNED ? bytes : sizeIn(contents) + 1);
-  setTrailer(block, bytes, FREED, tag);
-  const oldest = quarantine(nextPlace(bytes), block);
+  contentsOf(run, block);
+  wipe(block, run.size);
+  const oldest = run.size <= SMALL_MAX ? quarantineSmall(block) : quarantineMedium(block);
   if (oldest) freeSlot(oldest);
 }
 
-/** Where in the quarantine a slot of `bytes` goes. */
-function nextPlace(bytes: u32): u32 {
+/** Puts a small slot into quarantine. Returns the one that was there longest, or 0. */
+@inline
+function quarantineSmall(slot: usize): usize {
   const g = guards();
-  let next: u32;
-  if (bytes <= SMALL_MAX) {
-    next = g.smallNext;
-    g.smallNext = (next + 1) & (SMALL_QUARANTINE - 1);
-  } else {
-    next = g.mediumNext;
-    g.mediumNext = (next + 1) & (MEDIUM_QUARANTINE - 1);
-    next += SMALL_QUARANTINE;
-  }
-  return next;
+  const next = g.smallNext;
+  g.smallNext = (next + 4) & (SMALL_QUARANTINE * 4 - 1);
+  return quarantine(next, slot);
 }
 
-/** Puts a slot, or 0, into a place of the quarantine. Returns what was there. */
+/** The same of a slot that is not small. */
+function quarantineMedium(slot: usize): usize {
+  const g = guards();
+  const next = g.mediumNext;
+  g.mediumNext = (next + 4) & (MEDIUM_QUARANTINE * 4 - 1);
+  return quarantine(SMALL_QUARANTINE * 4 + next, slot);
+}
+
+/** Puts a slot, or 0, into a place of the quarantine, which is given in bytes. Returns what was there. */
 @inline
 function quarantine(next: u32, slot: usize): usize {
-  const place = STATE + QUARANTINE + ((<usize>next) << 2);
+  const place = STATE + QUARANTINE + <usize>next;
   const oldest = load<usize>(place);
   store<usize>(place, slot);
   return oldest;
 }
 
-/** Puts a slot that was in quarantine on its run's list. */
+/** Has a slot free that was in quarantine. */
 function freeSlot(slot: usize): void {
   const run = runOf(slot);
-  if (changetype<usize>(run) >= addressOf(state().end) || slot - run.start >= <usize>run.slots * run.size) {
+  const index = slotNumber(run, slot);
+  if (changetype<usize>(run) >= addressOf(state().end) || index >= run.slots) {
     soundRun(pageOf(slot));
     rsbmalloc_corruption(slot, 0);
   }
-  // The link would hide what was written here.
-  if (load<u64>(slot)) blameFree(run, slot);
-  setLink(slot, run.free, tagOf(slot));
-  run.free = slot;
-  const left = ++run.left;
-  if (left == 1 || left == run.slots) regroup(run, left);
+  if (give(run, index)) regroup(run);
 }
 
-/** Sees to it that a run has its place in its bin's ring when its first or its last slot has become free. */
-function regroup(run: Run, left: u32): void {
+/** Gives a run its place in its bin's ring: the last if none of its slots is in use. */
+function regroup(run: Run): void {
   if (<u32>run.kind - FIRST_BIN >= BINS) rsbmalloc_corruption(run.start, 0);
   const bin = binAt(run.kind);
-  if (left != 1) remove(run);
-  addBefore(left == run.slots ? ringOf(bin) : bin.first, run);
+  if (run.next) remove(run);
+  if (!readySlots(run)) turnOver(run);
+  addBefore(isUnused(run) ? ringOf(bin) : bin.first, run);
 }
 
 /**
@@ -562,15 +525,9 @@ function freeLastRun(kind: u32, stays: bool): bool {
   const run = bin.last;
   // Before the first allocation there is none.
   if (!run || run == ringOf(bin)) return false;
-  if (run.left != run.slots || (stays && run == bin.first)) return false;
+  if (!isUnused(run) || (stays && run == bin.first)) return false;
   checkSlots(run);
   remove(run);
-  const bytes = run.size;
-  for (let slot = run.start, left = run.left; left; --left) {
-    store<u64>(slot, 0);
-    slot += bytes;
-    store<u32>(slot - TRAILER_SIZE, 0);
-  }
   freeRun(run);
   return true;
 }
@@ -583,8 +540,8 @@ function freeLarge(run: Run): void {
 
 /** Frees all that waits, and all runs without blocks. Needs the lock. */
 export function emptyQuarantine(): void {
-  for (let i: u32 = 0; i < QUARANTINE_SLOTS; ++i) {
-    const slot = quarantine(i, 0);
+  for (let place: u32 = 0; place < QUARANTINE_SLOTS * 4; place += 4) {
+    const slot = quarantine(place, 0);
     if (slot) freeSlot(slot);
   }
   for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, false));
@@ -635,13 +592,12 @@ function fitsWell(run: Run, size: usize): bool {
 /** Resizes a block of `old` bytes to `size`, more than 0, where it lies. Returns whether it could. */
 function resizeInPlace(run: Run, block: usize, old: usize, size: usize): bool {
   const bytes = run.size;
-  if (run.kind == LARGE ? !fitLarge(run, size) : size > bytes - TRAILER_SIZE) return false;
+  if (run.kind == LARGE ? !fitLarge(run, size) : size > bytes - TAIL_SIZE) return false;
   // The old guard goes, and with it what lies behind the new end. An alignment is not kept.
-  if (run.kind != LARGE && alignmentOf(run, block)) store<u8>(block + bytes - TRAILER_SIZE - 1, 0);
   store<u8>(block + old, 0);
   if (size < old) fillMemory(block + size, 0, old - size);
   if (run.kind != LARGE) {
-    guardSlot(block, bytes, size, 0, tagOf(block));
+    guardSlot(block, bytes, size, 0);
   } else {
     shrinkRun(run, pagesFor(size + 1));
     guardLarge(run, size, 0);
@@ -754,27 +710,35 @@ function isFreeAgain(page: u32): bool {
 function blameBlock(run: Run, block: usize): void {
   soundRun(pageOf(block));
   const bytes = run.size;
-  const offset = <u32>(block - run.start);
-  const slot = block - (offset % bytes);
-  const contents = trailerOf(slot, bytes, tagOf(slot));
+  const index = <u32>(block - run.start) / bytes;
+  const slot = run.start + index * bytes;
+  const isUnused = index >= run.slots || !wasUsed(run, index);
   // Of the memory that is free, some may have been a block of another size.
-  if (contents == FREED) rsbmalloc_double_free(block, 0);
-  if (slot != block || contents == NEVER_USED || offset / bytes >= run.slots)
-    rsbmalloc_invalid_free(block, 0);
+  if (!isUnused && isFreeSlot(run, slot, index)) rsbmalloc_double_free(block, 0);
+  if (isUnused || slot != block) rsbmalloc_invalid_free(block, 0);
+  const contents = trailerOf(slot, bytes);
   rsbmalloc_overflow(block, isBroken(contents) ? 0 : sizeIn(contents));
 }
 
 /** A free slot that was written to: by a stale pointer, or from a block beside it. */
 function blameFree(run: Run, slot: usize): void {
-  if (!isFreeSlot(run, slot)) rsbmalloc_overflow(slot, 0);
-  const before = slot - run.size;
-  if (slot > run.start && isBrokenBlock(run, before)) rsbmalloc_overflow(before, 0);
+  const bytes = run.size;
+  if (!isBare(slot, bytes)) rsbmalloc_overflow(slot, 0);
+  if (slot == run.start) blameBefore(slot);
+  else if (isBrokenBlock(run, slot - bytes)) rsbmalloc_overflow(slot - bytes, 0);
   rsbmalloc_use_after_free(slot, 0);
 }
 
-/** Whether a slot's trailer says that it is free. */
-function isFreeSlot(run: Run, slot: usize): bool {
-  return !(trailerOf(slot, run.size, tagOf(slot)) & ~FREED);
+/** Whether one of a run's slots is free, or is to be. */
+function isFreeSlot(run: Run, slot: usize, index: u32): bool {
+  return isListed(run, index) || isWaiting(slot);
+}
+
+function isWaiting(slot: usize): bool {
+  const first = STATE + QUARANTINE;
+  for (let place = first; place < first + QUARANTINE_SLOTS * 4; place += 4)
+    if (load<usize>(place) == slot) return true;
+  return false;
 }
 
 /** How far before its start a block is written to by mistake, in bytes. */
@@ -782,6 +746,15 @@ const UNDERFLOW: usize = 64;
 
 /** Pages without blocks that were written to: by a stale pointer, or from the block before or behind them. */
 function blamePages(start: usize, end: usize): void {
+  blameBefore(start);
+  const behind = soundRun(pageOf(end));
+  const isBlock = behind.kind == LARGE || (behind.kind >= FIRST_BIN && !isBare(end, behind.size));
+  if (isBlock && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
+  rsbmalloc_use_after_free(start, 0);
+}
+
+/** Traps if someone wrote past the end of the block that lies before a page. */
+function blameBefore(start: usize): void {
   let before = nobody();
   for (let page = state().start; page < pageOf(start); page += lengthOf(before)) before = soundRun(page);
   if (before.kind == LARGE) sizeOfLarge(before);
@@ -789,18 +762,14 @@ function blamePages(start: usize, end: usize): void {
     const last = before.start + (before.slots - 1) * before.size;
     if (isBrokenBlock(before, last)) rsbmalloc_overflow(last, 0);
   }
-  const behind = soundRun(pageOf(end));
-  const isBlock = behind.kind == LARGE || (behind.kind >= FIRST_BIN && !isFreeSlot(behind, end));
-  if (isBlock && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
-  rsbmalloc_use_after_free(start, 0);
 }
 
 /** Whether a slot holds a block that was written behind, or nothing that can be told. */
 function isBrokenBlock(run: Run, slot: usize): bool {
   const bytes = run.size;
-  const contents = trailerOf(slot, bytes, tagOf(slot));
-  if (isBroken(contents)) return true;
-  return sizeIn(contents) != 0 && !(isUsed(contents, bytes) && isGuarded(slot, contents, bytes));
+  if (isBare(slot, bytes)) return false;
+  const contents = trailerOf(slot, bytes);
+  return !(isUsed(contents, bytes) && isGuarded(slot, contents, bytes));
 }
 
 // Checking the heap.
@@ -816,7 +785,7 @@ export function checkHeap(): void {
   if (wall && !isZero(wall, wall + PAGE)) rsbmalloc_overflow(wall + PAGE, 0);
   for (let page = s.start; page < s.end;) {
     const run = soundRun(page);
-    if (run.kind >= FIRST_BIN) checkRun(run);
+    if (run.kind >= FIRST_BIN) checkSlots(run);
     else if (run.kind == LARGE) sizeOfLarge(run);
     else if (run.kind == FREE) expectUnused(run, s.fresh);
     else if (run == keeper()) spares += checkHolder(addressOf(page));
@@ -837,32 +806,25 @@ function checkHolder(page: usize): u32 {
   const spares = HELD - holder.left;
   let left = spares;
   let at = holder.free;
-  for (; at != page + PAGE; at += changetype<Run>(at).event + offsetof<Run>()) {
-    if (!left-- || at - page >= PAGE || at & (offsetof<Run>() - 1)) rsbmalloc_corruption(page, 0);
+  for (; at != page + PAGE; at += changetype<Run>(at).event + RUN_STEP) {
+    if (!left-- || at - page >= PAGE || at & (RUN_STEP - 1)) rsbmalloc_corruption(page, 0);
   }
   if (left) rsbmalloc_corruption(page, 0);
   return spares;
 }
 
-/** Checks a run of slots, and its list. */
-function checkRun(run: Run): void {
-  checkSlots(run);
-  let left = run.left;
-  for (let slot = run.free; slot; slot = linkOf(slot, tagOf(slot))) {
-    if (slot - run.start >= <usize>run.slots * run.size || --left < 0) rsbmalloc_corruption(slot, 0);
-  }
-  if (left) rsbmalloc_corruption(run.start, 0);
-}
-
 /** Checks the slots of a run, and what lies behind the last. */
 function checkSlots(run: Run): void {
   const bytes = run.size;
-  const end = run.start + run.slots * bytes;
-  for (let slot = run.start; slot < end; slot += bytes) {
-    const tag = tagOf(slot);
-    if (isFree(slot, bytes, tag)) continue;
-    if (isFreeSlot(run, slot)) blameFree(run, slot);
-    contentsOf(run, slot, tag);
+  let slot = run.start;
+  for (let index: u32 = 0; index < run.slots; ++index) {
+    // A block whose trailer is gone is none in quarantine.
+    if (isListed(run, index) || (isBare(slot, bytes) && isWaiting(slot))) {
+      if (!isClean(slot, bytes)) blameFree(run, slot);
+    } else {
+      contentsOf(run, slot);
+    }
+    slot += bytes;
   }
-  expectZero(end, endOf(run));
+  expectZero(slot, endOf(run));
 }

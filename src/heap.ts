@@ -190,11 +190,11 @@ function takeLarge(size: usize, alignment: u32): usize {
 
 /** Ends a block. What becomes of its run, and of a wrong pointer, is up to the next call of `settle`. */
 export function release(block: usize): void {
-  if (!block) return;
   if (HARDENED) {
     releaseChecked(block);
     return;
   }
+  if (!block) return;
   const run = runOf(block);
   if (CACHED) {
     releaseCached(run, block);

@@ -2,7 +2,7 @@
 // beside the core and writes what it exports to lib/layout.json.
 
 import { Bin } from "./bins";
-import { BIN_BITS, CACHE_BIN_BITS, GUARDS, Guards, HARDENED as hardened, RUN_BITS, State } from "./config";
+import { BIN_BITS, CACHE_BIN_BITS, GUARDS, Guards, HARDENED as hardened, State } from "./config";
 import { Run } from "./pages";
 
 export {
@@ -29,6 +29,7 @@ export {
   QUARANTINE_SLOTS,
   RINGS,
   RUN_CLASSES,
+  RUN_STEP,
   SMALL_MAX,
   STATE_SIZE,
 } from "./config";
@@ -49,8 +50,7 @@ export const STATE_CACHES: usize = offsetof<State>("caches");
 /** What a thread cache has of a kind of page, in bytes. */
 export const CACHE_CELL: usize = 1 << CACHE_BIN_BITS;
 
-/** From one Run to the next, and from one Bin to the next. */
-export const RUN_STEP: usize = 1 << RUN_BITS;
+/** From one Bin to the next. */
 export const BIN_STEP: usize = 1 << BIN_BITS;
 
 export const RUN_FREE: usize = offsetof<Run>("free");
@@ -77,5 +77,6 @@ export const FAULT_BLOCK: usize = GUARDS + offsetof<Guards>("faultBlock");
 export const FAULT_SIZE: usize = GUARDS + offsetof<Guards>("faultSize");
 
 export { NEXT_BATCH } from "./batches";
+export { FREE_BITS, OTHER_FREE_BITS } from "./free-slots";
 export { slotSize } from "./size-classes";
 export { runClass } from "./pages";

@@ -44,6 +44,7 @@ import {
   RINGS,
   RUN_BITS,
   RUN_CLASSES,
+  RUN_STEP,
   STATE,
   WASM_PAGE_BITS,
   state,
@@ -222,7 +223,7 @@ export function setKind(run: Run, kind: u32, slots: u32): void {
 function newRun(start: usize, bytes: u32): Run {
   const holder = holders().next;
   const run = changetype<Run>(holder.free);
-  holder.free += run.event + offsetof<Run>();
+  holder.free += run.event + RUN_STEP;
   ++holder.left;
   if (HARDENED) --state().spareCount;
   if (!(holder.free & (PAGE - 1))) remove(holder);
@@ -237,7 +238,7 @@ function newRun(start: usize, bytes: u32): Run {
 /** Has a Run no longer in use, and frees its page if no other is in use there. A hardened build leaves that to `pack`. */
 function dropRun(run: Run): void {
   const holder = changetype<Run>(changetype<usize>(run) & -PAGE);
-  run.event = holder.free - changetype<usize>(run) - offsetof<Run>();
+  run.event = holder.free - changetype<usize>(run) - RUN_STEP;
   holder.free = changetype<usize>(run);
   if (!holder.next) addBefore(holders(), holder);
   --holder.left;
@@ -282,7 +283,7 @@ function makeRuns(page: usize): void {
   setRun(page, keeper());
   fillMemory(page, 0, PAGE);
   const holder = changetype<Run>(page);
-  holder.free = page + offsetof<Run>();
+  holder.free = page + RUN_STEP;
   addBefore(holders(), holder);
   if (HARDENED) state().spareCount += HELD;
 }

@@ -47,7 +47,11 @@ for (const { name, library, shared } of LIBRARIES) {
   const start = (seed: number, pages: number) => {
     const memory = new WebAssembly.Memory({ initial: INITIAL, maximum: pages, shared });
     const random_get = (at: number, count: number) => {
-      new Uint8Array(memory.buffer, at, count).fill(seed);
+      const bytes = Uint8Array.from(
+        { length: count },
+        (_, i) => Math.imul((seed + 1) * (i + 1), 2654435761) >>> 24,
+      );
+      new Uint8Array(memory.buffer, at, count).set(bytes);
       return 0;
     };
     const instance = new WebAssembly.Instance(module, {
@@ -97,6 +101,56 @@ for (const { name, library, shared } of LIBRARIES) {
       assert(block !== last, `a block at ${block} again`);
       api.free(block);
       last = block;
+    }
+  });
+
+  test(`${name}: the order of slots differs from heap to heap, and the next one is seldom a neighbour`, () => {
+    const SEEDS = 40;
+    const orders = Array.from({ length: SEEDS }, (_, seed) => {
+      const { api } = start(seed, 8);
+      return Array.from({ length: 64 }, () => api.malloc(24));
+    });
+    assert(new Set(orders.map(String)).size === SEEDS, "two heaps have the same order");
+    const neighbours = orders.flatMap((order) =>
+      order.filter((at, i) => Math.abs(at - order[i - 1]!) === 32),
+    );
+    // Of slots drawn at random one in 32.
+    assert(neighbours.length < orders.flat().length / 8, `${neighbours.length} neighbours`);
+  });
+
+  test(`${name}: a run stays as long as a slot of it is in use, whichever half of it is free`, () => {
+    for (const freed of [0, PAGE / 2]) {
+      const { exports, api } = start(1, 8);
+      const blocks = Array.from({ length: 1000 }, () => api.malloc(12));
+      assert(new Set(blocks).size === blocks.length, "a slot is handed out twice");
+      const isFreed = (block: number) => (block & (PAGE / 2)) === freed;
+      const kept = blocks.filter((block) => !isFreed(block));
+      for (const block of kept) new Uint8Array(api.memory.buffer, block, 12).fill(block >>> 4);
+      for (const block of blocks.filter(isFreed)) api.free(block);
+      // Until memory is out, and so all that is free has gone to them.
+      while (api.page_alloc(PAGE - 1, 1) !== 0);
+      for (const block of kept)
+        assert(
+          new Uint8Array(api.memory.buffer, block, 12).every((byte) => byte === ((block >>> 4) & 0xff)),
+          `the block at ${block} is another's`,
+        );
+      exports.rsbmalloc_check!();
+    }
+  });
+
+  test(`${name}: runs without blocks are free for others, wherever a last block is`, () => {
+    const pagesLeft = (count: number, kept: number): number => {
+      const { api } = start(1, 8);
+      const blocks = Array.from({ length: count }, () => api.malloc(12));
+      for (const [at, block] of blocks.entries()) if (at !== kept) api.free(block);
+      let pages = 0;
+      while (api.page_alloc(PAGE - 1, 1) !== 0) pages += 1;
+      return pages;
+    };
+    const most = pagesLeft(1, 0);
+    for (const kept of [0, 500, 999]) {
+      const pages = pagesLeft(1000, kept);
+      assert(pages >= most - 1, `${pages} pages are left, of ${most}`);
     }
   });
 

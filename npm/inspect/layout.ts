@@ -40,8 +40,12 @@ export interface Layout {
   readonly BIN_FRESH: number;
   readonly BIN_FRESH_END: number;
 
-  /** 1 for a hardened build, 0 for others. The rest holds for hardened builds alone: offsets in the state. */
+  /** 1 for a hardened build, 0 for others. What follows holds for hardened builds alone. */
   readonly HARDENED: number;
+  /** Offsets in the Run of a run of slots: 64 bits each for those that are free. */
+  readonly FREE_BITS: number;
+  readonly OTHER_FREE_BITS: number;
+  // Offsets in the state, in bytes.
   /** Addresses of slots that were freed and are held back; 0 in between. */
   readonly QUARANTINE: number;
   readonly QUARANTINE_SLOTS: number;

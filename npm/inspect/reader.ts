@@ -299,12 +299,17 @@ function countListed({ layout, word, complain }: Raw, run: Run): void {
     complain(`the run at ${formatAddress(run.start)} has ${listed} free slots, which is not what it counts`);
 }
 
-/** In a hardened build each run counts its free slots, and those in quarantine are to be free. */
-function countHardened({ layout, field, runAt, complain }: Raw, slotRuns: ReadonlyMap<number, Run>): void {
+/** In a hardened build each run has a bit for each free slot, and those in quarantine are to be free. */
+function countHardened(
+  { layout, field, word, runAt, complain }: Raw,
+  slotRuns: ReadonlyMap<number, Run>,
+): void {
+  const places = [layout.FREE_BITS, layout.OTHER_FREE_BITS].flatMap((bits) => [bits, bits + 4]);
   for (const run of slotRuns.values()) {
-    run.freeSlots = Math.min(Math.max(run.left, 0), run.slots);
-    if (run.freeSlots !== run.left)
-      complain(`the run at ${formatAddress(run.start)} counts ${run.left} free slots, of ${run.slots}`);
+    const free = places.reduce((sum, place) => sum + countBits(word(run.at + place)), 0);
+    run.freeSlots = Math.min(free, run.slots);
+    if (run.freeSlots !== free)
+      complain(`the run at ${formatAddress(run.start)} counts ${free} free slots, of ${run.slots}`);
   }
   for (let place = 0; place < layout.QUARANTINE_SLOTS; ++place) {
     const slot = field(layout.QUARANTINE + 4 * place);
@@ -313,6 +318,12 @@ function countHardened({ layout, field, runAt, complain }: Raw, slotRuns: Readon
     if (run !== undefined && isSlot(run, slot) && run.freeSlots < run.slots) run.freeSlots += 1;
     else complain(`the quarantine holds ${formatAddress(slot)}, where no slot is`);
   }
+}
+
+function countBits(word: number): number {
+  let bits = 0;
+  for (let rest = word; rest !== 0; rest &= rest - 1) bits += 1;
+  return bits;
 }
 
 /** Slots that threads keep for themselves and each other are free as well. */

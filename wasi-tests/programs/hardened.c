@@ -72,6 +72,15 @@ static void double_free_much_later(void) {
   free(p);
 }
 
+/* Of so many that they fill runs, all but the last out of quarantine. */
+static void double_free_of_many(void) {
+  static char *blocks[1000];
+  for (int i = 0; i < 1000; i++) blocks[i] = malloc(size);
+  for (int i = 0; i < 1000; i++) free(blocks[i * 7 % 1000]);
+  rsbmalloc_check();
+  free(blocks[(uintptr_t)p / 16 * 37 % 900]);
+}
+
 static void double_free_through_alias(void) {
   char *alias = p;
   free(p);
@@ -126,6 +135,26 @@ static void free_never_allocated(void) {
   /* The only block of its size. Another would fit beside it, before or behind. */
   p = malloc(1000);
   free((char *)((uintptr_t)p ^ 1024));
+}
+
+static void free_never_allocated_tiny(void) {
+  /* The only block of its size, in a page of 128 of them: in the other half there is none. */
+  p = malloc(12);
+  free((char *)((uintptr_t)p ^ 1024));
+}
+
+static void free_never_allocated_of_many(void) {
+  /* One half of a page of 128 slots is in use, and a little of the other. */
+  enum { COUNT = 70 };
+  static char *blocks[COUNT];
+  for (int i = 0; i < COUNT; i++) blocks[i] = malloc(12);
+  char *slot = (char *)((uintptr_t)blocks[COUNT - 1] & -1024);
+  for (int i = 0; i < COUNT; i++)
+    if (blocks[i] == slot) {
+      slot += 16;
+      i = -1;
+    }
+  free(p = slot);
 }
 
 static void free_foreign(void) {
@@ -220,15 +249,39 @@ static void underflow_neighbours(void) {
 }
 
 /* In what is left of a slot of 16 bytes, but not right behind the block. */
+/* Beyond the end with what stands beyond that of another block of the size. */
+static void copied_tail(void) {
+  char *other = malloc(size);
+  memcpy(p + size, other + size, -size & 15);
+  free(p);
+}
+
+/* In a slot of 160 bytes. */
+static void overflow_behind_guard(void) {
+  p = malloc(size = 130);
+  put(p + 142, 1, 'A');
+  free(p);
+}
+
+/* All of a slot, so that it looks like a free one. */
+static void overflow_zeros(void) {
+  put(p, (size + 4 + 15) & -16, 0);
+  free(p);
+}
+
+static void overflow_zeros_check(void) {
+  put(p, (size + 4 + 15) & -16, 0);
+  rsbmalloc_check();
+}
+
 static void overflow_further(void) {
   put(p + 10, 1, 'A');
   rsbmalloc_check();
 }
 
-static void overflow_further_then_reuse(void) {
+static void overflow_further_then_free(void) {
   put(p + 10, 1, 'A');
   free(p);
-  reuse();
 }
 
 /* Where memory grows for p, the heap's own data may come to lie before it. */
@@ -308,15 +361,6 @@ static void forged_link(void) {
   reuse();
 }
 
-static void copied_link(void) {
-  static char *blocks[200];
-  for (int i = 0; i < 200; i++) blocks[i] = malloc(size);
-  for (int i = 0; i < 200; i++) free(blocks[i]);
-  /* The first of them are out of the quarantine by now. */
-  memcpy(blocks[0], blocks[1], 8);
-  rsbmalloc_check();
-}
-
 /* The heap's own data lie behind the program's: what is behind an array may be theirs. */
 static void overflow_static(void) {
   extern char __heap_base;
@@ -380,17 +424,17 @@ static const struct {
   void (*run)(void);
 } cases[] = {
 #define CASE(name) {#name, name}
-    CASE(double_free), CASE(double_free_later), CASE(double_free_much_later), CASE(double_free_through_alias),
+    CASE(double_free), CASE(double_free_later), CASE(double_free_much_later), CASE(double_free_of_many), CASE(double_free_through_alias),
     CASE(realloc_after_free), CASE(usable_size_after_free), CASE(double_free_sized), CASE(free_interior),
     CASE(free_unaligned), CASE(free_near_end), CASE(free_before), CASE(free_far_before), CASE(realloc_interior),
     CASE(usable_size_of_interior), CASE(free_stack), CASE(free_static), CASE(free_literal), CASE(free_function),
-    CASE(free_far), CASE(free_top), CASE(free_first_page), CASE(free_behind_heap), CASE(free_never_allocated),
+    CASE(free_far), CASE(free_top), CASE(free_first_page), CASE(free_behind_heap), CASE(free_never_allocated), CASE(free_never_allocated_tiny), CASE(free_never_allocated_of_many),
     CASE(free_foreign), CASE(overflow_zero), CASE(overflow_letter), CASE(overflow_8), CASE(overflow_32),
     CASE(overflow_page), CASE(overflow_megabyte), CASE(overflow_realloc), CASE(overflow_realloc_in_place),
     CASE(overflow_check), CASE(overflow_sized), CASE(overflow_usable), CASE(underflow_1), CASE(underflow_8),
-    CASE(underflow_neighbours), CASE(underflow_large), CASE(overflow_further), CASE(overflow_further_then_reuse), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
+    CASE(underflow_neighbours), CASE(underflow_large), CASE(overflow_further), CASE(overflow_further_then_free), CASE(overflow_behind_guard), CASE(overflow_zeros), CASE(overflow_zeros_check), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
     CASE(write_all_then_reuse), CASE(write_then_reuse), CASE(write_after_move), CASE(write_much_later),
-    CASE(forged_link), CASE(copied_link), CASE(overflow_static),
+    CASE(forged_link), CASE(copied_tail), CASE(overflow_static),
     CASE(sized_larger), CASE(sized_smaller), CASE(aligned_sized_larger),
     CASE(aligned_sized_alignment), CASE(aligned_sized_of_malloc), CASE(zero_write), CASE(zero_read),
     CASE(zero_realloc_write), CASE(zero_aligned_write), CASE(zero_double_free), CASE(zero_invalid_free),
