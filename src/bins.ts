@@ -102,7 +102,7 @@ const GROWTH_SHARE_BITS: u32 = 3;
  * pages: a program that wants few blocks of a size is better served by a short run.
  */
 export const WASTE_BITS: u32 = 4;
-const FOUR_WASTE_BITS: u32 = HARDENED ? WASTE_BITS : 3;
+const FOUR_WASTE_BITS: u32 = 3;
 const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
 

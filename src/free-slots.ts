@@ -52,7 +52,7 @@ function setReady(run: Run, bits: u64): void {
 /** Bits for so many slots, a half of them at most, or for a half of more. */
 @inline
 function allOf(slots: u32): u64 {
-  return (<u64>-1) >>> -<u64>slots;
+  return (<u64>-1) >>> -(<u64>slots);
 }
 
 /** Has all slots of a run free, and none of them ever used. */
@@ -72,12 +72,12 @@ export function freeAll(run: Run): void {
 export function takeAny(run: Run, ready: u64, bytes: u32): usize {
   const s = slotRun(run);
   const start = s.start;
-  const place = ((ready ^ <u64>start) * guards().random) >>> 58;
+  const place = ((ready ^ (<u64>start)) * guards().random) >>> 58;
   const index = (ctz<u64>(rotr<u64>(ready, place)) + place) & (HALF - 1);
   const bit = (<u64>1) << index;
   setReady(run, ready ^ bit);
   s.used |= bit;
-  return start + (<usize>index | s.half) * bytes;
+  return start + ((<usize>index) | s.half) * bytes;
 }
 
 /** Exchanges the halves of a run of whose first one no slot is free. Returns whether one is now. */
@@ -97,7 +97,7 @@ export function turnOver(run: Run): bool {
 /** The number of the slot that an address lies in; for an address outside of the run anything. */
 @inline
 export function slotNumber(run: Run, slot: usize): u32 {
-  return <u32>((slot - run.start) * slotRun(run).reciprocal) >>> RECIPROCAL_BITS;
+  return (<u32>((slot - run.start) * slotRun(run).reciprocal)) >>> RECIPROCAL_BITS;
 }
 
 /** Has a slot free. Returns whether it may be the only one now, or the last that was in use. */
@@ -128,12 +128,12 @@ export function countFree(run: Run): u32 {
 @inline
 export function isListed(run: Run, index: u32): bool {
   const s = slotRun(run);
-  return !!(((index ^ s.half) < HALF ? readySlots(run) : s.other) >>> index & 1);
+  return !!((((index ^ s.half) < HALF ? readySlots(run) : s.other) >>> index) & 1);
 }
 
 
 @inline
 export function wasUsed(run: Run, index: u32): bool {
   const s = slotRun(run);
-  return !!(((index ^ s.half) < HALF ? s.used : s.otherUsed) >>> index & 1);
+  return !!((((index ^ s.half) < HALF ? s.used : s.otherUsed) >>> index) & 1);
 }

@@ -66,6 +66,14 @@ const sources: readonly PeerSource[] = [
   },
   { name: "tlsf", objects: async () => linkTlsf },
   { name: "bare", control: true, objects: async () => [await peerObject("bare.c", ["-O3", "-fno-builtin"])] },
+  {
+    name: "wiped",
+    control: true,
+    objects: async () => [
+      await peerObject("wiped.c", ["-O3", "-msimd128"], [path.join(ROOT, "cabi", "include")]),
+      snapshot(LIBRARY.replace(/\.a$/, "-prefixed.a")),
+    ],
+  },
 ];
 
 export const peerNames = sources.filter(({ control }) => !control).map(({ name }) => name);
