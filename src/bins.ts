@@ -5,8 +5,8 @@
 // at memory. `free` puts a slot first in its run's list: slots of one run are used again together, and soon.
 //
 // A run counts down the frees that are left until something has to be done for it. `free` only puts the run on a list of
-// those with an event then; `settle` does what is due. Each slower call begins with some of them, and sees to all if it
-// finds nothing:
+// those with an event then; `settle` does what is due. Each slower call begins with some of them, and sees to all before
+// memory grows:
 //
 //     freed for the first time    the run becomes the last of its bin's ring, unless it is empty
 //     freed as often as taken     the run is empty: it is free for any use
@@ -106,7 +106,10 @@ const FOUR_WASTE_BITS: u32 = 3;
 const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
 
-/** So many runs with events are seen to at first, if that will do: with many large blocks freed, the next may fit one of them. */
+/**
+ * So many runs with events are seen to at a time: with many large blocks freed, the next may fit one of them, and a call is not
+ * to do all that others have left.
+ */
 const EVENTS: u32 = 24;
 
 /** Longer requests than this are worth packing what is free before memory grows. */
@@ -336,7 +339,7 @@ function listSlots(run: Run, from: usize, end: usize): void {
   } while (end != from);
 }
 
-/** A slot of a run that has slots in use, after what is due; 0 if there is none. */
+/** A slot of a run that has slots in use, after what is due; 0 if there is none at once, and pages for a new run are. */
 export function takeFreed(kind: u32): usize {
   if (!state().magic) return 0;
   const bin = binAt(kind);
@@ -350,7 +353,7 @@ export function takeFreed(kind: u32): usize {
     }
     const slot = takeReady(bin);
     if (slot) return slot;
-  } while (state().events);
+  } while (state().events && !findRun(runPages(bin.size, WASTE_BITS)));
   return 0;
 }
 
