@@ -199,6 +199,60 @@ test("blocks exchanged for a long time at a constant load need no more memory th
   assert.ok(memoryOf(heap) <= 1.1 * first, `${memoryOf(heap)} bytes, ${first} at first`);
 });
 
+/** How many runs wait for something to be done. */
+function waiting(heap: Heap): number {
+  const words = new Uint32Array(heap.memory.buffer);
+  let count = 0;
+  for (
+    let run = words[(heap.state + LAYOUT.STATE_EVENTS) >>> 2]!;
+    run;
+    run = words[(run + LAYOUT.RUN_EVENT) >>> 2]!
+  )
+    count += 1;
+  return count;
+}
+
+/** Blocks of a size on so many pages. */
+function fillPages(heap: Heap, size: number, pages: number): number[] {
+  return Array.from({ length: (pages * PAGE) / size }, () => heap.malloc(size));
+}
+
+/** Frees a block of each run: it waits then. */
+function thin(heap: Heap, blocks: readonly number[]): void {
+  const { runAt } = pagesOf(heap);
+  const seen = new Set<number>();
+  for (const block of blocks) {
+    const run = runAt(Math.floor(block / PAGE));
+    if (!seen.has(run)) heap.free(block);
+    seen.add(run);
+  }
+}
+
+test("a call that finds no slot does not do all that many frees have left, if there are pages", async () => {
+  const { heap } = await newHeap();
+  heap.free(heap.malloc(MIB));
+  thin(heap, fillPages(heap, 1024, 400));
+  const before = waiting(heap);
+  heap.malloc(300);
+  assert.ok(before > 100, `${before} runs wait`);
+  assert.ok(waiting(heap) > before - 64, `${waiting(heap)} runs of ${before} still wait`);
+});
+
+test("memory does not grow while a bin has free slots, however many runs of others wait", async () => {
+  const { heap } = await newHeap();
+  const [first, others] = [fillPages(heap, 1024, 400), fillPages(heap, 512, 400)];
+  const hasPages = () => {
+    const words = new Uint32Array(heap.memory.buffer, heap.state + LAYOUT.STATE_RUN_BITS, 2);
+    return words[0] !== 0 || words[1] !== 0;
+  };
+  while (hasPages()) heap.malloc(PAGE);
+  thin(heap, first);
+  thin(heap, others);
+  const bytes = memoryOf(heap);
+  for (let block = 0; block < 100; ++block) heap.malloc(1024);
+  assert.is(memoryOf(heap), bytes);
+});
+
 test("a block that grows by realloc leaves memory that others use", async () => {
   const { heap } = await newHeap();
   for (let round = 0; round < 50; ++round) {
