@@ -55,6 +55,12 @@ function allOf(slots: u32): u64 {
   return (<u64>-1) >>> -(<u64>slots);
 }
 
+
+@inline
+function reciprocalOf(size: u32): u32 {
+  return ((1 << RECIPROCAL_BITS) + size - 1) / size;
+}
+
 /** Has all slots of a run free, and none of them ever used. */
 export function freeAll(run: Run): void {
   if (offsetof<SlotRun>() != RUN_STEP) ERROR("a Run has other bits than those of its slots");
@@ -64,7 +70,7 @@ export function freeAll(run: Run): void {
   s.used = 0;
   s.otherUsed = 0;
   s.half = 0;
-  s.reciprocal = ((1 << RECIPROCAL_BITS) + s.size - 1) / s.size;
+  s.reciprocal = reciprocalOf(s.size);
 }
 
 /** Takes one of the `ready` slots of a run, of `bytes`: the first from a place on that nobody can foresee. */
@@ -118,6 +124,18 @@ export function give(run: Run, index: u32): bool {
 export function isUnused(run: Run): bool {
   const s = slotRun(run);
   return readySlots(run) == allOf(s.slots) && (s.slots <= HALF || s.other == allOf(s.slots));
+}
+
+/** Whether what is known of a run's slots can be. */
+export function isSoundAccount(run: Run): bool {
+  const s = slotRun(run);
+  const isLong = s.slots > HALF;
+  return (
+    s.reciprocal == reciprocalOf(s.size) &&
+    (s.half == 0 || (isLong && s.half == HALF)) &&
+    !(readySlots(run) & ~allOf(s.slots)) &&
+    (isLong || !s.other)
+  );
 }
 
 export function countFree(run: Run): u32 {

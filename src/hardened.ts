@@ -4,7 +4,7 @@
 // - Each run of slots knows which of them are free (src/free-slots.ts), and hands out any. A bin has a ring of the runs that
 //   have free slots; those without blocks come last, and go back to the page allocator before memory grows.
 // - A freed block is wiped and waits in a quarantine, first in, first out, before it is free. What was written to it
-//   meanwhile, or later, shows when it leaves, when it is handed out, or in a check of the heap.
+//   meanwhile, or later, shows when it is handed out, when its run is given back, or in a check of the heap.
 // - A large block is a page run with a guard behind it. Free pages are zero, as is all memory that no block uses. A new
 //   block does not begin where one was that is gone for a short time, unless there is no room for it elsewhere: a page
 //   further is enough.
@@ -57,6 +57,7 @@ import {
   freeAll,
   give,
   isListed,
+  isSoundAccount,
   isUnused,
   readySlots,
   slotNumber,
@@ -88,6 +89,7 @@ import { lock, unlock } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
 import {
   HELD,
+  HELD_END,
   Run,
   addressOf,
   addBefore,
@@ -161,11 +163,15 @@ function takeSlow(size: usize, alignment: usize): usize {
   // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
   while (slotSize(kind) & (max<u32>(<u32>alignment, 1) - 1)) ++kind;
   const bin = binAt(kind);
-  // Before the first allocation it has no ring.
-  if (!state().magic || bin.first == ringOf(bin)) {
-    if (!fillBin(kind)) return 0;
-  }
+  // If there is no memory for a run, the bin may have been given slots that were in quarantine.
+  if (!hasSlots(bin) && !fillBin(kind) && !hasSlots(bin)) return 0;
   return takeReady(bin.first, readySlots(bin.first), size, log2(alignment));
+}
+
+/** Whether a bin has free slots. Before the first allocation it has no ring. */
+@inline
+function hasSlots(bin: Bin): bool {
+  return state().magic && bin.first != ringOf(bin);
 }
 
 function takeOther(size: usize, alignment: usize): usize {
@@ -204,8 +210,9 @@ function begin(): bool {
 function fillBin(kind: u32): bool {
   const bytes = slotSize(kind);
   const pages = runPages(bytes, WASTE_BITS);
-  const run = findPages(pages);
+  let run = findPages(pages);
   if (!run) return false;
+  if (takeNote(run.start)) run = moveOn(run);
   const slots = (pages << PAGE_BITS) / bytes;
   setKind(run, kind, slots);
   run.size = bytes;
@@ -254,10 +261,7 @@ function takeLarge(size: usize, alignment: usize): usize {
   let run = findPages(pages + multiple - 1);
   if (!run) return 0;
   trimRun(run, multiple, pages);
-  const note = multiple == 1 ? noteOf(run.start) : 0;
-  // The block after the next may begin here again.
-  if (note) store<usize>(note, 0);
-  if (note || (multiple == 1 && isOwn(pageOf(run.start) - 1))) run = moveOn(run);
+  if (multiple == 1 && (takeNote(run.start) || isOwn(pageOf(run.start) - 1))) run = moveOn(run);
   expectUnused(run, fresh);
   setRuns(run, run);
   guardLarge(run, size, log2(alignment));
@@ -299,6 +303,13 @@ function noteOf(block: usize): usize {
   for (let note = first; note < first + GONE_BLOCKS * 4; note += 4)
     if (load<usize>(note) == block) return note;
   return 0;
+}
+
+/** Whether it is noted of a block that it is gone. Strikes it out: what is made after the next may begin there again. */
+function takeNote(block: usize): bool {
+  const note = noteOf(block);
+  if (note) store<usize>(note, 0);
+  return !!note;
 }
 
 
@@ -387,14 +398,16 @@ export function sizeChecked(block: usize): usize {
 }
 
 function knownSize(block: usize): usize {
-  return isZeroBlock(block) ? 0 : sizeOf(runOfBlock(block), block);
+  if (!isZeroBlock(block)) return sizeOf(runOfBlock(block), block);
+  zeroIndex(block);
+  return 0;
 }
 
 /** Traps unless a block was allocated with `size` bytes, at a multiple of `alignment` if that is not 0. */
 export function expectBlock(block: usize, size: usize, alignment: usize): void {
   lock();
   const known = knownSize(block);
-  if (known != size) rsbmalloc_size_mismatch(block, known);
+  if (known != size && !(known == 1 && !size && mayReplaceZero())) rsbmalloc_size_mismatch(block, known);
   if (alignment && !isZeroBlock(block)) {
     const run = runAt(pageOf(block));
     const log = run.kind == LARGE ? <u32>run.left : alignmentOf(run, block);
@@ -612,7 +625,8 @@ function fitLarge(run: Run, size: usize): bool {
   if (pages <= pagesOf(run)) return true;
   const end = endOf(run);
   if (!extendRun(run, pages)) return false;
-  expectZero(end, endOf(run));
+  // Not from the block itself, which was looked at.
+  if (!isZero(end, endOf(run))) blameFreed(end, endOf(run));
   return true;
 }
 
@@ -675,14 +689,25 @@ function takeZero(alignment: usize): usize {
   return 0;
 }
 
-function freeZero(block: usize): void {
+/** Whether so many blocks of no bytes were ever in use that there may be one of a byte in place of another. */
+@inline
+function mayReplaceZero(): bool {
+  return guards().zeroEver > ZERO_BLOCK_COUNT - (PAGE >>> ZERO_GRANULE_BITS);
+}
+
+/** Which block of no bytes an address outside memory is. Traps if it is none. */
+function zeroIndex(block: usize): u32 {
   const offset = block - ZERO_BASE;
   const index = <u32>(offset >>> ZERO_GRANULE_BITS);
-  const byte = load<u8>(zeroBit(index));
-  const bit = 1 << (index & 7);
   if (offset & ((1 << ZERO_GRANULE_BITS) - 1) || index >= guards().zeroEver) rsbmalloc_invalid_free(block, 0);
-  if (!(byte & bit)) rsbmalloc_double_free(block, 0);
-  store<u8>(zeroBit(index), byte & ~bit);
+  if (!(load<u8>(zeroBit(index)) & (1 << (index & 7)))) rsbmalloc_double_free(block, 0);
+  return index;
+}
+
+function freeZero(block: usize): void {
+  const index = zeroIndex(block);
+  const bit: u32 = 1 << (index & 7);
+  store<u8>(zeroBit(index), load<u8>(zeroBit(index)) ^ bit);
 }
 
 // Telling which bug it was. These are slow, and never return.
@@ -723,10 +748,25 @@ function blameBlock(run: Run, block: usize): void {
 /** A free slot that was written to: by a stale pointer, or from a block beside it. */
 function blameFree(run: Run, slot: usize): void {
   const bytes = run.size;
-  if (!isBare(slot, bytes)) rsbmalloc_overflow(slot, 0);
-  if (slot == run.start) blameBefore(slot);
-  else if (isBrokenBlock(run, slot - bytes)) rsbmalloc_overflow(slot - bytes, 0);
+  blameBefore(run, slot);
+  const own = bytes - min<u32>(<u32>UNDERFLOW, bytes >>> 1);
+  if (!isBare(slot, bytes) && isZero(slot, slot + own)) rsbmalloc_overflow(slot + bytes, 0);
   rsbmalloc_use_after_free(slot, 0);
+}
+
+/** Traps if someone wrote past the end of the block before a slot, over free slots that may lie in between. */
+function blameBefore(run: Run, slot: usize): void {
+  const bytes = run.size;
+  for (let index = <u32>(slot - run.start) / bytes; index--;) {
+    slot -= bytes;
+    if (!isFreeSlot(run, slot, index)) {
+      const contents = trailerOf(slot, bytes);
+      if (!isUsed(contents, bytes) || !isGuarded(slot, contents, bytes)) rsbmalloc_overflow(slot, 0);
+      return;
+    }
+    if (isClean(slot, bytes)) return;
+  }
+  blameBeforePage(run.start);
 }
 
 /** Whether one of a run's slots is free, or is to be. */
@@ -746,7 +786,12 @@ const UNDERFLOW: usize = 64;
 
 /** Pages without blocks that were written to: by a stale pointer, or from the block before or behind them. */
 function blamePages(start: usize, end: usize): void {
-  blameBefore(start);
+  blameBeforePage(start);
+  blameFreed(start, end);
+}
+
+/** The same if it was not the block before. */
+function blameFreed(start: usize, end: usize): void {
   const behind = soundRun(pageOf(end));
   const isBlock = behind.kind == LARGE || (behind.kind >= FIRST_BIN && !isBare(end, behind.size));
   if (isBlock && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
@@ -754,22 +799,11 @@ function blamePages(start: usize, end: usize): void {
 }
 
 /** Traps if someone wrote past the end of the block that lies before a page. */
-function blameBefore(start: usize): void {
+function blameBeforePage(start: usize): void {
   let before = nobody();
   for (let page = state().start; page < pageOf(start); page += lengthOf(before)) before = soundRun(page);
   if (before.kind == LARGE) sizeOfLarge(before);
-  if (before.kind >= FIRST_BIN) {
-    const last = before.start + (before.slots - 1) * before.size;
-    if (isBrokenBlock(before, last)) rsbmalloc_overflow(last, 0);
-  }
-}
-
-/** Whether a slot holds a block that was written behind, or nothing that can be told. */
-function isBrokenBlock(run: Run, slot: usize): bool {
-  const bytes = run.size;
-  if (isBare(slot, bytes)) return false;
-  const contents = trailerOf(slot, bytes);
-  return !(isUsed(contents, bytes) && isGuarded(slot, contents, bytes));
+  if (before.kind >= FIRST_BIN) blameBefore(before, before.start + before.slots * before.size);
 }
 
 // Checking the heap.
@@ -806,8 +840,10 @@ function checkHolder(page: usize): u32 {
   const spares = HELD - holder.left;
   let left = spares;
   let at = holder.free;
-  for (; at != page + PAGE; at += changetype<Run>(at).event + RUN_STEP) {
-    if (!left-- || at - page >= PAGE || at & (RUN_STEP - 1)) rsbmalloc_corruption(page, 0);
+  const end = page + HELD_END;
+  if (!isZero(end, page + PAGE)) rsbmalloc_overflow(page + PAGE, 0);
+  for (; at != end; at += changetype<Run>(at).event + RUN_STEP) {
+    if (!left-- || at - page >= HELD_END || at & (RUN_STEP - 1)) rsbmalloc_corruption(page, 0);
   }
   if (left) rsbmalloc_corruption(page, 0);
   return spares;
@@ -815,15 +851,14 @@ function checkHolder(page: usize): u32 {
 
 /** Checks the slots of a run, and what lies behind the last. */
 function checkSlots(run: Run): void {
+  if (!isSoundAccount(run)) rsbmalloc_corruption(run.start, 0);
   const bytes = run.size;
   let slot = run.start;
   for (let index: u32 = 0; index < run.slots; ++index) {
-    // A block whose trailer is gone is none in quarantine.
-    if (isListed(run, index) || (isBare(slot, bytes) && isWaiting(slot))) {
-      if (!isClean(slot, bytes)) blameFree(run, slot);
-    } else {
-      contentsOf(run, slot);
-    }
+    const contents = trailerOf(slot, bytes);
+    const isSlotFree = isListed(run, index) || (!isUsed(contents, bytes) && isWaiting(slot));
+    if (!isSlotFree) contentsOf(run, slot);
+    else if (!isClean(slot, bytes)) blameFree(run, slot);
     slot += bytes;
   }
   expectZero(slot, endOf(run));

@@ -34,6 +34,7 @@ export {
   STATE_SIZE,
 } from "./config";
 export { QUEUED } from "./bins";
+export { HELD_END } from "./pages";
 
 // Offsets of fields, in bytes.
 export const STATE_RUN_BITS: usize = offsetof<State>("runBits");

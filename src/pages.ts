@@ -92,8 +92,14 @@ const SHORT_PAGES: u32 = 8;
 /** So many Runs an operation may need in a hardened build. */
 const RESERVE: u32 = 8;
 
+/**
+ * Where the Runs of a page end that is made of them. In a hardened build the last one stays zero: what is written before a block
+ * that lies behind shows there.
+ */
+export const HELD_END: usize = <usize>PAGE - (HARDENED ? RUN_STEP : 0);
+
 /** How many Runs a page has for others. */
-export const HELD: u32 = (PAGE >>> RUN_BITS) - 1;
+export const HELD: u32 = <u32>(HELD_END >>> RUN_BITS) - 1;
 
 /** So many pages are made Runs at first. In a hardened build as many as a small program needs: no block was ever there. */
 const FIRST_HOLDERS: u32 = HARDENED ? 2 : 1;
@@ -213,7 +219,7 @@ export function setKind(run: Run, kind: u32, slots: u32): void {
 
 // Pages that are made of Runs. Each has a list of those that are spare, and the first of its Runs is for itself:
 //
-//     free          the first of the spare Runs; the page's end if there is none
+//     free          the first of the spare Runs; the end of them all if there is none
 //     left          how many are in use
 //     next, prev    neighbours in the ring of such pages that have spare Runs; `next` is null in none
 //
@@ -226,7 +232,7 @@ function newRun(start: usize, bytes: u32): Run {
   holder.free += run.event + RUN_STEP;
   ++holder.left;
   if (HARDENED) --state().spareCount;
-  if (!(holder.free & (PAGE - 1))) remove(holder);
+  if ((holder.free & (PAGE - 1)) == (HELD_END & (PAGE - 1))) remove(holder);
   run.next = changetype<Run>(0);
   run.start = start;
   run.size = bytes;

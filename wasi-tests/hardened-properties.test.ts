@@ -2,7 +2,9 @@
 import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { test } from "uvu";
+import { readHeaps } from "../npm/inspect/reader.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
+import { HARDENED_LAYOUT } from "./heap-check.ts";
 import {
   NAMES,
   PAGE,
@@ -19,7 +21,7 @@ import {
 
 const INITIAL = 4;
 const MOST_PAGES = 16384;
-const EXPORTED = ["rsbmalloc_check", ...Object.values(NAMES)];
+const EXPORTED = ["rsbmalloc_check", "rsbfree_sized", "rsbfree_aligned_sized", ...Object.values(NAMES)];
 
 /** For one thread, and for several, though here is but one. */
 const LIBRARIES = [
@@ -101,6 +103,63 @@ for (const { name, library, shared } of LIBRARIES) {
       assert(block !== last, `a block at ${block} again`);
       api.free(block);
       last = block;
+    }
+  });
+
+  test(`${name}: where memory is out, a slot in quarantine serves the next block`, () => {
+    const { api } = start(1, 5);
+    const pages: number[] = [];
+    for (let page; (page = api.page_alloc(2000, 1)) !== 0;) pages.push(page);
+    for (const page of pages.slice(0, 2)) api.page_free(page);
+    const blocks: number[] = [];
+    for (let block; (block = api.malloc(12)) !== 0;) blocks.push(block);
+    api.free(blocks[0]!);
+    assert(api.malloc(12) === blocks[0], "there is memory for another block");
+    assert(api.malloc(12) === 0, "there is none for two");
+  });
+
+  test(`${name}: slots do not begin where a large block was just freed`, () => {
+    const { api } = start(1, MOST_PAGES);
+    const freed = api.malloc(20_000);
+    api.free(freed);
+    for (let i = 0; i < 2; ++i) assert(api.malloc(1000) !== freed, "the next run begins there");
+  });
+
+  test(`${name}: with no more blocks of no bytes, those of a byte may be freed as such`, () => {
+    const { exports, api } = start(1, MOST_PAGES);
+    const blocks = Array.from({ length: 5000 }, () => api.malloc(0));
+    for (const block of blocks) exports.rsbfree_sized!(block, 0);
+    const aligned = Array.from({ length: 100 }, () => api.aligned_alloc(1024, 0));
+    for (const block of aligned) exports.rsbfree_aligned_sized!(block, 1024, 0);
+    exports.rsbmalloc_check!();
+  });
+
+  test(`${name}: a write before a block that lies behind the heap's own data is found`, () => {
+    const { exports, api } = start(1, MOST_PAGES);
+    const blocks = Array.from({ length: 300 }, (_, i) => api.malloc(1 + ((i * 769) % 15_000)));
+    const [heap] = readHeaps(api.memory.buffer, [HARDENED_LAYOUT]);
+    const words = new Uint32Array(api.memory.buffer);
+    const [map, keeper] = [
+      words[(heap!.state + HARDENED_LAYOUT.STATE_MAP) >>> 2]!,
+      heap!.state + HARDENED_LAYOUT.KEEPER,
+    ];
+    const behind = blocks.filter(
+      (block) => block % PAGE === 0 && words[(map + 4 * (block / PAGE - 1)) >>> 2] === keeper,
+    );
+    assert(behind.length > 0, "no block lies there");
+    for (const block of behind) {
+      for (const bytes of [1, 8, 32]) {
+        const before = new Uint8Array(api.memory.buffer, block - bytes, bytes);
+        before.fill(0x41);
+        let stack: string | undefined = "";
+        try {
+          exports.rsbmalloc_check!();
+        } catch (error) {
+          stack = (error as Error).stack;
+        }
+        assert(/\brsbmalloc_overflow\b/.test(stack ?? ""), `${bytes} bytes before a block: ${stack}`);
+        before.fill(0);
+      }
     }
   });
 

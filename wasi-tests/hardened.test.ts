@@ -55,6 +55,7 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     usable_size_after_free: ALL,
     double_free_sized: ALL,
     zero_double_free: ["small"],
+    zero_size_after_free: ["small"],
   },
   rsbmalloc_invalid_free: {
     free_interior: ROOMY,
@@ -77,6 +78,7 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     free_foreign: ["small"],
     zero_invalid_free: ["small"],
     zero_unaligned_free: ["small"],
+    zero_size_unaligned: ["small"],
   },
   rsbmalloc_overflow: {
     overflow_zero: ALL,
@@ -93,6 +95,8 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     underflow_1: ALL,
     underflow_8: ALL,
     underflow_neighbours: ["tiny", "small", "full", "medium"],
+    underflow_beside_waiting: ["tiny", "small", "full"],
+    overflow_zeros_first: ["small", "full"],
     overflow_further: ["tiny"],
     overflow_further_then_free: ["tiny"],
     overflow_behind_guard: ["small"],
@@ -109,6 +113,8 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     write_all_then_reuse: PLAIN,
     write_then_reuse: PLAIN,
     write_after_move: PLAIN,
+    write_then_slots: ["large", "pages", "page_alloc"],
+    write_then_growth: ["small"],
     write_much_later: ALL,
     forged_link: ["small", "full", "medium"],
   },

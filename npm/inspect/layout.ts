@@ -25,6 +25,8 @@ export interface Layout {
 
   // What is known of a run of pages, its Run: bytes from one to the next, and offsets. `kind` and `slots` are 16 bits each.
   readonly RUN_STEP: number;
+  /** Where the Runs end in a page that is made of them. */
+  readonly HELD_END: number;
   readonly RUN_FREE: number;
   readonly RUN_LEFT: number;
   readonly RUN_EVENT: number;

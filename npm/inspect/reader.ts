@@ -226,7 +226,7 @@ function canHoldRun({ layout, start, end, runAt, keeper }: Raw, at: number): boo
 /** The pages that are made of Runs. Checks their lists of those that are spare. */
 function readHolders(raw: Raw, runs: readonly Run[]): number[] {
   const { layout, pageSize, start, end, word, runAt, keeper, complain } = raw;
-  const { RUN_STEP } = layout;
+  const { HELD_END, RUN_STEP } = layout;
   const used = new Set(runs.map(({ at }) => at));
   const holders: number[] = [];
   for (let page = start; page < end; ++page) {
@@ -234,11 +234,11 @@ function readHolders(raw: Raw, runs: readonly Run[]): number[] {
     holders.push(page);
     const holder = page * pageSize;
     const isSpare = (at: number): boolean =>
-      at > holder && at < holder + pageSize && at % RUN_STEP === 0 && !used.has(at);
-    let left = pageSize / RUN_STEP - 1 - word(holder + layout.RUN_LEFT);
+      at > holder && at < holder + HELD_END && at % RUN_STEP === 0 && !used.has(at);
+    let left = HELD_END / RUN_STEP - 1 - word(holder + layout.RUN_LEFT);
     let at = word(holder + layout.RUN_FREE);
     for (; left > 0 && isSpare(at); --left) at = (at + RUN_STEP + word(at + layout.RUN_EVENT)) >>> 0;
-    if (left !== 0 || at !== holder + pageSize)
+    if (left !== 0 || at !== holder + HELD_END)
       complain(`the list of spare Runs at ${formatAddress(holder)} leads to ${formatAddress(at)}`);
   }
   return holders;

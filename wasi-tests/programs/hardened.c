@@ -249,6 +249,35 @@ static void underflow_neighbours(void) {
 }
 
 /* In what is left of a slot of 16 bytes, but not right behind the block. */
+/* Before a block whose neighbour is in quarantine. */
+static void underflow_beside_waiting(void) {
+  char *before = NULL;
+  static char *blocks[100];
+  for (int i = 0; i < 100; i++) blocks[i] = malloc(size);
+  for (int i = 0; i < 100 && !before; i++)
+    for (int j = 0; j < 100; j++)
+      if (blocks[j] == blocks[i] + ((size + 4 + 15) & -16)) before = blocks[i], p = blocks[j];
+  free(before);
+  put(p - 1, 1, 'A');
+  rsbmalloc_check();
+}
+
+/* Zeros over a block's own end, and then on, into a free slot. */
+static void overflow_zeros_first(void) {
+  size_t slot = (size + 4 + 15) & -16;
+  static char *blocks[100];
+  char *behind = NULL;
+  for (int i = 0; i < 100; i++) blocks[i] = malloc(size);
+  for (int i = 0; i < 100 && !behind; i++)
+    for (int j = 0; j < 100; j++)
+      if (blocks[j] == blocks[i] + slot) p = blocks[i], behind = blocks[j];
+  free(behind);
+  put(p + size, slot - size, 0);
+  put(p + slot, 8, 'A');
+  for (int i = 0; i < 300; i++) free(malloc(size));
+  for (int i = 0; i < 500; i++) blocks[0] = malloc(size);
+}
+
 /* Beyond the end with what stands beyond that of another block of the size. */
 static void copied_tail(void) {
   char *other = malloc(size);
@@ -352,6 +381,24 @@ static void write_much_later(void) {
 }
 
 /* A link of the free list made to lead to the program's own data, as an attacker would. */
+/* Memory that serves other blocks by now, which are small. */
+static void write_then_slots(void) {
+  char *other = malloc(size);
+  free(p);
+  put(p, size, 'A');
+  for (int i = 0; i < 2000; i++) other = malloc(100);
+}
+
+/* Memory that a block grows over. */
+static void write_then_growth(void) {
+  char *block = malloc(30000), *freed = malloc(30000), *last = malloc(30000);
+  if (freed < block || freed > block + 40000) return;
+  free(freed);
+  freed[1000] = 'A';
+  p = realloc(block, 50000);
+  free(last);
+}
+
 static void forged_link(void) {
   free(p);
   churn(200);
@@ -398,6 +445,17 @@ static void zero_aligned_write(void) {
   *p = 1;
 }
 
+static void zero_size_after_free(void) {
+  p = malloc(0);
+  free(p);
+  if (rsbmalloc_usable_size(p)) free(malloc(1));
+}
+
+static void zero_size_unaligned(void) {
+  p = malloc(0);
+  if (rsbmalloc_usable_size(p + 8)) free(malloc(1));
+}
+
 static void zero_double_free(void) {
   p = malloc(0);
   free(p);
@@ -432,12 +490,12 @@ static const struct {
     CASE(free_foreign), CASE(overflow_zero), CASE(overflow_letter), CASE(overflow_8), CASE(overflow_32),
     CASE(overflow_page), CASE(overflow_megabyte), CASE(overflow_realloc), CASE(overflow_realloc_in_place),
     CASE(overflow_check), CASE(overflow_sized), CASE(overflow_usable), CASE(underflow_1), CASE(underflow_8),
-    CASE(underflow_neighbours), CASE(underflow_large), CASE(overflow_further), CASE(overflow_further_then_free), CASE(overflow_behind_guard), CASE(overflow_zeros), CASE(overflow_zeros_check), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
-    CASE(write_all_then_reuse), CASE(write_then_reuse), CASE(write_after_move), CASE(write_much_later),
+    CASE(underflow_neighbours), CASE(underflow_beside_waiting), CASE(overflow_zeros_first), CASE(underflow_large), CASE(overflow_further), CASE(overflow_further_then_free), CASE(overflow_behind_guard), CASE(overflow_zeros), CASE(overflow_zeros_check), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
+    CASE(write_all_then_reuse), CASE(write_then_reuse), CASE(write_after_move), CASE(write_then_slots), CASE(write_then_growth), CASE(write_much_later),
     CASE(forged_link), CASE(copied_tail), CASE(overflow_static),
     CASE(sized_larger), CASE(sized_smaller), CASE(aligned_sized_larger),
     CASE(aligned_sized_alignment), CASE(aligned_sized_of_malloc), CASE(zero_write), CASE(zero_read),
-    CASE(zero_realloc_write), CASE(zero_aligned_write), CASE(zero_double_free), CASE(zero_invalid_free),
+    CASE(zero_realloc_write), CASE(zero_aligned_write), CASE(zero_double_free), CASE(zero_size_after_free), CASE(zero_size_unaligned), CASE(zero_invalid_free),
     CASE(zero_unaligned_free), CASE(zero_sized),
 };
 
