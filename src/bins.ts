@@ -107,10 +107,11 @@ const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
 
 /**
- * So many runs with events are seen to at a time: with many large blocks freed, the next may fit one of them, and a call is not
- * to do all that others have left.
+ * So many runs with events are seen to at a time, for want of a page run and of a slot: with many large blocks freed, the next may
+ * fit one of them, and a call is not to do all that others have left.
  */
-const EVENTS: u32 = 24;
+const RUN_EVENTS: u32 = 24;
+const SLOT_EVENTS: u32 = 32;
 
 /** Longer requests than this are worth packing what is free before memory grows. */
 const PACKED_PAGES: u32 = 16;
@@ -185,13 +186,13 @@ export function putBack(run: Run, block: usize): void {
 
 /** Does what is due for runs with events. Traps if a wrong pointer was freed. */
 export function settle(): void {
-  while (state().events) settleSome();
+  settleSome(u32.MAX_VALUE);
 }
 
-/** The same, for EVENTS of them at most, the latest. */
-function settleSome(): void {
+/** The same, for so many of them at most, the latest. */
+function settleSome(most: u32): void {
   const s = state();
-  for (let i: u32 = 0; s.events && i < EVENTS; ++i) {
+  for (let i: u32 = 0; s.events && i < most; ++i) {
     const run = changetype<Run>(s.events);
     s.events = run.event;
     run.left -= QUEUED;
@@ -245,7 +246,7 @@ export function obtainRun(pages: u32, least: u32): Run {
   const s = state();
   if (!s.magic && !start()) return changetype<Run>(0);
   if (!HARDENED) {
-    settleSome();
+    settleSome(RUN_EVENTS);
     if (!hasSpare()) {
       settle();
       freeUnused();
@@ -344,7 +345,7 @@ export function takeFreed(kind: u32): usize {
   if (!state().magic) return 0;
   const bin = binAt(kind);
   do {
-    settleSome();
+    settleSome(SLOT_EVENTS);
     const run = bin.first;
     // If it waits for something to be done, that comes first.
     if (run != ringOf(bin) && !run.free && run.left < QUEUED) {
