@@ -49,6 +49,8 @@ import {
   WASM_PAGE_BITS,
   state,
 } from "./config";
+import { rsbmalloc_use_after_free } from "./faults";
+import { isZero } from "./guards";
 import { trapUnlocked } from "./lock";
 import {
   copyMemory,
@@ -274,9 +276,7 @@ export function reserve(): bool {
       // One of the shortest: another may be the only one that is long enough for what comes next. In a hardened build,
       // where such pages stay longer, a low one.
       const run = HARDENED ? findRun(1) : ringOf(<u32>ctz<u64>(bits)).next;
-      const page = run.start;
-      shorten(run, PAGE);
-      makeRuns(page);
+      makeRuns(cutOff(run, 1));
     }
     // Where growth stopped short, the map may have left some.
     else if (!grow(1) && !state().runBits) return false;
@@ -418,6 +418,18 @@ function insert(start: usize, bytes: u32): void {
 /** Takes the first `bytes` away from a free run. */
 function shorten(run: Run, bytes: u32): void {
   shortenHere(run, bytes);
+}
+
+/** Takes the first `pages` of a free run for what the heap has for its own use, and returns their address. */
+@inline
+function cutOff(run: Run, pages: u32): usize {
+  const start = run.start;
+  const bytes = pages << PAGE_BITS;
+  // What is written there now would hide what a program wrote. Nobody has written to fresh pages.
+  if (HARDENED && !isZero(start, min(start + bytes, addressOf(state().fresh))))
+    rsbmalloc_use_after_free(start, 0);
+  shorten(run, bytes);
+  return start;
 }
 
 /** The same where a call would be felt. */
@@ -647,9 +659,7 @@ export function pack(): void {
 
 /** Makes a map of `capacity` pages at the front of a free run. */
 function moveMapTo(run: Run, capacity: u32): void {
-  const start = run.start;
-  shorten(run, (capacity / MAP_PAGE) << PAGE_BITS);
-  moveMap(start, capacity);
+  moveMap(cutOff(run, capacity / MAP_PAGE), capacity);
 }
 
 /** Makes the pages from `page` to `end` a free run. */

@@ -115,6 +115,7 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
     write_after_move: PLAIN,
     write_then_slots: ["large", "pages", "page_alloc"],
     write_then_growth: ["small"],
+    write_then_map: ["small"],
     write_much_later: ALL,
     forged_link: ["small", "full", "medium"],
   },

@@ -8,7 +8,7 @@ import { ROOT } from "../tools/command.ts";
 const SRC = path.join(ROOT, "src");
 const read = (file: string) => readFileSync(path.join(SRC, file), "utf8");
 
-const order = [...read("README.md").matchAll(/^\d\. (.*?):/gm)].flatMap(([, names]) =>
+const order = [...read("README.md").matchAll(/^\d+\. (.*?):/gm)].flatMap(([, names]) =>
   [...names!.matchAll(/`([\w-]+)`/g)].map(([, name]) => name!),
 );
 

@@ -389,6 +389,16 @@ static void write_then_slots(void) {
   for (int i = 0; i < 2000; i++) other = malloc(100);
 }
 
+/* Memory that the heap's own data move to. */
+static void write_then_map(void) {
+  char *freed = malloc(60000), *behind = malloc(100);
+  free(freed);
+  put(freed + 16, 34, 'A');
+  for (int i = 0; i < 400; i++) p = malloc(700000);
+  free(behind);
+  rsbmalloc_check();
+}
+
 /* Memory that a block grows over. */
 static void write_then_growth(void) {
   char *block = malloc(30000), *freed = malloc(30000), *last = malloc(30000);
@@ -491,7 +501,7 @@ static const struct {
     CASE(overflow_page), CASE(overflow_megabyte), CASE(overflow_realloc), CASE(overflow_realloc_in_place),
     CASE(overflow_check), CASE(overflow_sized), CASE(overflow_usable), CASE(underflow_1), CASE(underflow_8),
     CASE(underflow_neighbours), CASE(underflow_beside_waiting), CASE(overflow_zeros_first), CASE(underflow_large), CASE(overflow_further), CASE(overflow_further_then_free), CASE(overflow_behind_guard), CASE(overflow_zeros), CASE(overflow_zeros_check), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
-    CASE(write_all_then_reuse), CASE(write_then_reuse), CASE(write_after_move), CASE(write_then_slots), CASE(write_then_growth), CASE(write_much_later),
+    CASE(write_all_then_reuse), CASE(write_then_reuse), CASE(write_after_move), CASE(write_then_slots), CASE(write_then_growth), CASE(write_then_map), CASE(write_much_later),
     CASE(forged_link), CASE(copied_tail), CASE(overflow_static),
     CASE(sized_larger), CASE(sized_smaller), CASE(aligned_sized_larger),
     CASE(aligned_sized_alignment), CASE(aligned_sized_of_malloc), CASE(zero_write), CASE(zero_read),
