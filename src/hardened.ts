@@ -150,7 +150,7 @@ function takeHere(size: usize, alignment: usize): usize {
   if (!alignment && size < state().smallEnd) {
     const run = changetype<Bin>(smallBin(size + TAIL_SIZE)).first;
     const ready = readySlots(run);
-    if (ready) return takeReady(run, ready, size, 0);
+    if (ready) return handOut(run, ready, size, 0);
   }
   return takeSlow(size, alignment);
 }
@@ -165,7 +165,7 @@ function takeSlow(size: usize, alignment: usize): usize {
   const bin = binAt(kind);
   // If there is no memory for a run, the bin may have been given slots that were in quarantine.
   if (!hasSlots(bin) && !fillBin(kind) && !hasSlots(bin)) return 0;
-  return takeReady(bin.first, readySlots(bin.first), size, log2(alignment));
+  return handOut(bin.first, readySlots(bin.first), size, log2(alignment));
 }
 
 /** Whether a bin has free slots. Before the first allocation it has no ring. */
@@ -182,7 +182,7 @@ function takeOther(size: usize, alignment: usize): usize {
 
 /** Hands out one of a run's `ready` slots. `alignment` is its log2, or 0. */
 @inline
-function takeReady(run: Run, ready: u64, size: usize, alignment: u32): usize {
+function handOut(run: Run, ready: u64, size: usize, alignment: u32): usize {
   const bytes = run.size;
   const slot = takeAny(run, ready, bytes);
   if (!isClean(slot, bytes)) blameFree(run, slot);
