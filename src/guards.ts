@@ -121,9 +121,10 @@ export function endsWell(block: usize, size: u32, bytes: u32): bool {
   return !bits;
 }
 
-/** The same of any block, whose trailer has `contents`. */
+/** Whether a slot holds any block, whose trailer has `contents`, and whether that ends so. */
 @inline
-export function isGuarded(block: usize, contents: u32, bytes: u32): bool {
+export function isWhole(block: usize, contents: u32, bytes: u32): bool {
+  if (!isUsed(contents, bytes)) return false;
   const size = <u32>sizeIn(contents);
   return contents & ALIGNED
     ? isGuardedAligned(block, size, lastWord(block, bytes))

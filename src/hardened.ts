@@ -76,9 +76,9 @@ import {
   isBare,
   isBroken,
   isClean,
-  isGuarded,
   isPlain,
   isUsed,
+  isWhole,
   isZero,
   seed,
   sizeIn,
@@ -299,9 +299,13 @@ function noteGone(block: usize): void {
 
 /** Where that is noted of a block; 0 if it is not. */
 function noteOf(block: usize): usize {
-  const first = STATE + GONE;
-  for (let note = first; note < first + GONE_BLOCKS * 4; note += 4)
-    if (load<usize>(note) == block) return note;
+  return placeOf(block, STATE + GONE, GONE_BLOCKS);
+}
+
+/** Where an address stands among so many, of which the first is at `first`; 0 if it does not. */
+function placeOf(address: usize, first: usize, count: u32): usize {
+  for (let place = first; place < first + count * sizeof<usize>(); place += sizeof<usize>())
+    if (load<usize>(place) == address) return place;
   return 0;
 }
 
@@ -368,7 +372,7 @@ function isSound(run: Run, page: u32): bool {
 function contentsOf(run: Run, block: usize): u32 {
   const bytes = run.size;
   const contents = trailerOf(block, bytes);
-  if (!isUsed(contents, bytes) || !isGuarded(block, contents, bytes)) blameBlock(run, block);
+  if (!isWhole(block, contents, bytes)) blameBlock(run, block);
   return contents;
 }
 
@@ -737,10 +741,10 @@ function blameBlock(run: Run, block: usize): void {
   const bytes = run.size;
   const index = <u32>(block - run.start) / bytes;
   const slot = run.start + index * bytes;
-  const isUnused = index >= run.slots || !wasUsed(run, index);
+  const isNew = index >= run.slots || !wasUsed(run, index);
   // Of the memory that is free, some may have been a block of another size.
-  if (!isUnused && isFreeSlot(run, slot, index)) rsbmalloc_double_free(block, 0);
-  if (isUnused || slot != block) rsbmalloc_invalid_free(block, 0);
+  if (!isNew && isFreeSlot(run, slot, index)) rsbmalloc_double_free(block, 0);
+  if (isNew || slot != block) rsbmalloc_invalid_free(block, 0);
   const contents = trailerOf(slot, bytes);
   rsbmalloc_overflow(block, isBroken(contents) ? 0 : sizeIn(contents));
 }
@@ -760,8 +764,7 @@ function blameBefore(run: Run, slot: usize): void {
   for (let index = <u32>(slot - run.start) / bytes; index--;) {
     slot -= bytes;
     if (!isFreeSlot(run, slot, index)) {
-      const contents = trailerOf(slot, bytes);
-      if (!isUsed(contents, bytes) || !isGuarded(slot, contents, bytes)) rsbmalloc_overflow(slot, 0);
+      if (!isWhole(slot, trailerOf(slot, bytes), bytes)) rsbmalloc_overflow(slot, 0);
       return;
     }
     if (isClean(slot, bytes)) return;
@@ -775,10 +778,7 @@ function isFreeSlot(run: Run, slot: usize, index: u32): bool {
 }
 
 function isWaiting(slot: usize): bool {
-  const first = STATE + QUARANTINE;
-  for (let place = first; place < first + QUARANTINE_SLOTS * 4; place += 4)
-    if (load<usize>(place) == slot) return true;
-  return false;
+  return !!placeOf(slot, STATE + QUARANTINE, QUARANTINE_SLOTS);
 }
 
 /** How far before its start a block is written to by mistake, in bytes. */

@@ -248,40 +248,45 @@ static void underflow_neighbours(void) {
   reuse();
 }
 
-/* In what is left of a slot of 16 bytes, but not right behind the block. */
+/* The slot that a small block of the size lies in: a guard and a trailer of four bytes in all, rounded up. */
+static size_t slot_size(void) { return (size + 4 + 15) & -16; }
+
+/* Makes p a block with another right behind it, which is returned. */
+static char *neighbours(void) {
+  enum { COUNT = 100 };
+  static char *blocks[COUNT];
+  for (int i = 0; i < COUNT; i++) blocks[i] = malloc(size);
+  for (int i = 0; i < COUNT; i++)
+    for (int j = 0; j < COUNT; j++)
+      if (blocks[j] == blocks[i] + slot_size()) {
+        p = blocks[i];
+        return blocks[j];
+      }
+  exit(2);
+}
+
 /* Before a block whose neighbour is in quarantine. */
 static void underflow_beside_waiting(void) {
-  char *before = NULL;
-  static char *blocks[100];
-  for (int i = 0; i < 100; i++) blocks[i] = malloc(size);
-  for (int i = 0; i < 100 && !before; i++)
-    for (int j = 0; j < 100; j++)
-      if (blocks[j] == blocks[i] + ((size + 4 + 15) & -16)) before = blocks[i], p = blocks[j];
-  free(before);
-  put(p - 1, 1, 'A');
+  char *behind = neighbours();
+  free(p);
+  put(behind - 1, 1, 'A');
   rsbmalloc_check();
 }
 
 /* Zeros over a block's own end, and then on, into a free slot. */
 static void overflow_zeros_first(void) {
-  size_t slot = (size + 4 + 15) & -16;
-  static char *blocks[100];
-  char *behind = NULL;
-  for (int i = 0; i < 100; i++) blocks[i] = malloc(size);
-  for (int i = 0; i < 100 && !behind; i++)
-    for (int j = 0; j < 100; j++)
-      if (blocks[j] == blocks[i] + slot) p = blocks[i], behind = blocks[j];
+  char *behind = neighbours();
   free(behind);
-  put(p + size, slot - size, 0);
-  put(p + slot, 8, 'A');
+  put(p + size, behind - p - size, 0);
+  put(behind, 8, 'A');
   for (int i = 0; i < 300; i++) free(malloc(size));
-  for (int i = 0; i < 500; i++) blocks[0] = malloc(size);
+  for (int i = 0; i < 500; i++) behind = malloc(size);
 }
 
 /* Beyond the end with what stands beyond that of another block of the size. */
 static void copied_tail(void) {
   char *other = malloc(size);
-  memcpy(p + size, other + size, -size & 15);
+  memcpy(p + size, other + size, slot_size() - size);
   free(p);
 }
 
@@ -294,15 +299,16 @@ static void overflow_behind_guard(void) {
 
 /* All of a slot, so that it looks like a free one. */
 static void overflow_zeros(void) {
-  put(p, (size + 4 + 15) & -16, 0);
+  put(p, slot_size(), 0);
   free(p);
 }
 
 static void overflow_zeros_check(void) {
-  put(p, (size + 4 + 15) & -16, 0);
+  put(p, slot_size(), 0);
   rsbmalloc_check();
 }
 
+/* In what is left of a slot of 16 bytes, but not right behind the block. */
 static void overflow_further(void) {
   put(p + 10, 1, 'A');
   rsbmalloc_check();
@@ -380,7 +386,6 @@ static void write_much_later(void) {
   rsbmalloc_check();
 }
 
-/* A link of the free list made to lead to the program's own data, as an attacker would. */
 /* Memory that serves other blocks by now, which are small. */
 static void write_then_slots(void) {
   char *other = malloc(size);
@@ -409,6 +414,7 @@ static void write_then_growth(void) {
   free(last);
 }
 
+/* An address of the program's own data where free lists have their links, as an attacker would. */
 static void forged_link(void) {
   free(p);
   churn(200);
@@ -492,21 +498,25 @@ static const struct {
   void (*run)(void);
 } cases[] = {
 #define CASE(name) {#name, name}
-    CASE(double_free), CASE(double_free_later), CASE(double_free_much_later), CASE(double_free_of_many), CASE(double_free_through_alias),
-    CASE(realloc_after_free), CASE(usable_size_after_free), CASE(double_free_sized), CASE(free_interior),
-    CASE(free_unaligned), CASE(free_near_end), CASE(free_before), CASE(free_far_before), CASE(realloc_interior),
-    CASE(usable_size_of_interior), CASE(free_stack), CASE(free_static), CASE(free_literal), CASE(free_function),
-    CASE(free_far), CASE(free_top), CASE(free_first_page), CASE(free_behind_heap), CASE(free_never_allocated), CASE(free_never_allocated_tiny), CASE(free_never_allocated_of_many),
-    CASE(free_foreign), CASE(overflow_zero), CASE(overflow_letter), CASE(overflow_8), CASE(overflow_32),
-    CASE(overflow_page), CASE(overflow_megabyte), CASE(overflow_realloc), CASE(overflow_realloc_in_place),
-    CASE(overflow_check), CASE(overflow_sized), CASE(overflow_usable), CASE(underflow_1), CASE(underflow_8),
-    CASE(underflow_neighbours), CASE(underflow_beside_waiting), CASE(overflow_zeros_first), CASE(underflow_large), CASE(overflow_further), CASE(overflow_further_then_free), CASE(overflow_behind_guard), CASE(overflow_zeros), CASE(overflow_zeros_check), CASE(overflow_into_free), CASE(write_first), CASE(write_middle), CASE(write_last),
-    CASE(write_all_then_reuse), CASE(write_then_reuse), CASE(write_after_move), CASE(write_then_slots), CASE(write_then_growth), CASE(write_then_map), CASE(write_much_later),
-    CASE(forged_link), CASE(copied_tail), CASE(overflow_static),
-    CASE(sized_larger), CASE(sized_smaller), CASE(aligned_sized_larger),
-    CASE(aligned_sized_alignment), CASE(aligned_sized_of_malloc), CASE(zero_write), CASE(zero_read),
-    CASE(zero_realloc_write), CASE(zero_aligned_write), CASE(zero_double_free), CASE(zero_size_after_free), CASE(zero_size_unaligned), CASE(zero_invalid_free),
-    CASE(zero_unaligned_free), CASE(zero_sized),
+    CASE(double_free), CASE(double_free_later), CASE(double_free_much_later), CASE(double_free_of_many),
+    CASE(double_free_through_alias), CASE(realloc_after_free), CASE(usable_size_after_free),
+    CASE(double_free_sized), CASE(free_interior), CASE(free_unaligned), CASE(free_near_end), CASE(free_before),
+    CASE(free_far_before), CASE(realloc_interior), CASE(usable_size_of_interior), CASE(free_stack),
+    CASE(free_static), CASE(free_literal), CASE(free_function), CASE(free_far), CASE(free_top),
+    CASE(free_first_page), CASE(free_behind_heap), CASE(free_never_allocated), CASE(free_never_allocated_tiny),
+    CASE(free_never_allocated_of_many), CASE(free_foreign), CASE(overflow_zero), CASE(overflow_letter),
+    CASE(overflow_8), CASE(overflow_32), CASE(overflow_page), CASE(overflow_megabyte), CASE(overflow_realloc),
+    CASE(overflow_realloc_in_place), CASE(overflow_check), CASE(overflow_sized), CASE(overflow_usable),
+    CASE(underflow_1), CASE(underflow_8), CASE(underflow_neighbours), CASE(underflow_beside_waiting),
+    CASE(overflow_zeros_first), CASE(underflow_large), CASE(overflow_further), CASE(overflow_further_then_free),
+    CASE(overflow_behind_guard), CASE(overflow_zeros), CASE(overflow_zeros_check), CASE(overflow_into_free),
+    CASE(write_first), CASE(write_middle), CASE(write_last), CASE(write_all_then_reuse), CASE(write_then_reuse),
+    CASE(write_after_move), CASE(write_then_slots), CASE(write_then_growth), CASE(write_then_map),
+    CASE(write_much_later), CASE(forged_link), CASE(copied_tail), CASE(overflow_static), CASE(sized_larger),
+    CASE(sized_smaller), CASE(aligned_sized_larger), CASE(aligned_sized_alignment),
+    CASE(aligned_sized_of_malloc), CASE(zero_write), CASE(zero_read), CASE(zero_realloc_write),
+    CASE(zero_aligned_write), CASE(zero_double_free), CASE(zero_size_after_free), CASE(zero_size_unaligned),
+    CASE(zero_invalid_free), CASE(zero_unaligned_free), CASE(zero_sized),
 };
 
 /* Called before the trap. */
