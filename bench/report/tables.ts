@@ -202,7 +202,7 @@ function ratio(value: number | undefined): string {
 
 function sizeTable({ peers, sizes }: Results): Table {
   const kinds = [
-    ["api", "whole interface"],
+    ["api", "the usual seven functions"],
     ["apiGzipped", "the same, gzipped"],
     ["pair", "malloc and free alone"],
     ["pairGzipped", "the same, gzipped"],
