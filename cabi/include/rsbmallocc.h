@@ -157,7 +157,8 @@ void rsbmalloc_check(void);
 void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
 
 /*
- * Threads: only in librsbmallocc-mt.a and librsbmallocc-locked.a. docs/threads.md tells more.
+ * Threads: only in librsbmallocc-mt.a, librsbmallocc-locked.a and librsbmallocc-mt-hardened.a, of which the first alone has
+ * caches. docs/threads.md tells more.
  */
 
 /*
