@@ -193,17 +193,6 @@ function countBody(body: Uint8Array, parameters: number, counter: number): Bytes
   return [vector([...groups, [unsigned(1), I32]]), output];
 }
 
-/** The same behind the opcode of a vector instruction: a place in memory, a constant, or numbers of lanes, a byte each. */
-function skipVector(read: ReturnType<typeof reader>, minor: number): void {
-  const isLane = minor >= 0x54 && minor <= 0x5b;
-  if (minor <= 0x0b || (minor >= 0x54 && minor <= 0x5d)) {
-    read.u32();
-    read.u32();
-  }
-  if (minor === 0x0c || minor === 0x0d) read.take(16);
-  else if (isLane || (minor >= 0x15 && minor <= 0x22)) read.take(1);
-}
-
 /** Reads past an instruction's immediates. True for one whose work grows with the length on top of the stack. */
 function skipImmediates(read: ReturnType<typeof reader>, opcode: number): boolean {
   if (opcode === OP.brTable) {
@@ -220,4 +209,15 @@ function skipImmediates(read: ReturnType<typeof reader>, opcode: number): boolea
   else if (opcode > OP.prefixFc) throw new Error("instructions of threads are not counted");
   else for (let i = IMMEDIATES[opcode] ?? 0; i > 0; i--) read.leb();
   return false;
+}
+
+/** The same behind the opcode of a vector instruction: a place in memory, a constant, or numbers of lanes, a byte each. */
+function skipVector(read: ReturnType<typeof reader>, minor: number): void {
+  const isLane = minor >= 0x54 && minor <= 0x5b;
+  if (minor <= 0x0b || (minor >= 0x54 && minor <= 0x5d)) {
+    read.u32();
+    read.u32();
+  }
+  if (minor === 0x0c || minor === 0x0d) read.take(16);
+  else if (isLane || (minor >= 0x15 && minor <= 0x22)) read.take(1);
 }

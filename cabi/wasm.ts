@@ -47,7 +47,7 @@ export interface Section {
   readonly id: number;
   /** A custom section's name, "" for the others. */
   readonly name: string;
-  /** Where the payload (after a custom section's name) starts in the module. */
+  /** A custom section's begins after its name. */
   readonly payload: Uint8Array;
 }
 
