@@ -1,6 +1,6 @@
 /** The package as a user has it: packed, installed in an empty folder, and used from there. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { build as bundle } from "esbuild";
@@ -63,6 +63,35 @@ test("it holds what is used, and nothing else", () => {
     files.filter((file) => file.endsWith(".ts") && !file.endsWith(".d.ts")),
     [],
   );
+});
+
+/** GitHub's name of a heading. */
+const anchor = (heading: string) =>
+  heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\s_-]/gu, "")
+    .replaceAll(" ", "-");
+
+test("every link of its pages leads to something in it", () => {
+  const pages = ["README.md", ...readdirSync(path.join(PACKAGE, "docs")).map((name) => `docs/${name}`)];
+  const texts = new Map(
+    pages
+      .filter((page) => page.endsWith(".md"))
+      .map((page) => [page, readFileSync(path.join(PACKAGE, page), "utf8")]),
+  );
+  const links = [...texts].flatMap(([page, text]) =>
+    [...text.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)].map(([link, to, heading]) => {
+      const target = to ? path.posix.join(path.posix.dirname(page), to) : page;
+      return { where: `${page}: ${link}`, target, heading };
+    }),
+  );
+  assert.ok(links.length > 0);
+  for (const { where, target, heading } of links) {
+    assert.ok(existsSync(path.join(PACKAGE, target)), where);
+    if (heading === undefined) continue;
+    const headings = [...texts.get(target)!.matchAll(/^#+ (.*)$/gm)].map(([, title]) => anchor(title!));
+    assert.ok(headings.includes(heading), where);
+  }
 });
 
 test("flags for the compiler, for the linker, and for both", () => {
