@@ -3,7 +3,7 @@
  * share one memory. Works in Node and in browsers.
  */
 import { loadModule, type ModuleSource } from "./load.ts";
-import type { Memory } from "./webassembly.ts";
+import { WASM_PAGE, type Memory } from "./webassembly.ts";
 
 export type { ModuleSource } from "./load.ts";
 
@@ -11,7 +11,6 @@ export type { ModuleSource } from "./load.ts";
 export const ENOMEM = 48;
 export const EINVAL = 28;
 
-const WASM_PAGE = 65536;
 /** One more than the last address. */
 const ADDRESSES = 2 ** 32;
 

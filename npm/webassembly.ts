@@ -1,4 +1,7 @@
-/** The types of WebAssembly that the package's own types need, for programs without the DOM library, too. */
+/** What the package knows of WebAssembly: its types, for programs without the DOM library, too, and its pages. */
+
+/** By how many bytes memory grows. */
+export const WASM_PAGE = 65536;
 
 /** The type of `WebAssembly[Name]`, where TypeScript knows it; else the other one. */
 type Known<Name extends string, Other> = typeof globalThis extends {

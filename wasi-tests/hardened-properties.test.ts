@@ -3,12 +3,12 @@ import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { test } from "uvu";
 import { readHeaps } from "../npm/inspect/reader.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
 import { HARDENED_LAYOUT } from "./heap-check.ts";
 import {
   NAMES,
   PAGE,
-  WASM_PAGE,
   apiOf,
   assert,
   assertKept,

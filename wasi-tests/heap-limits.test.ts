@@ -3,10 +3,10 @@ import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ENOMEM, instantiate, type Heap } from "../npm/index.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT } from "./heap-check.ts";
 import {
   PAGE,
-  WASM_PAGE,
   assertFilled,
   assertKept,
   calls,

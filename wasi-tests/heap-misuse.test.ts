@@ -2,8 +2,9 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT } from "./heap-check.ts";
-import { PAGE, WASM_PAGE, checkAgainst, emptyModel, newHeap, type Model } from "./support-heap.ts";
+import { PAGE, checkAgainst, emptyModel, newHeap, type Model } from "./support-heap.ts";
 
 const words = (heap: Heap) => new Uint32Array(heap.memory.buffer);
 const state = (heap: Heap, offset: number) => words(heap)[(heap.state + offset) / 4]!;

@@ -5,8 +5,9 @@ import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT } from "./heap-check.ts";
-import { PAGE, WASM_PAGE, checkAgainst, emptyModel, newHeap, pagesOf } from "./support-heap.ts";
+import { PAGE, checkAgainst, emptyModel, newHeap, pagesOf } from "./support-heap.ts";
 
 const MIB = 2 ** 20;
 

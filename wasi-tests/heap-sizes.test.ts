@@ -2,10 +2,10 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { EINVAL, ENOMEM, type Heap } from "../npm/index.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import {
   PAGE,
   PTRDIFF_MAX,
-  WASM_PAGE,
   assertFilled,
   checkAgainst,
   emptyModel,

@@ -8,12 +8,12 @@ import { build } from "esbuild";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { instantiate, type ModuleSource, type Options } from "../npm/index.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { launchChromium, serve } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
 import { checkHeap } from "./heap-check.ts";
 import { needs } from "./support.ts";
 
-const WASM_PAGE = 65536;
 const FILE = new URL("../lib/rsbmalloc.wasm", import.meta.url);
 
 /** The message with which `instantiate` refuses; one line. */

@@ -4,9 +4,9 @@
  */
 import fc from "fast-check";
 import { EINVAL, ENOMEM, instantiate, type Heap, type Options } from "../npm/index.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
 
-export const WASM_PAGE = 65536;
 export const PAGE = 2 ** LAYOUT.PAGE_BITS;
 export const PTRDIFF_MAX = 2 ** 31 - 1;
 

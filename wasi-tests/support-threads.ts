@@ -3,10 +3,10 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
-import { WASM_PAGE } from "./support-heap.ts";
 
 export const VARIANTS = ["locked", "mt"] as const;
 export type Variant = (typeof VARIANTS)[number] | "mt-hardened";

@@ -10,6 +10,7 @@ import * as assert from "uvu/assert";
 import loadWabt from "wabt";
 import { HEADER, customSection, flatten, type Bytes } from "../cabi/wasm.ts";
 import { swap, type SwapReport } from "../npm/swap/swap.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT } from "../tools/command.ts";
 import { build, compileObject, findCompiler } from "../tools/compiler.ts";
 import { buildEmscripten, findEmscripten, type Emscripten } from "../tools/emscripten.ts";
@@ -18,7 +19,6 @@ import { WIZER, needs, skip, whyNoWizer } from "./support.ts";
 
 const run = promisify(execFile);
 const PROGRAM = "wasi-tests/programs/swap.c";
-const PAGE = 65536;
 const LIBRARY = path.join("lib", "wasm32-wasi", "librsbmallocc.a");
 
 const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-test-"));
@@ -113,15 +113,15 @@ test("functions found by exports are exchanged", async () => {
   const block = functions["malloc"]!(100);
   assert.ok(block >= report.heapBase);
   functions["free"]!(block);
-  assert.ok(functions["malloc"]!(1) < PAGE);
+  assert.ok(functions["malloc"]!(1) < WASM_PAGE);
 });
 
 test("memory that is too small for the state at the start gets a page more", async () => {
-  const { bytes, report } = await swap(fake({ start: PAGE - 64 }));
-  assert.is(report.state, PAGE);
+  const { bytes, report } = await swap(fake({ start: WASM_PAGE - 64 }));
+  assert.is(report.state, WASM_PAGE);
   const { functions, memory } = instantiate(bytes);
-  assert.is(memory.buffer.byteLength, 2 * PAGE);
-  assert.ok(functions["malloc"]!(10) > PAGE);
+  assert.is(memory.buffer.byteLength, 2 * WASM_PAGE);
+  assert.ok(functions["malloc"]!(10) > WASM_PAGE);
 });
 
 test("a sbrk that others call too hands out memory to all", async () => {
@@ -130,7 +130,7 @@ test("a sbrk that others call too hands out memory to all", async () => {
     (func $sbrk (export "sbrk") (param $by i32) (result i32) (local $old i32)
       (if (i32.eqz (i32.load (i32.const 512))) (then (i32.store (i32.const 512) (i32.const 2048))))
       (local.set $old (i32.load (i32.const 512)))
-      (if (i32.gt_u (i32.add (local.get $old) (local.get $by)) (i32.mul (memory.size) (i32.const ${PAGE})))
+      (if (i32.gt_u (i32.add (local.get $old) (local.get $by)) (i32.mul (memory.size) (i32.const ${WASM_PAGE})))
         (then (drop (memory.grow (i32.add (i32.shr_u (local.get $by) (i32.const 16)) (i32.const 1))))))
       (i32.store (i32.const 512) (i32.add (local.get $old) (local.get $by)))
       (local.get $old))`;
@@ -138,10 +138,10 @@ test("a sbrk that others call too hands out memory to all", async () => {
   assert.is(report.source, "sbrk");
   const { functions } = instantiate(bytes);
   const block = functions["malloc"]!(1000);
-  const own = functions["sbrk"]!(PAGE);
+  const own = functions["sbrk"]!(WASM_PAGE);
   const next = functions["malloc"]!(300_000);
   assert.ok(block >= report.heapBase && block + 1000 <= own, `${block}, ${own}`);
-  assert.ok(next >= own + PAGE || next + 300_000 <= own, `${next}, ${own}`);
+  assert.ok(next >= own + WASM_PAGE || next + 300_000 <= own, `${next}, ${own}`);
 });
 
 test("refuses what is no module to exchange a malloc in", async () => {
@@ -197,7 +197,7 @@ test("refuses names that do not fit the module", async () => {
 
 test("refuses memory without room for the state", async () => {
   const memory = '(memory (export "memory") 1 1)';
-  await refuses(fake({ start: PAGE - 64, memory }), /no room for the new malloc's state .*larger/);
+  await refuses(fake({ start: WASM_PAGE - 64, memory }), /no room for the new malloc's state .*larger/);
 });
 
 test("refuses a sbrk that nothing names and others call too", async () => {

@@ -11,6 +11,7 @@ import * as assert from "uvu/assert";
 import { linked, peer, type Peer } from "../bench/peers/peers.ts";
 import { SECTION, readFunctionNames, readSections, reader } from "../cabi/wasm.ts";
 import { swap, type SwapReport, type Swapped } from "../npm/swap/swap.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import type { Program } from "../tools/compiler.ts";
 import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from "../tools/emscripten.ts";
 import { citiesInput, sqliteProgram } from "../tools/sqlite.ts";
@@ -21,7 +22,6 @@ import { NATIVE, needs } from "./support.ts";
 const LEVELS = ["-O0", "-O1", "-O2", "-O3"] as const;
 const MALLOCS = ["dlmalloc", "emmalloc"] as const;
 type Malloc = (typeof MALLOCS)[number];
-const PAGE = 65536;
 
 const EVERYTHING: Program = { inputs: ["wasi-tests/programs/swap.c"] };
 const CONTAINERS: Program = { inputs: ["c-examples/containers.cc"], flags: ["-std=c++17"] };
@@ -135,7 +135,7 @@ async function checkWasi(malloc: Malloc, program: Program, stdin = ""): Promise<
     [],
   );
   await checkSwapped(original, swapped, async (module) => {
-    const memory = new WebAssembly.Memory({ initial: report.heapEnd / PAGE });
+    const memory = new WebAssembly.Memory({ initial: report.heapEnd / WASM_PAGE });
     const { stdout } = await runProgram("node", new WebAssembly.Module(module), { memory, stdin });
     return { stdout, memory: memory.buffer };
   });

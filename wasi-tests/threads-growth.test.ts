@@ -2,7 +2,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../cabi/core.ts";
-import { WASM_PAGE } from "./support-heap.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 
 /** Where the program's data end; the heap's own state lies there as well. */
 const HEAP_BASE = 3 * WASM_PAGE - 16;

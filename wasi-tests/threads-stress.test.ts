@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { WASM_PAGE } from "./support-heap.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import {
   LENGTH,
   PLENTY,

@@ -2,9 +2,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { HARDENED_LAYOUT, LAYOUT } from "./heap-check.ts";
-import { WASM_PAGE } from "./support-heap.ts";
 import {
   LENGTH,
   PLENTY,

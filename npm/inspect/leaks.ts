@@ -1,6 +1,7 @@
 /** Follows a traced program's allocations (trace.ts) and says where the blocks come from that were never freed. */
+import { WASM_PAGE } from "../webassembly.ts";
 import { groupBy } from "./group.ts";
-import { TRACED, isNameOf, type Traced } from "./traced.ts";
+import { TRACED, isTracedName, type Traced } from "./traced.ts";
 
 /** Blocks that were never freed, from calls that the same functions led to. */
 export interface LeakSite {
@@ -34,7 +35,6 @@ export interface Recorder {
 
 /** Frames of JavaScript and WebAssembly that a stack trace has. */
 const STACK_DEPTH = 64;
-const WASI_PAGE = 65536;
 
 /** `word` reads the program's memory; `onCall` is told how many calls there were. */
 export function recordAllocations(
@@ -53,7 +53,7 @@ export function recordAllocations(
     if (to !== 0) blocks.delete(from >>> 0);
     add(to, size);
   };
-  const roundUp = (size: number): number => Math.ceil((size >>> 0) / WASI_PAGE) * WASI_PAGE;
+  const roundUp = (size: number): number => Math.ceil((size >>> 0) / WASM_PAGE) * WASM_PAGE;
   /** By function: what a call with arguments a, b and c that returned `result` did. */
   const effects: Readonly<Record<Traced, (result: number, a: number, b: number, c: number) => void>> = {
     malloc: (result, size) => add(result, size),
@@ -133,6 +133,6 @@ export function wasmFrames(stack: string): string[] {
 
 function readableStack(stack: string): string[] {
   const frames = wasmFrames(stack);
-  const outermost = frames.findLastIndex((name) => TRACED.some((traced) => isNameOf(name, traced)));
+  const outermost = frames.findLastIndex((name) => TRACED.some((traced) => isTracedName(name, traced)));
   return frames.slice(outermost + 1);
 }

@@ -6,7 +6,7 @@
  * The functions are found by their names in the program's `name` section.
  */
 import binaryen from "binaryen";
-import { TRACED, TRACE_MODULE, isNameOf } from "./traced.ts";
+import { TRACED, TRACE_MODULE, isTracedName } from "./traced.ts";
 
 const MOST_PARAMETERS = 3;
 
@@ -22,7 +22,7 @@ export function traceModule(program: BufferSource): Uint8Array {
     const leaveParameters = Array<binaryen.Type>(2 + MOST_PARAMETERS).fill(i32);
     module.addFunctionImport("leave", TRACE_MODULE, "leave", binaryen.createType(leaveParameters), none);
     const wrapped = functions(module).flatMap((info) => {
-      const traced = TRACED.findIndex((name) => isNameOf(info.name, name));
+      const traced = TRACED.findIndex((name) => isTracedName(info.name, name));
       return traced >= 0 && !info.module && isAllocation(info) ? [wrap(module, info, traced)] : [];
     });
     if (wrapped.length === 0)

@@ -25,6 +25,6 @@ export type Traced = (typeof TRACED)[number];
 export const TRACE_MODULE = "rsbmalloc_trace";
 
 /** Whether a function of that name is the traced one: linkers keep one name of several that a function has. */
-export function isNameOf(name: string, traced: Traced): boolean {
+export function isTracedName(name: string, traced: Traced): boolean {
   return [traced, `rsb${traced}`, `__libc_${traced}`, `emscripten_builtin_${traced}`].includes(name);
 }

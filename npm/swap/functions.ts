@@ -29,7 +29,8 @@ export type GivenNames = ReadonlyMap<string, number>;
 /** The functions without which there is nothing to exchange. */
 export const NEEDED = ["malloc", "free"] as const;
 
-export function isNameOf(name: string, wanted: (typeof NEEDED)[number]): boolean {
+/** Whether a function of that name is the wanted one of some malloc. */
+export function isNeededName(name: string, wanted: (typeof NEEDED)[number]): boolean {
   return new RegExp(`^(dl|emmalloc_|emscripten_builtin_|__libc_)?${wanted}$`).test(name);
 }
 
@@ -112,7 +113,7 @@ export function findReplacements(
     }
   }
   for (const name of NEEDED) {
-    if (replacements.some((each) => isNameOf(each.name, name))) continue;
+    if (replacements.some((each) => isNeededName(each.name, name))) continue;
     const imported = functions.some((each) => each.imported && each.names.has(name));
     throw new Error(
       imported

@@ -5,7 +5,7 @@ import { findConstructor, type Constructor } from "./emmalloc.ts";
 import { reasonOf } from "./errors.ts";
 import {
   findReplacements,
-  isNameOf,
+  isNeededName,
   named,
   readFunctions,
   signatureOf,
@@ -34,7 +34,7 @@ export async function readSubject(bytes: Uint8Array<ArrayBuffer>, given: GivenNa
   const module = readModule(bytes);
   checkMemory(module);
   const functions = readFunctions(module, hasNames, given);
-  const namesMalloc = ({ names }: ModuleFunction) => [...names].some((name) => isNameOf(name, "malloc"));
+  const namesMalloc = ({ names }: ModuleFunction) => [...names].some((name) => isNeededName(name, "malloc"));
   if (!hasNames && !functions.some(namesMalloc)) throw new Error(NO_NAMES);
   if (functions.some(({ names }) => [...names].some((name) => /^rsbmalloc(\/|$)/.test(name)))) {
     throw new Error("its malloc is rsbmalloc already");

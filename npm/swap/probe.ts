@@ -4,6 +4,7 @@
  */
 import vm from "node:vm";
 import binaryen from "binaryen";
+import { WASM_PAGE } from "../webassembly.ts";
 import { reasonOf } from "./errors.ts";
 import { functionsOf, globalsOf } from "./merge.ts";
 
@@ -44,7 +45,6 @@ const MARKS: ReadonlyMap<number, Allocator> = new Map([
 /** By what the break is moved: any break is aligned to that. Bytes. */
 const STEP = 16;
 const ENOMEM = 48;
-const PAGE = 65536;
 /** A request that no memory can satisfy twice. */
 const TOO_MUCH = 0x7fff0000;
 /** dlmalloc's and emmalloc's headers before a block, and what they leave for alignment, are no larger. */
@@ -185,8 +185,11 @@ function tryQuietly(action: (argument: number) => number, argument: number): num
 /** The indices at which the two differ. */
 function changes(before: Uint32Array, after: Uint32Array): number[] {
   const indices: number[] = [];
-  for (let page = 0; page < before.length; page += PAGE / 4) {
-    const [old, now] = [before.subarray(page, page + PAGE / 4), after.subarray(page, page + PAGE / 4)];
+  for (let page = 0; page < before.length; page += WASM_PAGE / 4) {
+    const [old, now] = [
+      before.subarray(page, page + WASM_PAGE / 4),
+      after.subarray(page, page + WASM_PAGE / 4),
+    ];
     if (Buffer.compare(asBytes(old), asBytes(now)) === 0) continue;
     for (let i = 0; i < old.length; i++) if (old[i] !== now[i]) indices.push(page + i);
   }
@@ -225,7 +228,7 @@ function standIns(module: binaryen.Module): WebAssembly.Imports {
 }
 
 function limit(maximum: number | undefined): { maximum?: number } {
-  return maximum === undefined || maximum > PAGE ? {} : { maximum };
+  return maximum === undefined || maximum > WASM_PAGE ? {} : { maximum };
 }
 
 const TYPES: ReadonlyMap<binaryen.Type, WebAssembly.ValueType> = new Map([

@@ -1,8 +1,9 @@
 /** Exchanges the malloc of a finished module for rsbmalloc. */
 import binaryen from "binaryen";
+import { WASM_PAGE } from "../webassembly.ts";
 import { withExports, withInitialMemory } from "./binary.ts";
 import { exportConstructor, removeConstructor } from "./emmalloc.ts";
-import { NEEDED, isNameOf, type GivenNames, type ModuleFunction } from "./functions.ts";
+import { NEEDED, isNeededName, type GivenNames, type ModuleFunction } from "./functions.ts";
 import {
   LINKED,
   addCore,
@@ -95,7 +96,10 @@ function forTrial({
   if (start) module.setStart(module.addFunction(NO_START, binaryen.none, binaryen.none, [], module.nop()));
   module.addMemoryExport(memoryName(module), TRIED.memory);
   for (const needed of NEEDED)
-    module.addFunctionExport(replacements.find(({ name }) => isNameOf(name, needed))!.old.id, TRIED[needed]);
+    module.addFunctionExport(
+      replacements.find(({ name }) => isNeededName(name, needed))!.old.id,
+      TRIED[needed],
+    );
   if (sbrk) module.addFunctionExport(sbrk.id, TRIED.sbrk);
   if (errnoLocation) module.addFunctionExport(errnoLocation.id, TRIED.errno);
   if (constructor) exportConstructor(module, constructor, TRIED.constructor);
@@ -125,7 +129,6 @@ interface Place {
   readonly heapEnd: number;
 }
 
-const PAGE = 65536;
 const ALIGNMENT = 16;
 /** Room for the break of the sbrk that is brought along. */
 const BREAK_SIZE = 16;
@@ -143,12 +146,12 @@ function placeState(
   if (heapBase <= memorySize) return { state, ownBreak, heapBase, heapEnd: memorySize };
   // A page more, for which nobody else can have a use.
   const { max, module: imported } = module.getMemoryInfo();
-  if (imported || (max !== undefined && max * PAGE < memorySize + PAGE)) {
+  if (imported || (max !== undefined && max * WASM_PAGE < memorySize + WASM_PAGE)) {
     throw new Error(
       "its memory has no room for the new malloc's state at the start: link it with a larger initial memory",
     );
   }
-  return placeState({ heapStart: memorySize, memorySize: memorySize + PAGE }, size, module);
+  return placeState({ heapStart: memorySize, memorySize: memorySize + WASM_PAGE }, size, module);
 }
 
 /** The core tells in a section of its own: cabi/standalone.ts writes it. */
@@ -265,7 +268,7 @@ function checkMemory(
 function finish(merged: Uint8Array, { compiled }: Subject, memorySize: number): Uint8Array<ArrayBuffer> {
   const exported = new Set(WebAssembly.Module.exports(compiled).map(({ name }) => name));
   const small = withExports(merged, (name) => exported.has(name));
-  const bytes = withInitialMemory(small, (pages) => Math.max(pages, memorySize / PAGE));
+  const bytes = withInitialMemory(small, (pages) => Math.max(pages, memorySize / WASM_PAGE));
   const key = ({ module, name }: WebAssembly.ModuleImportDescriptor) => `${module}.${name}`;
   const known = new Set(WebAssembly.Module.imports(compiled).map(key));
   const wanted = WebAssembly.Module.imports(new WebAssembly.Module(bytes)).map(key);
