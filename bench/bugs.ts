@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import vm from "node:vm";
 import { messageOf, note, progress } from "./output.ts";
-import { hardenedPeers, layout, linkDriver, type Peer } from "./peers/peers.ts";
+import { bugPeers, layout, linkDriver, type Peer } from "./peers/peers.ts";
 import type { BugResult, BugResults } from "./results.ts";
 import { wasiStub } from "./wasi-stub.ts";
 
@@ -20,7 +20,7 @@ interface Bugs {
 export async function measureBugs(wanted: readonly string[]): Promise<BugResults> {
   const rows: BugResult[] = [];
   const found: string[] = [];
-  for (const [name, get] of Object.entries(hardenedPeers)) {
+  for (const [name, get] of Object.entries(bugPeers)) {
     if (wanted.length > 0 && !wanted.includes(name)) continue;
     try {
       const module = await linkBugs(await get());

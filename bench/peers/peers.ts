@@ -99,7 +99,7 @@ async function mimalloc(flags: readonly string[]): Promise<string> {
 }
 
 /** What is compared when it comes to catching bugs. */
-export const hardenedPeers: Readonly<Record<string, () => Promise<Peer>>> = {
+export const bugPeers: Readonly<Record<string, () => Promise<Peer>>> = {
   hardened: async () => otherLibrary("hardened", LIBRARY.replace(/\.a$/, "-hardened.a")),
   ...Object.fromEntries(
     ["rsbmalloc", "dlmalloc", "emmalloc", "mimalloc"].map((name) => [name, () => peer(name)]),
