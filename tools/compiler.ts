@@ -20,8 +20,6 @@ export interface Compiler {
   readonly version: string;
   /** The flags that choose WASI, of the triples wasm32-wasip1 and wasm32-wasi the one that the sysroot knows. */
   readonly wasi: readonly string[];
-  /** Link flags for a reactor: `_initialize` in place of `_start`. */
-  readonly reactor: readonly string[];
   /** The name under which the compiler sees a file of the host. */
   readonly place: (file: string) => string;
   /** Runs clang, which may read `files` and is to write `output`, all of them paths of the host. */
@@ -43,7 +41,7 @@ export interface Program {
   readonly includes?: readonly string[];
   /** `none` is wasm32-unknown-unknown, with neither libc nor start files. `wasi` by default. */
   readonly target?: "wasi" | "none";
-  /** A WASI program's model: `command` by default. */
+  /** A WASI program's model: `command` by default; a reactor has `_initialize` in place of `_start`. */
   readonly model?: "command" | "reactor";
 }
 
@@ -77,7 +75,7 @@ export async function build(compiler: Compiler, program: Program): Promise<strin
     linked.push(SOURCE.test(input) ? await compileObject(compiler, input, program) : input);
   }
   const freestanding = program.target === "none" ? ["-nostdlib", "-Wl,--no-entry"] : [];
-  const reactor = program.model === "reactor" ? compiler.reactor : [];
+  const reactor = program.model === "reactor" ? ["-mexec-model=reactor"] : [];
   const args = [
     ...targetFlags(compiler, program),
     ...driverMode(inputs),
@@ -173,7 +171,6 @@ async function npmCompiler(): Promise<Compiler> {
     name: "npm",
     version: (JSON.parse(text) as { version: string }).version,
     wasi: [WASIP1],
-    reactor: ["-mexec-model=reactor"],
     place: npmPlace,
     run: (args, files, output) => (clang ??= npmClang())(args, files, output),
   };
@@ -242,22 +239,13 @@ async function nativeCompiler(cc: string): Promise<Compiler> {
     if (error.code !== "ENOENT") throw new UserError(`${cc} --version fails: CC must be npm or a clang`);
     throw new UserError(`there is no compiler ${cc}: install it (Debian: clang-22), or use CC=npm`);
   });
-  const wasi = await wasiFlags(cc, compile);
   return {
     name: cc,
     version: version.stdout,
-    wasi,
-    reactor: await reactorFlags(cc, wasi),
+    wasi: await wasiFlags(cc, compile),
     place: displayPath,
     run: compile,
   };
-}
-
-/** clang 22 does not take -mexec-model for the old triple. */
-async function reactorFlags(cc: string, wasi: readonly string[]): Promise<string[]> {
-  if (wasi.includes(WASIP1)) return ["-mexec-model=reactor"];
-  const { stdout } = await run(cc, [...wasi, "-print-file-name=crt1-reactor.o"]);
-  return ["-nostartfiles", stdout.trim(), "-Wl,--entry=_initialize"];
 }
 
 /** LLVM 20 renamed wasm32-wasi to wasm32-wasip1, and a sysroot has the folders of one of the two, or of both. */

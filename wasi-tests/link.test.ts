@@ -295,7 +295,8 @@ for (const compiler of await compilers()) {
         inputs: [`${PROGRAMS}/link-all.c`, LIBRARY],
         includes: ["include"],
         flags: [AS_WRITTEN, "-O2", "-DREACTOR"],
-        linkFlags: ["-mexec-model=reactor", ...linkerFlags],
+        linkFlags: linkerFlags,
+        model: "reactor",
       });
       const { exports } = await startReactor("node", file);
       assert.is((exports as Record<string, () => number>)["check"]!(), 0);

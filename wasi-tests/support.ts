@@ -54,7 +54,7 @@ export async function withCompilers(add: (compiler: Compiler, add: AddTest) => v
 /** Stands in for a compiler so that the tests that need it can give their names. */
 function absentCompiler(name: string): Compiler {
   const run = () => Promise.reject(new Error(`there is no ${name}`));
-  return { name, version: "", wasi: [], reactor: [], place: (file) => file, run };
+  return { name, version: "", wasi: [], place: (file) => file, run };
 }
 
 export const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");
