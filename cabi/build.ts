@@ -24,7 +24,7 @@ interface Library {
   readonly file: string;
   /** The core's compile-time constants (src/config.ts) that are set. */
   readonly constants: readonly string[];
-  readonly members: readonly Member[];
+  readonly members: readonly LibraryObject[];
   /** The wasm features that the code uses, as LLVM names them. */
   readonly features: readonly string[];
   /** Imported functions that a program need not have. */
@@ -32,14 +32,14 @@ interface Library {
 }
 
 /** An object in a library. */
-interface Member {
+interface LibraryObject {
   readonly name: string;
   /** The files in src/ that are compiled, whose exports are the object's. */
   readonly entries: readonly string[];
   readonly functions: ReadonlyMap<string, readonly PublicSymbol[]>;
 }
 
-function core(functions: Member["functions"], entry = "src/index.ts"): Member {
+function core(functions: LibraryObject["functions"], entry = "src/index.ts"): LibraryObject {
   return { name: "rsbmallocc.o", entries: [entry], functions };
 }
 
@@ -187,20 +187,14 @@ function addresses({ stateSize }: Core): Map<string, Address> {
   ]);
 }
 
-type Compile = (
-  constants: readonly string[],
-  entries?: readonly string[],
-  options?: readonly string[],
-) => Promise<Core>;
-
 async function library(
   { constants, members, features, weakFunctions }: Library,
-  compile: Compile,
+  compile: typeof compileCore,
 ): Promise<Uint8Array> {
   const objects = members.map(async ({ name, entries, functions }) => {
     const compiled = await compile(
-      constants,
       entries,
+      constants,
       features.includes("simd128") ? ["--enable", "simd"] : [],
     );
     const bytes = writeObject(compiled.relocatable, {
@@ -231,9 +225,9 @@ async function publish(file: string, write: (to: string) => Promise<void>): Prom
 
 async function build(): Promise<void> {
   const cores = new Map<string, Core>();
-  const compile: Compile = async (constants, entries = ["src/index.ts"], options = []) => {
+  const compile: typeof compileCore = async (entries, constants, options) => {
     const key = [...entries, ...constants, ...options].join();
-    const compiled = cores.get(key) ?? (await compileCore(constants, options, entries));
+    const compiled = cores.get(key) ?? (await compileCore(entries, constants, options));
     cores.set(key, compiled);
     return compiled;
   };
@@ -247,7 +241,7 @@ async function build(): Promise<void> {
     await publish(file, (to) => writeFile(to, `${JSON.stringify(heapLayout, null, 2)}\n`));
   }
   for (const { file, constants, entries, options, names } of MODULES) {
-    const { module, stateSize } = await compile(constants, entries, options);
+    const { module, stateSize } = await compile(entries, constants, options);
     const bytes = writeStandalone(module, names, { stateSize, stateAlignment: STATE_ALIGNMENT });
     await publish(file, (to) => writeFile(to, bytes));
   }

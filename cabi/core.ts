@@ -37,9 +37,9 @@ export async function compile(
 
 /** Compiles entries, an export STATE_SIZE of which tells what memory they need; see `compile`. */
 export async function compileCore(
+  entries: readonly string[],
   constants: readonly string[],
-  options: readonly string[] = [],
-  entries: readonly string[] = ["src/index.ts"],
+  options: readonly string[],
 ): Promise<Core> {
   const { module, text } = await compile(entries, constants, options);
   const wabt = await loadWabt();
