@@ -24,7 +24,7 @@ interface Area {
 }
 
 /** One thread, no files but those of WASI, and temporary tables in memory. */
-const OPTIONS = [
+export const SQLITE_DEFINES = [
   "-DSQLITE_THREADSAFE=0",
   "-DSQLITE_OMIT_LOAD_EXTENSION",
   "-DSQLITE_OMIT_WAL",
@@ -42,7 +42,7 @@ export function sqliteProgram(): Required<Pick<Program, "inputs" | "flags" | "in
   const amalgamation = path.join(packageFolder("better-sqlite3"), "deps", "sqlite3");
   return {
     inputs: ["c-examples/sqlite/cities.c", path.join(amalgamation, "sqlite3.c")],
-    flags: OPTIONS,
+    flags: SQLITE_DEFINES,
     includes: [amalgamation],
   };
 }

@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { ROOT } from "../../tools/command.ts";
+import { SQLITE_DEFINES } from "../../tools/sqlite.ts";
 import { debianSource } from "../peers/debian.ts";
 import { BENCH } from "../toolchain.ts";
 import type { Group } from "../workloads/workload.ts";
@@ -44,9 +45,7 @@ export const programs: readonly Program[] = [
     main: "sqlite.c",
     sources: async () => [path.join(SQLITE, "sqlite3.c")],
     include: async () => [SQLITE],
-    args: ["SQLITE_THREADSAFE=0", "SQLITE_OMIT_LOAD_EXTENSION", "SQLITE_OMIT_WAL", "SQLITE_TEMP_STORE=3"].map(
-      (d) => `-D${d}`,
-    ),
+    args: SQLITE_DEFINES,
   },
   {
     name: "lua",

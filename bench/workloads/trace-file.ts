@@ -1,7 +1,15 @@
 import { createHash } from "node:crypto";
 import { brotliCompressSync, brotliDecompressSync, constants } from "node:zlib";
 import { flatten, reader, text, unsigned } from "../../cabi/wasm.ts";
-import { groups, kindAndSlot, Op, recorder, type Group, type Workload } from "./workload.ts";
+import {
+  alignmentBitsAndSize,
+  groups,
+  kindAndSlot,
+  Op,
+  recorder,
+  type Group,
+  type Workload,
+} from "./workload.ts";
 
 /*
  * A trace file is brotli over
@@ -32,7 +40,7 @@ export function encodeTrace(workload: Workload): Uint8Array {
     const [word, argument] = [workload.ops[2 * i]!, workload.ops[2 * i + 1]!];
     const [kind, slot] = kindAndSlot(word);
     kinds[i] = kind;
-    if (kind === Op.aligned) sizes.push(argument >>> 27, argument & 0x7ffffff);
+    if (kind === Op.aligned) sizes.push(...alignmentBitsAndSize(argument));
     else if (kind !== Op.free) sizes.push(argument);
     if (kind === Op.free || kind === Op.realloc) ages.push(made - madeAs[slot]!);
     else madeAs[slot] = made++;

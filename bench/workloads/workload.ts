@@ -24,7 +24,7 @@ export const Op = { malloc: 0, free: 1, calloc: 2, realloc: 3, aligned: 4 } as c
 
 export const opNames = ["malloc", "free", "calloc", "realloc", "posix_memalign"] as const;
 
-/** An operation's first word. The second is a size, for `aligned` with log2 of the alignment from bit 27 on. */
+/** An operation's first word. The second is a size, for `aligned` an `alignedWord`. */
 export function operation(kind: number, slot: number): number {
   return (slot << 3) | kind;
 }
@@ -34,7 +34,20 @@ export function kindAndSlot(word: number): [kind: number, slot: number] {
   return [word & 7, word >>> 3];
 }
 
-const MAX_ALIGNED_SIZE = 0x7ffffff;
+const ALIGNMENT_SHIFT = 27;
+const MAX_ALIGNED_SIZE = 2 ** ALIGNMENT_SHIFT - 1;
+
+/** An aligned operation's second word. Throws a RangeError for a size that does not fit. */
+export function alignedWord(alignmentBits: number, size: number): number {
+  if (size > MAX_ALIGNED_SIZE)
+    throw new RangeError(`an aligned block of ${size} bytes does not fit a workload`);
+  return (alignmentBits << ALIGNMENT_SHIFT) | size;
+}
+
+/** What `alignedWord` put together. */
+export function alignmentBitsAndSize(word: number): [alignmentBits: number, size: number] {
+  return [word >>> ALIGNMENT_SHIFT, word & MAX_ALIGNED_SIZE];
+}
 
 /** Collects operations; blocks are handles, which `free` ends. Slots are reused, the last freed one first. */
 export interface Recorder {
@@ -82,11 +95,7 @@ export function recorder(): Recorder {
   return {
     malloc: (size) => take(Op.malloc, size),
     calloc: (size) => take(Op.calloc, size),
-    aligned(alignment, size) {
-      if (size > MAX_ALIGNED_SIZE)
-        throw new RangeError(`an aligned block of ${size} bytes does not fit a workload`);
-      return take(Op.aligned, ((31 - Math.clz32(alignment)) << 27) | size);
-    },
+    aligned: (alignment, size) => take(Op.aligned, alignedWord(31 - Math.clz32(alignment), size)),
     realloc(slot, size) {
       if (!alive.has(slot)) throw new Error(`slot ${slot} is not alive`);
       push(Op.realloc, slot, size);
