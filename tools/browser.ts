@@ -1,10 +1,10 @@
 /** For pages in a browser: a server of a folder, and the installed Chromium without a window. */
-import { execFileSync } from "node:child_process";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { chromium, type Browser } from "playwright-core";
 import sirv from "sirv";
 import { UserError } from "./command.ts";
+import { findProgram } from "./path.ts";
 
 /** Serves a folder to this machine alone. A port of 0 stands for any that is free. Returns the address. */
 export async function serve(folder: string, port: number): Promise<{ url: string; server: Server }> {
@@ -28,12 +28,9 @@ export async function serve(folder: string, port: number): Promise<{ url: string
 
 /** Throws a UserError if there is none. */
 export async function launchChromium(): Promise<Browser> {
-  let executablePath: string;
-  try {
-    executablePath = execFileSync("which", ["chromium"], { encoding: "utf8" }).trim();
-  } catch {
+  const executablePath = findProgram("chromium");
+  if (executablePath === undefined)
     throw new UserError("there is no chromium: install it (Debian: chromium)");
-  }
   return chromium.launch({ executablePath, args: CHROMIUM_FLAGS });
 }
 

@@ -1,10 +1,8 @@
 /** The C interface from C and C++: every function with its errors, under every optimization level. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { build, type Compiler } from "../tools/compiler.ts";
 import { LIBRARY, PREFIXED_LIBRARY } from "../tools/examples.ts";
-import { RUNTIMES, runProgram } from "../tools/wasi.ts";
-import { withCompilers } from "./support.ts";
+import { outputOf, withCompilers } from "./support.ts";
 
 const PROGRAMS = "wasi-tests/programs";
 const LEVELS = ["-O0", "-O1", "-O2", "-O3"];
@@ -19,37 +17,20 @@ const NAMES = [
   { names: "prefixed names beside dlmalloc", library: PREFIXED_LIBRARY, flags: ["-DPREFIXED"] },
 ];
 
-/** Builds a program and runs it under both runtimes. Returns what it printed, the same under both. */
-async function output(
-  compiler: Compiler,
-  source: string,
-  libraries: readonly string[],
-  flags: readonly string[],
-): Promise<string> {
-  const inputs = [`${PROGRAMS}/${source}`, ...libraries];
-  const file = await build(compiler, { inputs, includes: ["include"], flags });
-  const outputs = [];
-  for (const runtime of RUNTIMES) {
-    const { stdout, exitCode, trap } = await runProgram(runtime, file);
-    assert.is(trap?.message, undefined, `${runtime}: ${trap?.stack}`);
-    assert.is(exitCode, 0, `${runtime}: ${stdout}`);
-    outputs.push(stdout);
-  }
-  assert.is(outputs[0], outputs[1]);
-  return outputs[0]!;
-}
-
 await withCompilers((compiler, check) => {
   for (const level of LEVELS) {
     for (const { names, library, flags } of NAMES) {
       check(`every function keeps its promises: ${names}, ${level}`, async () => {
-        assert.is(await output(compiler, "c-abi.c", [library], [level, ...AS_WRITTEN, ...flags]), "");
+        assert.is(
+          await outputOf(compiler, [`${PROGRAMS}/c-abi.c`, library], [level, ...AS_WRITTEN, ...flags]),
+          "",
+        );
       });
     }
 
     check(`a program sees no difference between the names, nor from dlmalloc: ${level}`, async () => {
       const on = (libraries: readonly string[], flags: readonly string[]) =>
-        output(compiler, "c-behaviour.c", libraries, [level, ...AS_WRITTEN, ...flags]);
+        outputOf(compiler, [`${PROGRAMS}/c-behaviour.c`, ...libraries], [level, ...AS_WRITTEN, ...flags]);
       const dlmalloc = await on([], []);
       assert.match(dlmalloc, /at the end/);
       for (const { names, library, flags } of NAMES) assert.is(await on([library], flags), dlmalloc, names);
@@ -58,12 +39,15 @@ await withCompilers((compiler, check) => {
 
   for (const flags of [["-O0"], ["-O2"], ["-O3"], ["-O2", "-flto"]]) {
     check(`C++ allocates: ${flags.join(" ")}`, async () => {
-      assert.is(await output(compiler, "cpp-abi.cc", [LIBRARY], ["-std=c++17", ...flags]), "");
+      assert.is(await outputOf(compiler, [`${PROGRAMS}/cpp-abi.cc`, LIBRARY], ["-std=c++17", ...flags]), "");
     });
   }
 
   check("every function keeps its promises: link-time optimization", async () => {
-    assert.is(await output(compiler, "c-abi.c", [LIBRARY], ["-O2", "-flto", ...AS_WRITTEN]), "");
+    assert.is(
+      await outputOf(compiler, [`${PROGRAMS}/c-abi.c`, LIBRARY], ["-O2", "-flto", ...AS_WRITTEN]),
+      "",
+    );
   });
 });
 

@@ -1,28 +1,18 @@
 /** Correct programs never trap on the hardened libraries, and see no difference. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { build, findCompiler } from "../tools/compiler.ts";
+import { findCompiler } from "../tools/compiler.ts";
 import { EXAMPLES, buildExample, expectedOutput, runExample } from "../tools/examples.ts";
-import { RUNTIMES, runProgram } from "../tools/wasi.ts";
+import { RUNTIMES } from "../tools/wasi.ts";
+import { outputOf } from "./support.ts";
 
 const compiler = await findCompiler();
 const hardened = (library: string): string => library.replace(/\.a$/, "-hardened.a");
 const LIBRARY = hardened("lib/wasm32-wasi/librsbmallocc.a");
 const PROGRAMS = "wasi-tests/programs";
 
-/** Builds a program, runs it under both runtimes, and returns what it printed, the same under both. */
-async function output(inputs: readonly string[], flags: readonly string[]): Promise<string> {
-  const file = await build(compiler, { inputs, includes: ["include"], flags: ["-fno-builtin", ...flags] });
-  const outputs = [];
-  for (const runtime of RUNTIMES) {
-    const { stdout, exitCode, trap } = await runProgram(runtime, file);
-    assert.is(trap?.stack, undefined, runtime);
-    assert.is(exitCode, 0, `${runtime}: ${stdout}`);
-    outputs.push(stdout);
-  }
-  assert.is(outputs[0], outputs[1]);
-  return outputs[0]!;
-}
+const output = (inputs: readonly string[], flags: readonly string[]) =>
+  outputOf(compiler, inputs, ["-fno-builtin", ...flags]);
 
 /** They print where blocks lie, or what the heap takes for them. */
 const MEASURING = ["two-heaps", "page-allocator"];

@@ -1,6 +1,6 @@
 /** The libraries as linkers and programs meet them: which names they have, and how programs link with them. */
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
@@ -8,24 +8,11 @@ import * as assert from "uvu/assert";
 import { LAYOUT_SECTION } from "../cabi/standalone.ts";
 import { SECTION, readFunctionNames, readSections } from "../cabi/wasm.ts";
 import { ROOT } from "../tools/command.ts";
-import {
-  CompileError,
-  build,
-  compileObject,
-  findCompiler,
-  type Compiler,
-  type Program,
-} from "../tools/compiler.ts";
+import { CompileError, build, compileObject, type Compiler, type Program } from "../tools/compiler.ts";
+import { findProgram } from "../tools/path.ts";
 import { runProgram, startReactor } from "../tools/wasi.ts";
-import {
-  LLVMS,
-  checker,
-  findProgram,
-  sharedOptions,
-  symbols,
-  type Files,
-  type Llvm,
-} from "./support-llvm.ts";
+import { skip, withCompilers } from "./support.ts";
+import { LLVMS, checker, sharedOptions, symbols, type Files, type Llvm } from "./support-llvm.ts";
 
 const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
 const PREFIXED_LIBRARY = "lib/wasm32-wasi/librsbmallocc-prefixed.a";
@@ -156,40 +143,6 @@ async function defendsAgainst(libc: string, files: Files): Promise<void> {
   );
 }
 
-test("no name of the npm sysroot's malloc object is missing", async () => {
-  await defendsAgainst("/usr/lib/wasm32-wasip1/libc.a", {});
-});
-
-const nativeLibc = findNativeLibc();
-if (nativeLibc === undefined) {
-  console.log(
-    "skipped: no name of the native sysroot's malloc object is missing: needs clang-22 and wasi-libc",
-  );
-} else {
-  test("no name of the native sysroot's malloc object is missing", async () => {
-    await defendsAgainst("libc.a", { "libc.a": new Uint8Array(await readFile(nativeLibc)) });
-  });
-}
-
-function findNativeLibc(): string | undefined {
-  if (findProgram("clang-22") === undefined) return undefined;
-  const args = ["--target=wasm32-wasi", "-Wno-deprecated", "--print-file-name=libc.a"];
-  const file = execFileSync("clang-22", args, { encoding: "utf8" }).trim();
-  return existsSync(file) ? file : undefined;
-}
-
-async function compilers(): Promise<Compiler[]> {
-  const found: Compiler[] = [];
-  for (const name of ["npm", "clang-22"]) {
-    try {
-      found.push(await findCompiler(name));
-    } catch (error) {
-      console.log(`skipped: linking with ${name}: ${(error as Error).message}`);
-    }
-  }
-  return found;
-}
-
 /** The exit code, or the trap's message. */
 async function outcome(compiler: Compiler, program: Program): Promise<number | string | undefined> {
   const result = await runProgram("node", await build(compiler, { includes: ["include"], ...program }));
@@ -237,10 +190,17 @@ const DIALECTS = [
 ];
 const STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
-for (const compiler of await compilers()) {
+await withCompilers((compiler, add) => {
+  add("no name of the sysroot's malloc object is missing", async () => {
+    if (compiler.name === "npm") return defendsAgainst("/usr/lib/wasm32-wasip1/libc.a", {});
+    const words = [...compiler.wasi, "--print-file-name=libc.a"];
+    const file = execFileSync(compiler.name, words, { encoding: "utf8" }).trim();
+    return defendsAgainst("libc.a", { "libc.a": new Uint8Array(await readFile(file)) });
+  });
+
   const header = `${PROGRAMS}/link-header.c`;
   for (const dialect of DIALECTS) {
-    test(`the header compiles without warnings with ${dialect} (${compiler.name})`, async () => {
+    add(`the header compiles without warnings with ${dialect}`, async () => {
       await compileObject(compiler, header, {
         includes: ["include"],
         flags: [...STRICT, ...dialect.split(" ")],
@@ -248,7 +208,7 @@ for (const compiler of await compilers()) {
     });
   }
 
-  test(`the compiler warns where a block is leaked at once (${compiler.name})`, async () => {
+  add("the compiler warns where a block is leaked at once", async () => {
     const flags = ["-DIGNORE_RESULT", ...STRICT];
     try {
       await compileObject(compiler, header, { includes: ["include"], flags });
@@ -259,20 +219,20 @@ for (const compiler of await compilers()) {
     }
   });
 
-  const linkers = [{ linker: compiler.name, linkerFlags: [] as string[] }];
+  const linkers = [{ linker: "its own linker", linkerFlags: [] as string[] }];
   if (compiler.name !== "npm") {
     const old = findProgram("wasm-ld-14");
     if (old)
       linkers.push({
-        linker: `${compiler.name} with wasm-ld-14`,
+        linker: "wasm-ld-14",
         linkerFlags: [`-fuse-ld=${old}`, "--no-wasm-opt"],
       });
-    else console.log("skipped: linking with an old linker: needs wasm-ld-14");
+    else skip("linking with an old linker", "needs wasm-ld-14");
   }
   for (const { linker, linkerFlags } of linkers) {
     const old = linkerFlags.length > 0;
     const check = (name: string, run: () => Promise<void>): void => {
-      test(`${name} (${linker})`, run);
+      add(`${name}: ${linker}`, run);
     };
 
     for (const [name, { flags = [], linkFlags = [] }] of LINKS) {
@@ -362,6 +322,6 @@ for (const compiler of await compilers()) {
       });
     }
   }
-}
+});
 
 test.run();

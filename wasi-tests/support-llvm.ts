@@ -1,12 +1,14 @@
 /** LLVM's own tools, to read and link what cabi/ writes: those of the npm compiler, and native ones of other versions. */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { runLLVM } from "@yowasp/clang";
 import { test } from "uvu";
 import loadWabt from "wabt";
 import { writeObject } from "../cabi/object.ts";
+import { findProgram } from "../tools/path.ts";
+import { skip } from "./support.ts";
 
 export type Files = Readonly<Record<string, Uint8Array | string>>;
 
@@ -48,12 +50,6 @@ const npm: Llvm = {
     }
   },
 };
-
-/** The absolute path of a program on the PATH. */
-export function findProgram(name: string): string | undefined {
-  const folders = (process.env["PATH"] ?? "").split(path.delimiter);
-  return folders.map((folder) => path.join(folder, name)).find((file) => existsSync(file));
-}
 
 function native(version: number): Llvm {
   const executable = (tool: Tool): string => `${tool === "wasm-ld" ? tool : `llvm-${tool}`}-${version}`;
@@ -108,7 +104,7 @@ export async function symbols(llvm: Llvm, file: Uint8Array): Promise<NamedSymbol
 export function checker(llvm: Llvm, ...tools: readonly Tool[]) {
   const missing = llvm.missing(...tools);
   return (name: string, run: () => Promise<void>): void => {
-    if (missing.length > 0) console.log(`skipped: ${name} (${llvm.name}): needs ${missing.join(", ")}`);
+    if (missing.length > 0) skip(`${name} (${llvm.name})`, `needs ${missing.join(", ")}`);
     else test(`${name} (${llvm.name})`, run);
   };
 }

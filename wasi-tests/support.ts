@@ -1,10 +1,12 @@
 /** What the tests share: both C compilers, and tests that are left out, by name, where a tool is missing. */
 import { execFileSync } from "node:child_process";
-import { accessSync, constants } from "node:fs";
 import path from "node:path";
 import { test } from "uvu";
+import * as assert from "uvu/assert";
 import { ROOT, UserError } from "../tools/command.ts";
-import { findCompiler, type Compiler } from "../tools/compiler.ts";
+import { build, findCompiler, type Compiler } from "../tools/compiler.ts";
+import { findProgram } from "../tools/path.ts";
+import { RUNTIMES, runProgram } from "../tools/wasi.ts";
 
 type AddTest = (name: string, body: () => Promise<void> | void) => void;
 
@@ -15,20 +17,9 @@ export function skip(name: string, reason: string): void {
 
 /** Adds tests that need executables, all in PATH; where one is missing, leaves them out. */
 export function needs(...executables: readonly string[]): AddTest {
-  const missing = executables.filter((name) => !inPath(name));
+  const missing = executables.filter((name) => findProgram(name) === undefined);
   if (missing.length === 0) return test;
   return (name) => skip(name, `needs ${missing.join(", ")}`);
-}
-
-function inPath(executable: string): boolean {
-  return (process.env.PATH ?? "").split(path.delimiter).some((folder) => {
-    try {
-      accessSync(path.join(folder, executable), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }
 
 export const NATIVE = !process.env.CC || process.env.CC === "npm" ? "clang-22" : process.env.CC;
@@ -55,6 +46,24 @@ export async function withCompilers(add: (compiler: Compiler, add: AddTest) => v
 function absentCompiler(name: string): Compiler {
   const run = () => Promise.reject(new Error(`there is no ${name}`));
   return { name, version: "", wasi: [], place: (file) => file, run };
+}
+
+/** Builds a program and runs it under both runtimes. Returns what it printed, the same under both. */
+export async function outputOf(
+  compiler: Compiler,
+  inputs: readonly string[],
+  flags: readonly string[],
+): Promise<string> {
+  const file = await build(compiler, { inputs, includes: ["include"], flags });
+  const outputs = [];
+  for (const runtime of RUNTIMES) {
+    const { stdout, exitCode, trap } = await runProgram(runtime, file);
+    assert.is(trap?.stack, undefined, runtime);
+    assert.is(exitCode, 0, `${runtime}: ${stdout}`);
+    outputs.push(stdout);
+  }
+  assert.is(outputs[0], outputs[1]);
+  return outputs[0]!;
 }
 
 export const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");
