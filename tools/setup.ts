@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, openSync } from "node:fs";
 import path from "node:path";
 import spinner from "yocto-spinner";
 import { ROOT, UserError, displayPath, runCommand } from "./command.ts";
+import { findProgram } from "./path.ts";
 
 interface Package {
   readonly name: string;
@@ -70,8 +71,7 @@ function isInstalled(name: string): boolean {
     return execFileSync("dpkg-query", query, { stdio: "pipe", encoding: "utf8" }) === "installed";
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") return false;
-    const folders = (process.env.PATH ?? "").split(path.delimiter);
-    return folders.some((folder) => existsSync(path.join(folder, name)));
+    return findProgram(name) !== undefined;
   }
 }
 
