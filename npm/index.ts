@@ -3,6 +3,7 @@
  * share one memory. Works in Node and in browsers.
  */
 import { loadModule, type ModuleSource } from "./load.ts";
+import { readRequirements } from "./requirements.ts";
 import { WASM_PAGE, type Memory } from "./webassembly.ts";
 
 export type { ModuleSource } from "./load.ts";
@@ -174,13 +175,6 @@ function readMallInfo(words: Uint32Array): MallInfo {
       return { slotSize, pages, freeSlots };
     }),
   };
-}
-
-/** What the module says of its imports: cabi/standalone.ts writes it. */
-function readRequirements(module: WebAssembly.Module): { stateSize: number; stateAlignment: number } {
-  const [section] = WebAssembly.Module.customSections(module, "rsbmalloc");
-  if (!section) throw new Error("rsbmalloc: the module is not rsbmalloc.wasm: it has no section `rsbmalloc`");
-  return JSON.parse(new TextDecoder().decode(section));
 }
 
 function ownMemory({ initial = 1, maximum = ADDRESSES / WASM_PAGE }: Options): WebAssembly.Memory {

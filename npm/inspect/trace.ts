@@ -6,6 +6,7 @@
  * The functions are found by their names in the program's `name` section.
  */
 import binaryen from "binaryen";
+import { functionsOf } from "../binaryen.ts";
 import { TRACED, TRACE_MODULE, isTracedName } from "./traced.ts";
 
 const MOST_PARAMETERS = 3;
@@ -21,7 +22,7 @@ export function traceModule(program: BufferSource): Uint8Array {
     module.addFunctionImport("enter", TRACE_MODULE, "enter", none, none);
     const leaveParameters = Array<binaryen.Type>(2 + MOST_PARAMETERS).fill(i32);
     module.addFunctionImport("leave", TRACE_MODULE, "leave", binaryen.createType(leaveParameters), none);
-    const wrapped = functions(module).flatMap((info) => {
+    const wrapped = functionsOf(module).flatMap((info) => {
       const traced = TRACED.findIndex((name) => isTracedName(info.name, name));
       return traced >= 0 && !info.module && isAllocation(info) ? [wrap(module, info, traced)] : [];
     });
@@ -34,12 +35,6 @@ export function traceModule(program: BufferSource): Uint8Array {
   } finally {
     module.dispose();
   }
-}
-
-function functions(module: binaryen.Module): binaryen.FunctionInfo[] {
-  return Array.from({ length: module.getNumFunctions() }, (_, index) =>
-    binaryen.getFunctionInfo(module.getFunctionByIndex(index)),
-  );
 }
 
 /** A function of that name with other parameters is not the C library's. */

@@ -1,6 +1,6 @@
 /** Which function of a module is which function of its malloc. */
 import binaryen from "binaryen";
-import { exportsOf, functionsOf } from "./merge.ts";
+import { exportsOf, functionsOf } from "../binaryen.ts";
 import { forwardsTo } from "./text.ts";
 
 /** A function of a module. */

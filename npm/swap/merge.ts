@@ -6,6 +6,7 @@ import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import binaryen from "binaryen";
+import { exportsOf, functionsOf, globalsOf } from "../binaryen.ts";
 import { reasonOf } from "./errors.ts";
 
 /** The features that modules may have. Others, such as garbage collection, would change how all code is written. */
@@ -163,24 +164,6 @@ function setConstants(module: binaryen.Module, surroundings: Surroundings): void
     module.removeFunction(name);
     module.addFunction(name, params, results, [], module.i32.const(errno));
   }
-}
-
-export function functionsOf(module: binaryen.Module): binaryen.FunctionInfo[] {
-  return Array.from({ length: module.getNumFunctions() }, (_, i) =>
-    binaryen.getFunctionInfo(module.getFunctionByIndex(i)),
-  );
-}
-
-export function globalsOf(module: binaryen.Module): binaryen.GlobalInfo[] {
-  return Array.from({ length: module.getNumGlobals() }, (_, i) =>
-    binaryen.getGlobalInfo(module.getGlobalByIndex(i)),
-  );
-}
-
-export function exportsOf(module: binaryen.Module): binaryen.ExportInfo[] {
-  return Array.from({ length: module.getNumExports() }, (_, i) =>
-    binaryen.getExportInfo(module.getExportByIndex(i)),
-  );
 }
 
 /** The module's bytes, with or without names. */

@@ -1,5 +1,6 @@
 /** Reads a module and says what in it is of use: its malloc, its ways to memory, its errno. */
 import binaryen from "binaryen";
+import { exportsOf, functionsOf } from "../binaryen.ts";
 import { checkLinked } from "../linked.ts";
 import { findConstructor, type Constructor } from "./emmalloc.ts";
 import { reasonOf } from "./errors.ts";
@@ -13,7 +14,7 @@ import {
   type ModuleFunction,
   type Replacement,
 } from "./functions.ts";
-import { exportsOf, functionsOf, readCore, readModule, type MemorySource } from "./merge.ts";
+import { readCore, readModule, type MemorySource } from "./merge.ts";
 
 export interface Subject {
   readonly compiled: WebAssembly.Module;

@@ -4,9 +4,9 @@
  */
 import vm from "node:vm";
 import binaryen from "binaryen";
+import { functionsOf, globalsOf } from "../binaryen.ts";
 import { WASM_PAGE } from "../webassembly.ts";
 import { reasonOf } from "./errors.ts";
-import { functionsOf, globalsOf } from "./merge.ts";
 
 export type Allocator = "dlmalloc" | "emmalloc";
 

@@ -1,19 +1,12 @@
 /** Exchanges the malloc of a finished module for rsbmalloc. */
 import binaryen from "binaryen";
+import { exportsOf, functionsOf } from "../binaryen.ts";
+import { readRequirements } from "../requirements.ts";
 import { WASM_PAGE } from "../webassembly.ts";
 import { withExports, withInitialMemory } from "./binary.ts";
 import { exportConstructor, removeConstructor } from "./emmalloc.ts";
 import { NEEDED, isNeededName, type GivenNames, type ModuleFunction } from "./functions.ts";
-import {
-  LINKED,
-  addCore,
-  coreFunction,
-  exportsOf,
-  functionsOf,
-  readCore,
-  write,
-  type MemorySource,
-} from "./merge.ts";
+import { LINKED, addCore, coreFunction, readCore, write, type MemorySource } from "./merge.ts";
 import { memorySource, readSubject, type Subject } from "./module.ts";
 import { TRIED, probe, type Allocator, type Findings } from "./probe.ts";
 import { accesses, callees, readsHeader, type Access } from "./text.ts";
@@ -51,7 +44,8 @@ export async function swap(bytes: Uint8Array<ArrayBuffer>, given: GivenNames = n
   const { allocator, errno, breakAddress } = findings;
   const source = memorySource(subject, breakAddress !== 0);
   const core = await readCore(source);
-  const place = placeState(findings, stateSize(core), module);
+  const { stateSize } = readRequirements(new WebAssembly.Module(core));
+  const place = placeState(findings, stateSize, module);
 
   const { gone, left, shared } = redirect(subject, source);
   checkRemains(subject, gone, left, findings);
@@ -152,12 +146,6 @@ function placeState(
     );
   }
   return placeState({ heapStart: memorySize, memorySize: memorySize + WASM_PAGE }, size, module);
-}
-
-/** The core tells in a section of its own: cabi/standalone.ts writes it. */
-function stateSize(core: Uint8Array<ArrayBuffer>): number {
-  const [section] = WebAssembly.Module.customSections(new WebAssembly.Module(core), "rsbmalloc");
-  return (JSON.parse(new TextDecoder().decode(section)) as { stateSize: number }).stateSize;
 }
 
 /** What became of the functions of a module. */

@@ -1,0 +1,18 @@
+/** What a module that holds the core says, in a section of its own, of what it needs. cabi/standalone.ts writes it. */
+
+/** In bytes. */
+export interface Requirements {
+  /** The zeroed memory that the module takes for its own. */
+  readonly stateSize: number;
+  readonly stateAlignment: number;
+}
+
+const SECTION = "rsbmalloc";
+
+/** Throws an Error of one line if it says nothing. */
+export function readRequirements(module: WebAssembly.Module): Requirements {
+  const [section] = WebAssembly.Module.customSections(module, SECTION);
+  if (!section)
+    throw new Error(`rsbmalloc: the module is not rsbmalloc.wasm: it has no section \`${SECTION}\``);
+  return JSON.parse(new TextDecoder().decode(section));
+}
