@@ -17,24 +17,24 @@ export async function describeLayout(
     else if (typeof value === "function") functions[name] = value as (argument: number) => number;
   }
 
-  const { FIRST_BIN, BINS, RUN_CLASSES } = numbers as Record<"FIRST_BIN" | "BINS" | "RUN_CLASSES", number>;
-  const { slotSize, runClass } = functions as Record<"slotSize" | "runClass", (n: number) => number>;
+  const { FIRST_BIN, BINS, BEST } = numbers as Record<"FIRST_BIN" | "BINS" | "BEST", number>;
+  const { slotSize, gradeOf } = functions as Record<"slotSize" | "gradeOf", (n: number) => number>;
   return {
     ...numbers,
     // By bin, the first being FIRST_BIN: bytes of a slot.
     SLOT_SIZES: Array.from({ length: BINS }, (_, bin) => slotSize(FIRST_BIN + bin)),
-    // By length class of free runs: the shortest run in it, in pages.
-    RUN_MINIMA: Array.from({ length: RUN_CLASSES }, (_, wanted) => shortestOf(wanted, runClass)),
+    // By grade of free pages: how many have it, at least.
+    GRADE_MINIMA: Array.from({ length: BEST + 1 }, (_, wanted) => fewestOf(wanted, gradeOf)),
   };
 }
 
-/** The least length that `runClass`, which never falls, puts into the class `wanted` or one behind it. */
-function shortestOf(wanted: number, runClass: (pages: number) => number): number {
-  let low = 1;
+/** The fewest pages to which `gradeOf`, which never falls, gives the grade `wanted` or a better one. */
+function fewestOf(wanted: number, gradeOf: (pages: number) => number): number {
+  let low = 0;
   let high = 1 << 20;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (runClass(middle) >= wanted) high = middle;
+    if (gradeOf(middle) >= wanted) high = middle;
     else low = middle + 1;
   }
   return low;

@@ -11,7 +11,7 @@
 //     freed for the first time    the run becomes the last of its bin's ring, unless it is empty
 //     freed as often as taken     the run is empty: it is free for any use
 //     LARGE, freed                the same
-//     NONE or FREE, freed         the pointer was wrong: a trap
+//     NONE, freed                 the pointer was wrong: a trap
 //
 //     left   in no ring, all slots taken    1
 //            in the ring                    slots taken; those that were never used count as such
@@ -43,12 +43,12 @@ import {
   STATE,
   state,
 } from "./config";
+import { findFree } from "./free-pages";
 import { countFree } from "./free-slots";
 import { trapUnlocked } from "./lock";
 import {
   Run,
   addBefore,
-  findRun,
   freeRun,
   grow,
   hasSpare,
@@ -57,12 +57,11 @@ import {
   pagesFor,
   pagesOf,
   remove,
-  reserve,
   runAt,
   setKind,
   setRuns,
   startPages,
-  startRings,
+  startRing,
   take,
 } from "./pages";
 import { slotSize } from "./size-classes";
@@ -252,39 +251,36 @@ export function obtainRun(pages: u32, least: u32): Run {
       freeUnused();
     }
   }
-  // Packing is a walk over the heap: not for a few pages, unless there are no others.
+  // Packing may move the map: not for a few pages, unless there are no others.
   let thorough = pages > PACKED_PAGES;
-  while (reserve()) {
-    let run = findRun(pages);
-    if (!run && pages > least && (run = findRun(least))) pages = least;
-    if (!run) {
+  while (true) {
+    let page = findFree(pages);
+    if (!page && pages > least && (page = findFree(least))) pages = least;
+    if (!page) {
       if (!HARDENED) {
         settle();
         freeUnused();
       }
-      if (thorough && s.end - s.start - s.used >= pages && !findRun(pages)) pack();
-      // The page with the Run that was spare may be free as well.
-      if (!reserve()) break;
-      run = findRun(pages);
+      if (thorough && s.end - s.start - s.used >= pages && !findFree(pages)) pack();
+      page = findFree(pages);
     }
-    if (run) return take(run, pages);
+    if (page) return take(page, pages);
     // Another thread's own growth of linear memory may leave what is free in two pieces: then once more.
     // And where growth stopped short, the map may have left a run that is long enough.
-    if (grow(pages) || findRun(pages)) continue;
-    if (thorough && pages == least) break;
+    if (grow(pages) || findFree(pages)) continue;
+    if (thorough && pages == least) return changetype<Run>(0);
     pages = least;
     thorough = true;
   }
-  return changetype<Run>(0);
 }
 
 /** Returns whether there was memory for it. */
 function start(): bool {
   if (!startPages()) return false;
-  startRings(changetype<usize>(binAt(FIRST_BIN)), changetype<usize>(binAt(END_BIN)), 1 << BIN_BITS);
   let size: usize = 0;
   for (let i = FIRST_BIN; i < END_BIN; ++i) {
     const bin = binAt(i);
+    startRing(ringOf(bin));
     bin.size = slotSize(i);
     const entry = CACHED ? (<usize>max(i, LEAST_BIN)) << CACHE_BIN_BITS : changetype<usize>(bin);
     const end = min<usize>(bin.size, SMALL_MAX);
@@ -354,7 +350,7 @@ export function takeFreed(kind: u32): usize {
     }
     const slot = takeReady(bin);
     if (slot) return slot;
-  } while (state().events && !findRun(runPages(bin.size, WASTE_BITS)));
+  } while (state().events && !findFree(runPages(bin.size, WASTE_BITS)));
   return 0;
 }
 

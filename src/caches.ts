@@ -64,7 +64,8 @@ import {
 } from "./bins";
 import { lock, unlock } from "./lock";
 import { fillMemory } from "./memory";
-import { Run, findRun, hasSpare, pagesFor, runOf } from "./pages";
+import { findFree } from "./free-pages";
+import { Run, hasSpare, pagesFor, runOf } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 import { slotSize } from "./size-classes";
 
@@ -218,9 +219,10 @@ function heapSlot(bin: u32): usize {
 
 /** Gives the batches back to the heap if it has no run of `pages`. Needs the lock. */
 export function makeRoom(pages: u32): void {
-  if (hasSpare() && findRun(pages)) return;
+  if (!state().magic) return;
+  if (hasSpare() && findFree(pages)) return;
   settle();
-  if (!hasSpare() || !findRun(pages)) breakBatches();
+  if (!hasSpare() || !findFree(pages)) breakBatches();
 }
 
 /** Frees what there is no room for in a list. */

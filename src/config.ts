@@ -23,14 +23,12 @@ export const WASM_PAGE: usize = 1 << WASM_PAGE_BITS;
 export const LAST_PAGE: u32 = (1 << (32 - PAGE_BITS)) - (HARDENED ? 1 << (WASM_PAGE_BITS - PAGE_BITS) : 1);
 
 // What a run of pages serves: its kind.
-/** Not ours, or inside a free run or one that serves a single block: no block starts here. */
+/** Not ours, free, or inside a run that serves a single block: no block starts here. */
 export const NONE: u32 = 0;
-/** Free pages. */
-export const FREE: u32 = 1;
 /** A large block. */
-export const LARGE: u32 = 2;
+export const LARGE: u32 = 1;
 /** Slots of the first bin; the others follow. */
-export const FIRST_BIN: u32 = 3;
+export const FIRST_BIN: u32 = 2;
 
 /** log2 of the bins to a doubling of the size, up to SMALL_MAX. */
 export const SMALL_STEPS: u32 = 2;
@@ -48,9 +46,6 @@ export const SMALL_MAX: usize = 1024;
 /** "rsb1", or "rsbH" in a hardened build, whose slots hold other things. */
 export const MAGIC: u32 = HARDENED ? 0x48627372 : 0x31627372;
 
-/** Rings of free runs, by length. */
-export const RUN_CLASSES: u32 = 64;
-
 export const ENOMEM: i32 = 48;
 export const EINVAL: i32 = 28;
 
@@ -64,8 +59,7 @@ export const RUN_STEP: usize = 1 << RUN_BITS;
  * The state starts with these fields. Behind them lie:
  *
  *     bins      Bin[END_BIN]           by kind
- *     rings     usize[RUN_CLASSES][2]  by length class: first and last of the ring of free runs
- *     holders   usize[2]               the same of the ring of pages with spare Runs
+ *     holders   usize[2]               first and last of the ring of pages with spare Runs
  *     nobody    Run                    stands in the page map for pages that are in no run
  *     keeper    Run                    stands there for pages that are made of Runs
  *     map       usize                  the page map: an address for each page from address 0, that of its Run
@@ -76,23 +70,22 @@ export const RUN_STEP: usize = 1 << RUN_BITS;
  */
 @unmanaged
 export class State {
-  /** Bit c is set where length class c has a free run. */
-  runBits: u64;
   /** Sizes below this one are looked up in `binOf`: SMALL_MAX + 1, or 0 before the first allocation. */
   smallEnd: usize;
   /** MAGIC, for those who look at the heap from outside; 0 before the first allocation. */
   magic: u32;
   /** First of the runs with an event, a list; 0 ends it. */
   events: usize;
-  /** How many Runs are not in use, in a hardened build. */
-  spareCount: u32;
+  /** Which pages are free: addresses of their bits and of the grades of these words (src/free-pages.ts). */
+  free: usize;
+  grades: usize;
   /** First page of the heap. */
   start: u32;
   /** The page after the heap's last. */
   end: u32;
   /** Pages that the map has room for. */
   capacity: u32;
-  /** No page from here on was ever handed out: fresh linear memory, all zero but for a free run's Run. */
+  /** No page from here on was ever handed out: fresh linear memory, all zero. */
   fresh: u32;
   /** Pages in bins and large blocks, and the most there ever were. */
   used: u32;
@@ -102,8 +95,8 @@ export class State {
 }
 
 export const BIN_TABLE: usize = (offsetof<State>() + 15) & ~15;
-export const RINGS: usize = BIN_TABLE + ((<usize>END_BIN) << BIN_BITS);
-export const NOBODY: usize = RINGS + <usize>(RUN_CLASSES + 1) * 8;
+export const HOLDERS: usize = BIN_TABLE + ((<usize>END_BIN) << BIN_BITS);
+export const NOBODY: usize = (HOLDERS + 2 * sizeof<usize>() + 15) & ~15;
 export const KEEPER: usize = NOBODY + RUN_STEP;
 export const MAP: usize = KEEPER + RUN_STEP;
 export const BIN_OF: usize = MAP + sizeof<usize>();

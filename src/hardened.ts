@@ -23,7 +23,6 @@ import {
   BIN_OF,
   END_BIN,
   FIRST_BIN,
-  FREE,
   GONE,
   GONE_BLOCKS,
   LARGE,
@@ -85,6 +84,7 @@ import {
   trailerOf,
   wipe,
 } from "./guards";
+import { findFree, isFree } from "./free-pages";
 import { lock, unlock } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
 import {
@@ -95,8 +95,8 @@ import {
   addBefore,
   cutFront,
   extendRun,
-  findRun,
   freeRun,
+  isMapPage,
   keeper,
   lengthOf,
   nobody,
@@ -270,8 +270,7 @@ function takeLarge(size: usize, alignment: usize): usize {
 
 /** Whether a page has data of the heap's own, where a write before the block behind it would not show. */
 function isOwn(page: u32): bool {
-  const s = state();
-  return runAt(page) == keeper() || addressOf(page) - load<usize>(STATE, MAP) < (<usize>s.capacity) << 2;
+  return runAt(page) == keeper() || isMapPage(page);
 }
 
 /** Exchanges a run for one that begins elsewhere, if there is one. */
@@ -379,7 +378,7 @@ function contentsOf(run: Run, block: usize): u32 {
 /** The bytes that a large block was allocated with. Traps if it was written behind, or before it to a free page. */
 function sizeOfLarge(run: Run): usize {
   const size = run.free;
-  if (soundRun(pageOf(run.start) - 1).kind == FREE && !isZero(run.start - UNDERFLOW, run.start))
+  if (isFree(pageOf(run.start) - 1) && !isZero(run.start - UNDERFLOW, run.start))
     rsbmalloc_overflow(run.start, size);
   const end = run.start + size;
   if (size >= run.size) rsbmalloc_overflow(run.start, 0);
@@ -528,11 +527,11 @@ function regroup(run: Run): void {
 }
 
 /**
- * Gives the runs without blocks back, which are the last of their bins, unless there is a free run of so many pages. The
+ * Gives the runs without blocks back, which are the last of their bins, unless so many pages are free side by side. The
  * only run of a bin of small slots stays, so that a block that is freed twice is known for what it was.
  */
 function freeEmptyRuns(pages: u32): void {
-  if (findRun(pages)) return;
+  if (findFree(pages)) return;
   for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, kind < MEDIUM_BIN));
 }
 
@@ -725,14 +724,7 @@ function blamePointer(block: usize): void {
 
 /** Whether a page is free and was handed out before. */
 function isFreeAgain(page: u32): bool {
-  const s = state();
-  if (page >= s.fresh) return false;
-  for (let at = s.start; at <= page;) {
-    const run = soundRun(at);
-    at += lengthOf(run);
-    if (page < at) return run.kind == FREE;
-  }
-  return false;
+  return page < state().fresh && isFree(page);
 }
 
 /** What should be a block in a slot, and is none or is not guarded. */
@@ -814,19 +806,23 @@ export function checkHeap(): void {
   const s = state();
   checkNowhere(0, s.start);
   checkNowhere(s.end, s.capacity);
-  let spares: u32 = 0;
   const wall = guards().wall;
   if (wall && !isZero(wall, wall + PAGE)) rsbmalloc_overflow(wall + PAGE, 0);
   for (let page = s.start; page < s.end;) {
     const run = soundRun(page);
     if (run.kind >= FIRST_BIN) checkSlots(run);
     else if (run.kind == LARGE) sizeOfLarge(run);
-    else if (run.kind == FREE) expectUnused(run, s.fresh);
-    else if (run == keeper()) spares += checkHolder(addressOf(page));
-    page += lengthOf(run);
+    else if (run == keeper()) checkHolder(addressOf(page));
+    const end = page + lengthOf(run);
+    for (; page < end; ++page) if (isFree(page)) checkFree(page, run);
   }
-  if (spares != s.spareCount) rsbmalloc_corruption(0, 0);
   unlock();
+}
+
+/** Checks a page that counts as free, and leads to `run`: to nobody, and nobody has written there. */
+function checkFree(page: u32, run: Run): void {
+  if (run != nobody()) rsbmalloc_corruption(addressOf(page), 0);
+  if (page < state().fresh) expectZero(addressOf(page), addressOf(page + 1));
 }
 
 /** Checks that pages which are not the heap's lead nowhere. */
@@ -834,11 +830,10 @@ function checkNowhere(page: u32, end: u32): void {
   for (; page < end; ++page) if (runAt(page) != nobody()) rsbmalloc_corruption(addressOf(page), 0);
 }
 
-/** Checks a page that is made of Runs: its list of those not in use. Returns how many these are. */
-function checkHolder(page: usize): u32 {
+/** Checks a page that is made of Runs: its list of those not in use. */
+function checkHolder(page: usize): void {
   const holder = changetype<Run>(page);
-  const spares = HELD - holder.left;
-  let left = spares;
+  let left = HELD - holder.left;
   let at = holder.free;
   const end = page + HELD_END;
   if (!isZero(end, page + PAGE)) rsbmalloc_overflow(page + PAGE, 0);
@@ -846,7 +841,6 @@ function checkHolder(page: usize): u32 {
     if (!left-- || at - page >= HELD_END || at & (RUN_STEP - 1)) rsbmalloc_corruption(page, 0);
   }
   if (left) rsbmalloc_corruption(page, 0);
-  return spares;
 }
 
 /** Checks the slots of a run, and what lies behind the last. */

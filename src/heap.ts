@@ -8,7 +8,6 @@ import {
   EMSCRIPTEN,
   ENOMEM,
   FIRST_BIN,
-  FREE,
   HARDENED,
   LARGE,
   PAGE,
@@ -53,6 +52,7 @@ import {
   resizePagesChecked,
   sizeChecked,
 } from "./hardened";
+import { isFree } from "./free-pages";
 import { lock, lockHere, unlock, unlockHere } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
 import {
@@ -393,8 +393,8 @@ export function summarize(info: MallInfo, bins: usize): void {
     const run = runAt(page);
     const kind = run.kind;
     const pages = lengthOf(run);
+    if (isFree(page)) ++freePages;
     page += pages;
-    if (kind == FREE) freePages += pages;
     if (kind < FIRST_BIN) continue;
     const free = freeSlotsOf(run);
     if (free == run.slots) {

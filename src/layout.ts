@@ -15,7 +15,7 @@ export {
   CACHE_BIN_BITS,
   CACHE_RESERVE,
   FIRST_BIN,
-  FREE,
+  HOLDERS,
   KEEPER,
   LARGE,
   LAST_PAGE,
@@ -27,8 +27,6 @@ export {
   PAGE_BITS,
   QUARANTINE,
   QUARANTINE_SLOTS,
-  RINGS,
-  RUN_CLASSES,
   RUN_STEP,
   SMALL_MAX,
   STATE_SIZE,
@@ -37,7 +35,6 @@ export { QUEUED } from "./bins";
 export { HELD_END } from "./pages";
 
 // Offsets of fields, in bytes.
-export const STATE_RUN_BITS: usize = offsetof<State>("runBits");
 export const STATE_SMALL_END: usize = offsetof<State>("smallEnd");
 export const STATE_MAGIC: usize = offsetof<State>("magic");
 export const STATE_EVENTS: usize = offsetof<State>("events");
@@ -46,6 +43,8 @@ export const STATE_END: usize = offsetof<State>("end");
 export const STATE_CAPACITY: usize = offsetof<State>("capacity");
 export const STATE_FRESH: usize = offsetof<State>("fresh");
 export const STATE_USED: usize = offsetof<State>("used");
+export const STATE_FREE: usize = offsetof<State>("free");
+export const STATE_GRADES: usize = offsetof<State>("grades");
 export const STATE_PEAK: usize = offsetof<State>("peak");
 export const STATE_CACHES: usize = offsetof<State>("caches");
 /** What a thread cache has of a kind of page, in bytes. */
@@ -80,4 +79,4 @@ export const FAULT_SIZE: usize = GUARDS + offsetof<Guards>("faultSize");
 export { NEXT_BATCH } from "./batches";
 export { FREE_BITS, OTHER_FREE_BITS } from "./free-slots";
 export { slotSize } from "./size-classes";
-export { runClass } from "./pages";
+export { BEST, END_GRADES, WORD_PAGES, gradeOf } from "./free-pages";

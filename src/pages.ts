@@ -1,20 +1,17 @@
 // The page map and the page allocator: runs of pages that split, coalesce and grow in place.
 //
-// A run is some neighbouring pages that serve one thing: a bin's slots, a large block, or nothing, being free. What is
-// known of it stands in a Run: that of a free run in its own first bytes, others among their like in pages that are made
-// of them, where they stay as long as the run is in use. The page map has an address for each page from address 0, that of
-// its Run, so that one load tells what a pointer is:
+// A run is some neighbouring pages that serve one thing: a bin's slots or a large block. What is known of it stands in a Run,
+// among its like in pages that are made of them, where it stays as long as the run is in use. The page map has an address for
+// each page from address 0, that of its Run, so that one load tells what a pointer is:
 //
-//     map      | nobody | keeper | a | a | a | b | nobody | b | c | nobody | nobody | ...
-//     run                          slots       free           large block
+//     map      | nobody | keeper | a | a | a | b | nobody | nobody | nobody | ...
+//     run                          slots       large block  free
 //
-// All pages of a run of several slots lead to its Run, the first of one that serves a single block, in a slot or large,
-// and the first and the last of a free run, which its neighbours find there when they are freed. Pages that Runs lie in
-// lead to `keeper`, and all others to `nobody`, which are of kind NONE. That goes for pages before and behind the heap,
-// too, as far as the map reaches.
+// All pages of a run of several slots lead to its Run, and the first of one that serves a single block, in a slot or large.
+// Pages that Runs lie in lead to `keeper`, and all others to `nobody`, which are of kind NONE. That goes for pages before and
+// behind the heap, too, as far as the map reaches. Which of them are free is known to src/free-pages.ts.
 //
-// A page is made Runs when one is wanted and none is spare, and is free again once none of them is in use. In a hardened
-// build, where free pages are all zero, the Runs of free runs lie there as well, and such pages come back in `pack`.
+// A page is made Runs when one is wanted and none is spare, and is free again once none of them is in use.
 //
 // The map begins in the odd space after the program's data and moves to a place twice as large when the heap outgrows it.
 // Before memory grows though enough of it is free, `pack` moves it out from between free pages, so that these coalesce.
@@ -31,7 +28,7 @@
 // - An older address than that of the block's own time can't be loaded: the block came to this thread after it.
 
 import {
-  FREE,
+  HOLDERS,
   KEEPER,
   HARDENED,
   LARGE,
@@ -41,15 +38,23 @@ import {
   NOBODY,
   PAGE,
   PAGE_BITS,
-  RINGS,
   RUN_BITS,
-  RUN_CLASSES,
   RUN_STEP,
   STATE,
   WASM_PAGE_BITS,
   state,
 } from "./config";
 import { rsbmalloc_use_after_free } from "./faults";
+import {
+  WORD_PAGES,
+  addFree,
+  findFree,
+  freeBefore,
+  freeBytes,
+  freeFrom,
+  moveFree,
+  takeFree,
+} from "./free-pages";
 import { isZero } from "./guards";
 import { trapUnlocked } from "./lock";
 import {
@@ -72,7 +77,7 @@ export class Run {
   event: usize;
   /** How many frees it takes until there is an event; see src/bins.ts. */
   left: i32;
-  /** Neighbours in a ring: the bin's runs with freed slots, or the free runs of a length class. `next` is null in none. */
+  /** Neighbours in a ring: the bin's runs with freed slots. `next` is null in none. */
   next: Run;
   prev: Run;
   /** Address of the first page. */
@@ -84,15 +89,6 @@ export class Run {
   /** How many slots there are; 1 if the run is of another kind. */
   slots: u16;
 }
-
-/** How many free runs are looked at, so that of some that are long enough the lowest is taken. */
-const FIT_LIMIT: i32 = 8;
-
-/** What is cut off for so few pages comes from a low place, for it breaks up what a large block could have had. */
-const SHORT_PAGES: u32 = 8;
-
-/** So many Runs an operation may need in a hardened build. */
-const RESERVE: u32 = 8;
 
 /**
  * Where the Runs of a page end that is made of them. In a hardened build the last one stays zero: what is written before a block
@@ -233,7 +229,6 @@ function newRun(start: usize, bytes: u32): Run {
   const run = changetype<Run>(holder.free);
   holder.free += run.event + RUN_STEP;
   ++holder.left;
-  if (HARDENED) --state().spareCount;
   if ((holder.free & (PAGE - 1)) == (HELD_END & (PAGE - 1))) remove(holder);
   run.next = changetype<Run>(0);
   run.start = start;
@@ -243,43 +238,37 @@ function newRun(start: usize, bytes: u32): Run {
   return run;
 }
 
-/** Has a Run no longer in use, and frees its page if no other is in use there. A hardened build leaves that to `pack`. */
+/** Has a Run no longer in use, and frees its page if no other is in use there. */
 function dropRun(run: Run): void {
   const holder = changetype<Run>(changetype<usize>(run) & -PAGE);
   run.event = holder.free - changetype<usize>(run) - RUN_STEP;
   holder.free = changetype<usize>(run);
   if (!holder.next) addBefore(holders(), holder);
-  --holder.left;
-  if (HARDENED) ++state().spareCount;
-  else if (!holder.left) freeHolder(holder);
+  if (!--holder.left) freeHolder(holder);
 }
 
 function freeHolder(holder: Run): void {
   const page = changetype<usize>(holder);
   remove(holder);
   setRun(page, nobody());
-  fillMemory(page, 0, PAGE);
-  insert(page, PAGE);
+  // All that is free is zero there.
+  if (HARDENED) fillMemory(page, 0, PAGE);
+  addFree(pageOf(page), 1);
 }
 
-/** Whether there is a spare Run; in a hardened build, RESERVE of them. */
+/** Whether there is a spare Run. */
 @inline
 export function hasSpare(): bool {
-  return HARDENED ? state().spareCount >= RESERVE : holders().next != holders();
+  return holders().next != holders();
 }
 
-/** Sees to it that there is a spare Run; in a hardened build, RESERVE of them. Returns whether there is. */
-export function reserve(): bool {
+/** Sees to it that there is a spare Run. Returns whether there is. */
+function reserve(): bool {
   while (!hasSpare()) {
-    const bits = state().runBits;
-    if (bits) {
-      // One of the shortest: another may be the only one that is long enough for what comes next. In a hardened build,
-      // where such pages stay longer, a low one.
-      const run = HARDENED ? findRun(1) : ringOf(<u32>ctz<u64>(bits)).next;
-      makeRuns(cutOff(run, 1));
-    }
+    const page = findFree(1);
+    if (page) makeRuns(takeOwn(page, 1));
     // Where growth stopped short, the map may have left some.
-    else if (!grow(1) && !state().runBits) return false;
+    else if (!grow(1) && !findFree(1)) return false;
   }
   return true;
 }
@@ -291,30 +280,14 @@ function makeRuns(page: usize): void {
   const holder = changetype<Run>(page);
   holder.free = page + RUN_STEP;
   addBefore(holders(), holder);
-  if (HARDENED) state().spareCount += HELD;
-}
-
-/** Frees the pages with Runs of which none is in use. */
-function freeHolders(): void {
-  for (let holder = holders().next; holder != holders(); holder = holder.next) {
-    // Being free, each may need a Run.
-    if (holder.left || state().spareCount < RESERVE + HELD) continue;
-    state().spareCount -= HELD;
-    freeHolder(holder);
-    // The ring may be another one now.
-    holder = holders();
-  }
 }
 
 // Rings of runs. Each has a place that is none, but whose `next` and `prev` are the first and the last of them.
 
-/** Makes rings of no runs out of places that are `step` bytes apart. */
-export function startRings(from: usize, to: usize, step: usize): void {
-  for (; from < to; from += step) {
-    const ring = changetype<Run>(from);
-    ring.next = ring;
-    ring.prev = ring;
-  }
+/** Makes a ring of no runs. */
+export function startRing(ring: Run): void {
+  ring.next = ring;
+  ring.prev = ring;
 }
 
 /** Adds a run before another one; before a ring's own place, as the last. */
@@ -328,12 +301,6 @@ export function addBefore(next: Run, run: Run): void {
 }
 
 export function remove(run: Run): void {
-  removeHere(run);
-}
-
-/** The same where a call would be felt. */
-@inline
-function removeHere(run: Run): void {
   const next = run.next;
   const prev = run.prev;
   next.prev = prev;
@@ -341,106 +308,22 @@ function removeHere(run: Run): void {
   run.next = changetype<Run>(0);
 }
 
-// Free runs.
-
-/** The class of a run: its length up to 8 pages, then four to a doubling; the last takes all from 112 Ki pages on. */
-@inline
-export function runClass(pages: u32): u32 {
-  const shift = 29 - clz<u32>(pages | 4);
-  return min<u32>((pages >>> shift) + (shift << 2), RUN_CLASSES - 1);
-}
-
-
-@inline
-function ringOf(c: u32): Run {
-  return changetype<Run>(STATE + RINGS - offsetof<Run>("next") + ((<usize>c) << 3));
-}
-
-/** Where pages with spare Runs are linked. */
+/** The ring of pages with spare Runs. */
 @inline
 function holders(): Run {
-  return ringOf(RUN_CLASSES);
+  return changetype<Run>(STATE + HOLDERS - offsetof<Run>("next"));
 }
 
-/** Makes a free run of pages that lead nowhere, beside none that are free. */
-function addFree(start: usize, bytes: u32): void {
-  const run = HARDENED ? newRun(start, bytes) : changetype<Run>(start);
-  run.start = start;
-  run.size = bytes;
-  run.left = 1;
-  setKind(run, FREE, 1);
-  const first = entryAt(start);
-  store<Run>(first, run);
-  store<Run>(entriesBehind(first, run) - ENTRY, run);
-  const c = runClass(bytes >>> PAGE_BITS);
-  addBefore(ringOf(c).next, run);
-  state().runBits |= (<u64>1) << c;
-}
+// Pages that are handed out and given back.
 
-/** Has pages of a free run no longer free. They lead nowhere then. Traps if its address was freed. */
-function removeFree(run: Run): void {
-  if (run.left != 1) trapUnlocked();
-  const next = run.next;
-  removeHere(run);
-  // If nothing is left of the ring but its own place, that is `next`. No branch: nobody could predict it.
-  state().runBits ^=
-    (<u64>u32(next.next == next)) << ((changetype<usize>(next) - changetype<usize>(ringOf(0))) >>> 3);
-  const first = entryAt(run.start);
-  store<Run>(first, nobody());
-  store<Run>(entriesBehind(first, run) - ENTRY, nobody());
-  if (HARDENED) {
-    dropRun(run);
-    return;
-  }
-  // Where the Run was may be fresh memory, which is all zero.
-  store<u64>(changetype<usize>(run), 0, 8);
-  store<u64>(changetype<usize>(run), 0, 16);
-  store<u64>(changetype<usize>(run), 0, 24);
-}
-
-/** Makes pages free that lead nowhere, and coalesces them with their neighbours. */
-function insert(start: usize, bytes: u32): void {
-  const first = entryAt(start);
-  const behind = load<Run>(first + (bytes >>> ENTRY_SHIFT));
-  if (behind.kind == FREE) {
-    bytes += behind.size;
-    removeFree(behind);
-  }
-  const before = load<Run>(first - ENTRY);
-  if (before.kind == FREE) {
-    start = before.start;
-    bytes += before.size;
-    removeFree(before);
-  }
-  addFree(start, bytes);
-}
-
-/** Takes the first `bytes` away from a free run. */
-function shorten(run: Run, bytes: u32): void {
-  shortenHere(run, bytes);
-}
-
-/** Takes the first `pages` of a free run for what the heap has for its own use, and returns their address. */
-@inline
-function cutOff(run: Run, pages: u32): usize {
-  const start = run.start;
-  const bytes = pages << PAGE_BITS;
+/** Takes free pages for what the heap has for its own use, and returns their address. */
+function takeOwn(page: u32, pages: u32): usize {
+  const start = addressOf(page);
   // What is written there now would hide what a program wrote. Nobody has written to fresh pages.
-  if (HARDENED && !isZero(start, min(start + bytes, addressOf(state().fresh))))
+  if (HARDENED && !isZero(start, addressOf(min(page + pages, state().fresh))))
     rsbmalloc_use_after_free(start, 0);
-  shorten(run, bytes);
+  takeFree(page, pages);
   return start;
-}
-
-/** The same where a call would be felt. */
-@inline
-function shortenHere(run: Run, bytes: u32): void {
-  const s = state();
-  const start = run.start + bytes;
-  const rest = run.size - bytes;
-  removeFree(run);
-  s.fresh = max<u32>(s.fresh, pageOf(start));
-  if (rest) addFree(start, rest);
 }
 
 /** Counts pages that are handed out. */
@@ -451,40 +334,25 @@ function use(pages: u32): void {
   s.peak = max<u32>(s.peak, s.used);
 }
 
-/** Hands out the first `pages` of a free run, as one for a large block whose pages lead nowhere. Needs a spare Run. */
-export function take(run: Run, pages: u32): Run {
-  use(pages);
-  const start = run.start;
-  const bytes = pages << PAGE_BITS;
-  shortenHere(run, bytes);
-  return newRun(start, bytes);
-}
-
 /**
- * A free run of at least `pages`: the lowest of those looked at in the first class that has one; null if none is long enough. If
- * a short one would be cut off, all longer classes are looked through.
+ * Hands out free pages, as a run for a large block whose pages lead nowhere; null if there is no other page for its Run. Traps if an
+ * address was freed where no block starts, for that may be one of theirs.
  */
-export function findRun(pages: u32): Run {
-  const bytes = pages << PAGE_BITS;
-  let bits = state().runBits & (~(<u64>0) << runClass(pages));
-  let best = changetype<Run>(0);
-  let limit = FIT_LIMIT;
-  while (bits && (!best || (pages <= SHORT_PAGES && best.size > bytes && limit > 0))) {
-    const ring = ringOf(<u32>ctz<u64>(bits));
-    let run = ring.next;
-    do {
-      if (run.size >= bytes && (!best || run.start < best.start)) best = run;
-      run = run.next;
-    } while (--limit > 0 && run != ring);
-    bits &= bits - 1;
+export function take(page: u32, pages: u32): Run {
+  if (nobody().left != 1) trapUnlocked();
+  takeFree(page, pages);
+  if (!reserve()) {
+    addFree(page, pages);
+    return changetype<Run>(0);
   }
-  return best;
+  use(pages);
+  return newRun(addressOf(page), pages << PAGE_BITS);
 }
 
 /** Makes pages free that were handed out and lead nowhere. */
 function putFree(start: usize, pages: u32): void {
   state().used -= pages;
-  insert(start, pages << PAGE_BITS);
+  addFree(pageOf(start), pages);
 }
 
 /** Gives a run back. */
@@ -496,13 +364,10 @@ export function freeRun(run: Run): void {
   putFree(start, pages);
 }
 
-/**
- * Frees the pages after the first `pages` of a run that is no bin's. In a hardened build leaves them where memory is out
- * of Runs.
- */
+/** Frees the pages after the first `pages` of a run that is no bin's. */
 export function shrinkRun(run: Run, pages: u32): void {
   const rest = (run.size >>> PAGE_BITS) - pages;
-  if (!rest || (HARDENED && !reserve())) return;
+  if (!rest) return;
   run.size = pages << PAGE_BITS;
   putFree(run.start + run.size, rest);
 }
@@ -527,24 +392,17 @@ export function extendRun(run: Run, pages: u32): bool {
   const s = state();
   const next = pageOf(run.start + run.size);
   const more = pages - (run.size >>> PAGE_BITS);
-  if (HARDENED && !reserve()) return false;
-  if (roomAt(next) < more) {
+  if (freeFrom(next, more) < more) {
     // The heap's last run makes room by growing, but not while the block could move to free memory.
-    if (next + roomAt(next) != s.end || s.end != memoryEndPage() || findRun(pages) || !grow(more)) {
+    if (next + freeFrom(next, more) != s.end || s.end != memoryEndPage() || findFree(pages) || !grow(more)) {
       return false;
     }
-    if (roomAt(next) < more) return false;
+    if (freeFrom(next, more) < more) return false;
   }
   use(more);
-  shorten(runAt(next), more << PAGE_BITS);
+  takeFree(next, more);
   run.size = pages << PAGE_BITS;
   return true;
-}
-
-/** Pages of the free run that begins or ends with a page. */
-function roomAt(page: u32): u32 {
-  const run = runAt(page);
-  return run.kind == FREE ? run.size >>> PAGE_BITS : 0;
 }
 
 // Growing.
@@ -554,20 +412,20 @@ function grownEnd(page: u32, pages: u32): u32 {
   return min<u32>(page + grownPages(pages), LAST_PAGE);
 }
 
-/** Makes the first map, and a free run of what lies behind it. Returns whether there was memory. */
+/** Makes the first map, and has free what lies behind it. Returns whether there was memory. */
 export function startPages(): bool {
   startLibc();
   const s = state();
   nobody().left = 1;
   keeper().left = 1;
-  startRings(changetype<usize>(ringOf(0)), changetype<usize>(ringOf(RUN_CLASSES + 1)), 8);
+  startRing(holders());
   let base = heapBase();
   let end = heapEndPage();
   // With room for the pages of the map itself.
   let capacity = max(end, memoryEndPage()) + SLACK;
-  capacity += capacity / MAP_PAGE;
+  capacity = (capacity + capacity / MAP_PAGE + WORD_PAGES) & -WORD_PAGES;
   // In pages, which do not wrap at 4 GiB.
-  const bytes = ((<usize>capacity) << 2) + FIRST_HOLDERS * PAGE;
+  const bytes = mapBytes(capacity) + FIRST_HOLDERS * PAGE;
   let own = pageOf(base) + pagesFor((base & (PAGE - 1)) + bytes);
   if (<i32>(end - own) < 0) {
     const pages = pagesFor(bytes);
@@ -604,14 +462,14 @@ export function grow(pages: u32): bool {
   const memoryEnd = memoryEndPage();
   let more = pages;
   if (s.end == memoryEnd) {
-    const room = roomAt(memoryEnd - 1);
+    const room = freeBefore(memoryEnd);
     more = room < pages ? pages - room : 1;
   }
   let capacity = s.capacity;
   if (grownEnd(memoryEnd, more) >= capacity) {
     capacity = capacityFor(memoryEnd + pages);
-    const map = capacity / MAP_PAGE;
-    if (!findRun(map)) more = pages + map;
+    const map = pagesFor(mapBytes(capacity));
+    if (!findFree(map)) more = pages + map;
   }
   // At 4 GiB the end of memory is behind the last page.
   if (<i32>(memoryEnd + more) > <i32>LAST_PAGE) return false;
@@ -623,10 +481,10 @@ export function grow(pages: u32): bool {
     // Another thread's own growth may have come between.
     if (LOCKED && end >= capacity) capacity = capacityFor(end);
     // Better in the midst of the heap than at its end, where it would be in the way of blocks that grow.
-    const map = capacity / MAP_PAGE;
-    const run = findRun(map);
-    if (run) {
-      moveMapTo(run, capacity);
+    const map = pagesFor(mapBytes(capacity));
+    const place = findFree(map);
+    if (place) {
+      moveMap(takeOwn(place, map), capacity);
     } else {
       // What no map describes is lost.
       if (LOCKED && <i32>(end - page) < <i32>map) return grow(pages);
@@ -642,39 +500,40 @@ export function grow(pages: u32): bool {
 /** Moves what the heap has for its own use from between free pages, so that these coalesce. */
 export function pack(): void {
   const s = state();
-  if (HARDENED) freeHolders();
   // Where there are threads, a map's place stays in use. The first map is none of whole pages.
   if (LOCKED || s.capacity & (MAP_PAGE - 1)) return;
   const map = pageOf(pageMap());
-  const pages = s.capacity / MAP_PAGE;
-  if (!roomAt(map - 1) && !roomAt(map + pages)) return;
-  for (let page = s.start; page < map;) {
-    const run = runAt(page);
-    page += lengthOf(run);
-    if (run.kind != FREE || pagesOf(run) < pages) continue;
-    moveMapTo(run, s.capacity);
-    return;
-  }
+  const pages = pagesFor(mapBytes(s.capacity));
+  if (!freeBefore(map) && !freeFrom(map + pages, 1)) return;
+  const page = findFree(pages);
+  if (page && page < map) moveMap(takeOwn(page, pages), s.capacity);
 }
 
-/** Makes a map of `capacity` pages at the front of a free run. */
-function moveMapTo(run: Run, capacity: u32): void {
-  moveMap(cutOff(run, capacity / MAP_PAGE), capacity);
-}
-
-/** Makes the pages from `page` to `end` a free run. */
+/** Makes the pages from `page` to `end` free. */
 function addPages(page: u32, end: u32): void {
-  if (page < end) insert(addressOf(page), (end - page) << PAGE_BITS);
+  if (page < end) addFree(page, end - page);
+}
+
+/** Whether a page begins within the map. */
+export function isMapPage(page: u32): bool {
+  return addressOf(page) - pageMap() < mapBytes(state().capacity);
+}
+
+/** Bytes of a map of `capacity` pages. */
+function mapBytes(capacity: u32): usize {
+  return ((<usize>capacity) << 2) + freeBytes(capacity);
 }
 
 /** Makes a map of `capacity` pages at `address`, and frees the old one. */
 function moveMap(address: usize, capacity: u32): void {
   const s = state();
   const old = pageMap();
-  const oldEnd = old + ((<usize>s.capacity) << 2);
-  const kept = oldEnd - old;
+  const oldSize = mapBytes(s.capacity);
+  const kept = (<usize>s.capacity) << 2;
+  const entries = (<usize>capacity) << 2;
   copyMemory(address, old, kept);
-  leadToNobody(address + kept, ((<usize>capacity) << 2) - kept);
+  leadToNobody(address + kept, entries - kept);
+  moveFree(address + entries, capacity);
   s.capacity = capacity;
   if (LOCKED) {
     atomic.store<usize>(STATE, address, MAP);
@@ -683,8 +542,8 @@ function moveMap(address: usize, capacity: u32): void {
   store<usize>(STATE, address, MAP);
   // The first map may share its first page with the program's data.
   const page = pagesFor(old);
-  const end = pagesFor(oldEnd);
-  if (page >= end) return;
+  const end = pagesFor(old + oldSize);
+  if (!old || page >= end) return;
   // The call that this growth is for may be calloc, and count on fresh pages.
   memory.fill(addressOf(page), 0, addressOf(end - page));
   addPages(page, end);

@@ -12,9 +12,8 @@ interface Layout extends InspectorLayout {
   readonly SMALL_MAX: number;
   readonly BIN_OF: number;
   readonly CACHE_BIN_BITS: number;
-  readonly RINGS: number;
-  readonly RUN_CLASSES: number;
-  readonly STATE_RUN_BITS: number;
+  readonly HOLDERS: number;
+  readonly BEST: number;
   readonly STATE_SMALL_END: number;
   readonly STATE_EVENTS: number;
   readonly STATE_FRESH: number;
@@ -25,8 +24,8 @@ interface Layout extends InspectorLayout {
   readonly BIN_KEPT: number;
   readonly BIN_SIZE: number;
   readonly BIN_PAGES: number;
-  /** By length class of free runs: pages of the shortest run in it. */
-  readonly RUN_MINIMA: readonly number[];
+  /** By grade of free pages: how many have it, at least. */
+  readonly GRADE_MINIMA: readonly number[];
 }
 
 const read = (file: string): Layout => JSON.parse(readFileSync(path.join(ROOT, "lib", file), "utf8"));
@@ -43,7 +42,7 @@ export interface Expected {
 }
 
 const PAGE = 2 ** LAYOUT.PAGE_BITS;
-const { NONE, FREE, LARGE, FIRST_BIN, RUN_STEP, QUEUED } = LAYOUT;
+const { NONE, LARGE, FIRST_BIN, RUN_STEP, QUEUED } = LAYOUT;
 /** How many Runs a page has for others. */
 const HELD = PAGE / RUN_STEP - 1;
 const BINS = LAYOUT.SLOT_SIZES.length;
@@ -80,6 +79,7 @@ interface Raw {
   readonly keeper: number;
   /** Where the Run of a page is. */
   readonly runAt: (page: number) => number;
+  readonly isFree: (page: number) => boolean;
 }
 
 /** Throws an Error that names the first invariant which does not hold. A heap that has not started is sound. */
@@ -99,7 +99,7 @@ export function checkHeap(memory: ArrayBuffer, state: number, expected: Expected
   checkEvents(heap, runs);
   const holders = checkRecords(heap, runs, state, expected);
   checkOwners(heap, runs, holders, expected);
-  checkFreeRuns(heap, runs, state);
+  checkFree(heap);
   checkFresh(heap, runs);
   const free = new Set(runs.filter(({ kind, queued }) => kind === LARGE && queued).map(({ start }) => start));
   checkSlots(heap, runs, state, free);
@@ -115,7 +115,7 @@ function open(memory: ArrayBuffer, state: number): Raw {
     return words[address / 4]!;
   };
   const field = (offset: number): number => word(state + offset);
-  const map = field(LAYOUT.STATE_MAP);
+  const [map, free] = [field(LAYOUT.STATE_MAP), field(LAYOUT.STATE_FREE)];
   return {
     bytes,
     word,
@@ -124,6 +124,7 @@ function open(memory: ArrayBuffer, state: number): Raw {
     nobody: state + LAYOUT.NOBODY,
     keeper: state + LAYOUT.KEEPER,
     runAt: (page) => word(map + 4 * page),
+    isFree: (page) => ((bytes[free + (page >>> 3)]! >>> (page & 7)) & 1) === 1,
   };
 }
 
@@ -160,9 +161,17 @@ function checkMap(heap: Raw, size: number): void {
   check(end < capacity, "the map is smaller than the heap");
   check(field(LAYOUT.STATE_FRESH) <= end, "pages behind the heap were handed out");
   check(map % 4 === 0, "the map is not aligned");
-  check(map >= start * PAGE && map + 4 * capacity <= end * PAGE, "the map is not in the heap");
-  for (let page = 0; page < capacity; page = page + 1 === start ? end : page + 1)
+  check(capacity % LAYOUT.WORD_PAGES === 0, "the map ends within a word of bits");
+  check(field(LAYOUT.STATE_FREE) === map + 4 * capacity, "the bits of free pages are not behind the map");
+  check(
+    field(LAYOUT.STATE_GRADES) === map + 4 * capacity + capacity / 8,
+    "the grades are not behind the bits",
+  );
+  check(map >= start * PAGE && mapEnd(heap) <= end * PAGE, "the map is not in the heap");
+  for (let page = 0; page < capacity; page = page + 1 === start ? end : page + 1) {
     check(heap.runAt(page) === nobody, `page ${page}, before or behind the heap, is in a run`);
+    check(!heap.isFree(page), `page ${page}, before or behind the heap, is free`);
+  }
   for (const [name, run] of Object.entries({ nobody, keeper })) {
     check(word(run + LAYOUT.RUN_KIND) === NONE, `${name} serves something`);
     check(word(run + LAYOUT.RUN_START) === 0 && word(run + LAYOUT.RUN_SIZE) === 0, `${name} has pages`);
@@ -170,6 +179,11 @@ function checkMap(heap: Raw, size: number): void {
   }
   for (const run of [nobody, keeper])
     check(leftOf(heap, run) === 1, "an address was freed that is no block's");
+}
+
+/** The end of what lies with the map. */
+function mapEnd({ field }: Raw): number {
+  return field(LAYOUT.STATE_GRADES) + field(LAYOUT.STATE_CAPACITY) / LAYOUT.WORD_PAGES + LAYOUT.END_GRADES;
 }
 
 /** The runs of every kind, in order. Their pages lead to them as their kind and slots want it, and all others to nobody. */
@@ -185,9 +199,8 @@ function readRuns(heap: Raw): Run[] {
     const run = readRun(heap, page);
     const { kind, pages, slots } = run;
     for (let inner = page + 1; inner < page + pages; ++inner) {
-      const leads = slots > 1 || (kind === FREE && inner === page + pages - 1);
       check(
-        runAt(inner) === (leads ? run.at : nobody),
+        runAt(inner) === (slots > 1 ? run.at : nobody),
         `page ${inner}, in the run at ${page} of kind ${kind}, leads elsewhere`,
       );
     }
@@ -242,7 +255,6 @@ function checkEvents({ field, word }: Raw, runs: readonly Run[]): void {
   for (let at = field(LAYOUT.STATE_EVENTS); at !== 0; at = word(at + LAYOUT.RUN_EVENT)) {
     const run = queued.get(at);
     check(run !== undefined, `${at} is on the list of events, but should not be`);
-    check(run.kind !== FREE, `an address in the free run at page ${run.page} was freed`);
     if (run.kind === LARGE) {
       check(run.left === 0, `the block at page ${run.page} was freed more than once`);
       check(run.free === run.start, `${run.free} was freed, where no large block starts`);
@@ -253,16 +265,11 @@ function checkEvents({ field, word }: Raw, runs: readonly Run[]): void {
     check(false, `the run at page ${page} is not on the list of events`);
 }
 
-/**
- * Free runs begin with their Runs. Others are in pages made of Runs, where each is in use or in the page's list, and none
- * both or lost. Returns those pages' addresses.
- */
+/** Runs are in pages made of them, each in use or in the page's list, and none both or lost. Returns those pages' addresses. */
 function checkRecords(heap: Raw, runs: readonly Run[], state: number, { unknown = 0 }: Expected): number[] {
   const { field, word } = heap;
-  for (const { at, start, kind } of runs)
-    check(kind !== FREE || at === start, `the free run at ${start} has its Run elsewhere`);
-  const used = new Set(runs.filter(({ kind }) => kind !== FREE).map(({ at }) => at));
-  check(used.size === runs.filter(({ kind }) => kind !== FREE).length, "two runs share a Run");
+  const used = new Set(runs.map(({ at }) => at));
+  check(used.size === runs.length, "two runs share a Run");
 
   const holders: number[] = [];
   for (let page = field(LAYOUT.STATE_START); page < field(LAYOUT.STATE_END); ++page)
@@ -289,18 +296,19 @@ function checkRecords(heap: Raw, runs: readonly Run[], state: number, { unknown 
   // One is in use for nothing, so that the first page stays.
   check(lost <= 1 + unknown, `${lost - 1} Runs are lost`);
   check(used.size === 0, `the Runs at ${[...used].join(", ")} are in no page of Runs`);
-  const ring = readRing(heap, ringAt(state, LAYOUT.RUN_CLASSES), ringed, "the ring of spare Runs");
+  const ring = readRing(heap, state + LAYOUT.HOLDERS - LAYOUT.RUN_NEXT, ringed, "the ring of spare Runs");
   check(ring.length === ringed.size, "a page with spare Runs is in no ring");
   return holders;
 }
 
 /** Each page of the heap has one owner, and none is lost. */
 function checkOwners(
-  { field }: Raw,
+  heap: Raw,
   runs: readonly Run[],
   holders: readonly number[],
   { foreign, unknown = 0 }: Expected,
 ): void {
+  const { field, isFree } = heap;
   const start = field(LAYOUT.STATE_START);
   const owners: (Owner | undefined)[] = Array.from({ length: field(LAYOUT.STATE_END) - start });
   const own = (from: number, to: number, owner: Owner, shared = false): void => {
@@ -313,20 +321,13 @@ function checkOwners(
   // The first map may share its first page with the program's data, as data may share pages with each other.
   for (const [from, to] of foreign) own(Math.floor(from / PAGE), Math.ceil(to / PAGE), "foreign", true);
   const map = field(LAYOUT.STATE_MAP);
-  const mapEnd = map + 4 * field(LAYOUT.STATE_CAPACITY);
   own(Math.floor(map / PAGE), Math.ceil(map / PAGE), "map", true);
-  own(Math.ceil(map / PAGE), Math.ceil(mapEnd / PAGE), "map");
+  own(Math.ceil(map / PAGE), Math.ceil(mapEnd(heap) / PAGE), "map");
   for (const holder of holders) own(holder / PAGE, holder / PAGE + 1, "map");
-  for (const { page, pages, kind } of runs) {
-    own(page, page + pages, kind === FREE ? "free" : kind === LARGE ? "large" : "bin");
-  }
+  for (const { page, pages, kind } of runs) own(page, page + pages, kind === LARGE ? "large" : "bin");
+  for (let page = start; page < start + owners.length; ++page) if (isFree(page)) own(page, page + 1, "free");
   const lost = owners.flatMap((owner, index) => (owner === undefined ? [start + index] : []));
   check(lost.length <= unknown, `page ${lost[0]} is lost`);
-}
-
-/** Where the ring of free runs of a length class has its place; behind the last class, that of pages with spare Runs. */
-function ringAt(state: number, c: number): number {
-  return state + LAYOUT.RINGS + 8 * c - LAYOUT.RUN_NEXT;
 }
 
 /** What is in a ring, which has its place at an address. It is among `all`, by address. */
@@ -344,44 +345,30 @@ function readRing<T>({ word }: Raw, ring: number, all: ReadonlyMap<number, T>, n
   }
 }
 
-function checkFreeRuns(heap: Raw, runs: readonly Run[], state: number): void {
-  const free = new Map(runs.filter(({ kind }) => kind === FREE).map((run) => [run.at, run]));
-  for (const [index, { page, pages, kind }] of runs.entries()) {
-    const next = runs[index + 1];
-    const meet = kind === FREE && next?.kind === FREE && next.page === page + pages;
-    check(!meet, `two free runs meet at page ${page + pages}`);
+/** No grade is too low for the free pages that begin in its word, and searches end behind the last. */
+function checkFree({ bytes, field, isFree }: Raw): void {
+  const { WORD_PAGES, END_GRADES, GRADE_MINIMA, BEST } = LAYOUT;
+  const [grades, capacity] = [field(LAYOUT.STATE_GRADES), field(LAYOUT.STATE_CAPACITY)];
+  for (let page = 0; page < capacity; ++page) {
+    const first = page;
+    while (isFree(page)) page += 1;
+    const grade = bytes[grades + Math.floor(first / WORD_PAGES)]!;
+    const enough =
+      page === first || GRADE_MINIMA[Math.min(grade, BEST) + 1]! > page - first || grade === BEST;
+    check(enough, `${page - first} free pages begin with page ${first}, in a word of grade ${grade}`);
   }
-  for (const { left, page } of free.values())
-    check(left === 1, `the free run at page ${page} has ${left} left`);
-  const bits =
-    BigInt(heap.field(LAYOUT.STATE_RUN_BITS)) | (BigInt(heap.field(LAYOUT.STATE_RUN_BITS + 4)) << 32n);
-  const listed: Run[] = [];
-  for (let c = 0; c < LAYOUT.RUN_CLASSES; ++c) {
-    const members = readRing(heap, ringAt(state, c), free, `the ring of class ${c}`);
-    const bit = (bits >> BigInt(c)) & 1n;
-    check(bit === (members.length > 0 ? 1n : 0n), `the bit of class ${c} is ${bit}`);
-    for (const { pages } of members) {
-      const limit = LAYOUT.RUN_MINIMA[c + 1] ?? Infinity;
-      check(pages >= LAYOUT.RUN_MINIMA[c]! && pages < limit, `${pages} pages are in class ${c}`);
-    }
-    listed.push(...members);
-  }
-  check(listed.length === free.size, `${free.size} free runs, but ${listed.length} are in rings`);
+  for (const grade of bytes.subarray(grades + capacity / WORD_PAGES).subarray(0, END_GRADES))
+    check(grade === BEST, "searches for free pages do not end");
 }
 
 /** Free pages that were never handed out are zero: `calloc` relies on it. */
-function checkFresh({ bytes, field }: Raw, runs: readonly Run[]): void {
+function checkFresh({ bytes, field, isFree }: Raw, runs: readonly Run[]): void {
   const fresh = field(LAYOUT.STATE_FRESH);
-  for (const { page, pages, kind } of runs) {
-    if (kind !== FREE) {
-      check(page + pages <= fresh, `page ${page + pages - 1} is handed out, and fresh`);
-      continue;
-    }
-    for (let each = Math.max(page, fresh); each < page + pages; ++each) {
-      // But for its Run.
-      const from = each * PAGE + (each === page ? RUN_STEP : 0);
-      check(isZero(bytes.subarray(from, (each + 1) * PAGE)), `the fresh page ${each} is not zero`);
-    }
+  for (const { page, pages } of runs)
+    check(page + pages <= fresh, `page ${page + pages - 1} is handed out, and fresh`);
+  for (let page = fresh; page < field(LAYOUT.STATE_END); ++page) {
+    const isFresh = !isFree(page) || isZero(bytes.subarray(page * PAGE, (page + 1) * PAGE));
+    check(isFresh, `the fresh page ${page} is not zero`);
   }
 }
 
@@ -449,7 +436,7 @@ function checkLeft(run: Run, listed: number, isKept: boolean, isMember: boolean)
 }
 
 function checkCounts({ field }: Raw, runs: readonly Run[]): void {
-  const used = runs.filter(({ kind }) => kind !== FREE).reduce((sum, { pages }) => sum + pages, 0);
+  const used = runs.reduce((sum, { pages }) => sum + pages, 0);
   check(field(LAYOUT.STATE_USED) === used, `${used} pages are used, not ${field(LAYOUT.STATE_USED)}`);
   check(field(LAYOUT.STATE_PEAK) >= used, "the peak is less than what is used");
 }
@@ -461,7 +448,7 @@ function checkLive(
   free: ReadonlySet<number>,
   live: ReadonlySet<number>,
 ): void {
-  const used = runs.filter(({ kind }) => kind !== FREE);
+  const used = runs;
   const byAddress = new Map(used.map((run) => [run.at, run]));
   for (const block of live) {
     const run = byAddress.get(runAt(Math.floor(block / PAGE)));

@@ -158,7 +158,7 @@ test("many pages of Runs that are given back at once, however few other Runs are
     // No run is as long, but their Runs are the first ones now. Then all memory is in use again.
     assert.is(heap.page_alloc((blocks.length - last.size - 2) * PAGE, 1), 0);
     const live = Array.from({ length: more }, () => heap.page_alloc(PAGE, 1));
-    for (const bytes of pagesOf(heap).free) live.push(heap.page_alloc(bytes, 1));
+    for (const { bytes } of pagesOf(heap).free) live.push(heap.page_alloc(bytes, 1));
     live.push(...pages(heap, PAGE));
     for (const block of last) heap.page_free(block);
     live.push(...pages(heap, 2 * PAGE));
@@ -193,9 +193,9 @@ async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left
     const left = first(heap);
     const field = (offset: number): number => new Uint32Array(heap.memory.buffer)[(heap.state + offset) / 4]!;
     const large = Array.from({ length: twos }, () => heap.page_alloc(2 * PAGE, 1));
-    while (pagesOf(heap).free.length > 0) large.push(heap.page_alloc(PAGE, 1));
-    const holders = LAYOUT.RINGS + 8 * LAYOUT.RUN_CLASSES;
-    if (field(holders) === heap.state + holders - LAYOUT.RUN_NEXT) return { heap, left, large };
+    for (let block; (block = heap.page_alloc(PAGE, 1)) !== 0;) large.push(block);
+    if (pagesOf(heap).free.length > 0) continue;
+    if (field(LAYOUT.HOLDERS) === heap.state + LAYOUT.HOLDERS - LAYOUT.RUN_NEXT) return { heap, left, large };
   }
 }
 
@@ -224,14 +224,14 @@ test("memory is not out as long as bins keep empty runs", async () => {
 
 test("a page that is wanted for Runs is not cut from the only pages that a block could have", async () => {
   const { heap, left } = await fullHeap((heap) => {
-    const [first, ...others] = [40, 1, 20, 1, 20, 1, 20, 1].map((pages) => heap.page_alloc(pages * PAGE, 1));
-    return { first: first!, others: others.filter((_, index) => index % 2 === 1) };
+    const lengths = [20, 20, 20, 40, 2].flatMap((pages) => [pages, 1]);
+    return lengths.map((pages) => heap.page_alloc(pages * PAGE, 1)).filter((_, index) => index % 2 === 0);
   });
-  for (const block of [left.first, ...left.others]) heap.free(block);
+  for (const block of left) heap.free(block);
   heap.mallinfo();
-  // As many Runs as became spare, and two pages left behind each of the first three.
-  for (const pages of [18, 18, 18, 2]) assert.is.not(heap.page_alloc(pages * PAGE, 1), 0);
-  assert.is(heap.page_alloc(40 * PAGE, 1), left.first);
+  // As many as Runs became spare, and all that is free below the 40 pages.
+  for (const pages of [10, 10, 10, 10, 20]) assert.is.not(heap.page_alloc(pages * PAGE, 1), 0);
+  assert.is(heap.page_alloc(40 * PAGE, 1), left[3]);
 });
 
 test("a call that fails because memory is out fails when it is repeated", async () => {

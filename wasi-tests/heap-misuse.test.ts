@@ -96,6 +96,9 @@ const binField = (heap: Heap, slot: number, offset: number) => {
   const kind = words(heap)[field(heap, slot, LAYOUT.RUN_KIND)]! & 0xffff;
   return stateField(heap, LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * kind + offset);
 };
+/** A bit for each page: whether it is free. And what searches know of 64 of them each. */
+const bits = (heap: Heap) => new Uint8Array(heap.memory.buffer, state(heap, LAYOUT.STATE_FREE));
+const grades = (heap: Heap) => new Uint8Array(heap.memory.buffer, state(heap, LAYOUT.STATE_GRADES));
 const lastPage = (heap: Heap) => state(heap, LAYOUT.STATE_END) - 1;
 
 /** Ways to damage a heap with two blocks of 100 bytes in use, two freed, and the same of 50,000 bytes. */
@@ -106,9 +109,10 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
   "an inner address of a slot, freed": (heap, [used]) => heap.free(used! + 16),
   "a large block freed twice": (heap, blocks) => heap.free(blocks[6]!),
   "an address in a free run, freed": (heap) => heap.free(lastPage(heap) * PAGE),
-  "a free run without an end": (heap) => (words(heap)[entryOf(heap, lastPage(heap))] = nobody(heap)),
-  "a free run of another length": (heap) =>
-    (words(heap)[field(heap, lastPage(heap) * PAGE, LAYOUT.RUN_SIZE)]! -= PAGE),
+  "a free page that leads somewhere": (heap, blocks) =>
+    (words(heap)[entryOf(heap, lastPage(heap))] = runOf(heap, blocks[4]!)),
+  "a page in use that counts as free": (heap, [used]) => (bits(heap)[Math.floor(used! / PAGE / 8)] = 0xff),
+  "a free page that counts as in use": (heap) => (bits(heap)[lastPage(heap) >>> 3] = 0),
   "a page of another run": (heap, blocks) =>
     (words(heap)[entryOf(heap, Math.floor(blocks[0]! / PAGE))] = runOf(heap, blocks[4]!)),
   "a page inside a large block that leads somewhere": (heap, blocks) =>
@@ -153,12 +157,16 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
   "a spare Run that is in use": (heap, [used]) =>
     (words(heap)[holderField(heap, used!, LAYOUT.RUN_FREE)] = runOf(heap, used!)),
   "spare Runs that are in no ring": (heap) => {
-    const ring = stateField(heap, LAYOUT.RINGS + 8 * LAYOUT.RUN_CLASSES);
+    const ring = stateField(heap, LAYOUT.HOLDERS);
     words(heap)[ring] = 4 * ring - LAYOUT.RUN_NEXT;
     words(heap)[ring + 1] = words(heap)[ring]!;
   },
   "a wrong count of used pages": (heap) => (words(heap)[stateField(heap, LAYOUT.STATE_USED)]! -= 1),
-  "a bit of the length classes": (heap) => (words(heap)[stateField(heap, LAYOUT.STATE_RUN_BITS)]! ^= 8),
+  "a grade that is too low": (heap) => grades(heap).fill(0),
+  "grades that end no search": (heap) => {
+    const behind = state(heap, LAYOUT.STATE_CAPACITY) / LAYOUT.WORD_PAGES;
+    grades(heap)[behind] = 0;
+  },
   "a written page that counts as fresh": (heap) => {
     new Uint8Array(heap.memory.buffer)[state(heap, LAYOUT.STATE_FRESH) * PAGE + 9] = 1;
   },

@@ -124,7 +124,7 @@ test("what many blocks leave behind serves one that is nearly as large as they w
 /** How many pages are free for any use after all that waits was seen to. */
 function freePages(heap: Heap): number {
   heap.mallinfo();
-  return pagesOf(heap).free.reduce((sum, bytes) => sum + bytes / PAGE, 0);
+  return pagesOf(heap).free.reduce((sum, { bytes }) => sum + bytes / PAGE, 0);
 }
 
 test("pages with Runs are free once none of these is in use, but for the first", async () => {
@@ -157,13 +157,21 @@ test("a bin's short run is cut from the lowest free pages, and leaves what lies 
   assert.ok(slot >= low! && slot < low! + 100 * PAGE, `${slot} is not in the 100 pages from ${low} on`);
 });
 
-test("free pages that are just as many as a short block wants are taken, wherever they lie", async () => {
-  for (const pages of [1, 2, 3, 4, 5, 6, 7]) {
-    const { heap } = await newHeap({ initial: 20 });
-    const blocks = [100, 1, pages + 1, 1, pages, 1].map((length) => heap.page_alloc(length * PAGE, 1));
-    for (const freed of [0, 2, 4]) heap.free(blocks[freed]!);
+test("the lowest free pages that are enough are taken, wherever they begin and end", async () => {
+  const { heap } = await newHeap({ initial: 100 });
+  const random = xoroshiro128plus(7);
+  const blocks: number[] = [];
+  for (let i = 0; i < 3000; ++i) {
+    if (uniformInt(random, 0, 1) === 0 && blocks.length > 0) {
+      heap.free(blocks.splice(uniformInt(random, 0, blocks.length - 1), 1)[0]!);
+      continue;
+    }
     heap.mallinfo();
-    assert.is(heap.page_alloc(pages * PAGE, 1), blocks[4], `${pages} pages`);
+    const pages = 2 ** uniformInt(random, 0, 7) + uniformInt(random, 0, 3);
+    const lowest = pagesOf(heap).free.find((run) => run.bytes >= pages * PAGE);
+    const block = heap.page_alloc(pages * PAGE, 1);
+    if (lowest) assert.is(block, lowest.address, `${pages} pages in call ${i}`);
+    blocks.push(block);
   }
 });
 
@@ -242,11 +250,7 @@ test("a call that finds no slot does not do all that many frees have left, if th
 test("memory does not grow while a bin has free slots, however many runs of others wait", async () => {
   const { heap } = await newHeap();
   const [first, others] = [fillPages(heap, 1024, 400), fillPages(heap, 512, 400)];
-  const hasPages = () => {
-    const words = new Uint32Array(heap.memory.buffer, heap.state + LAYOUT.STATE_RUN_BITS, 2);
-    return words[0] !== 0 || words[1] !== 0;
-  };
-  while (hasPages()) heap.malloc(PAGE);
+  while (pagesOf(heap).free.length > 0) heap.malloc(PAGE);
   thin(heap, first);
   thin(heap, others);
   const bytes = memoryOf(heap);

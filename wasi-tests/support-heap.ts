@@ -77,7 +77,7 @@ export function emptyModel(): Model {
   return { blocks: [], foreign: [], seen: [], tag: 0 };
 }
 
-/** What the page map says of a heap's pages: which are made of Runs, which are free, and where a page's Run lies. */
+/** What the page map says of a heap's pages: which are made of Runs, which runs of them are free, and where a page's Run lies. */
 export function pagesOf({ memory, state }: Heap) {
   const words = new Uint32Array(memory.buffer);
   const field = (offset: number): number => words[(state + offset) / 4]!;
@@ -85,13 +85,15 @@ export function pagesOf({ memory, state }: Heap) {
   const runAt = (page: number): number => words[field(LAYOUT.STATE_MAP) / 4 + page]!;
   const isKeeper = (page: number): boolean => runAt(page) === state + LAYOUT.KEEPER;
   const all = Array.from({ length: end - start }, (_, index) => start + index);
-  const size = (run: number): number => words[(run + LAYOUT.RUN_SIZE) / 4]!;
-  const free = all.filter((page) => {
-    const run = runAt(page);
-    const isFree = (words[(run + LAYOUT.RUN_KIND) / 4]! & 0xffff) === LAYOUT.FREE;
-    return isFree && words[(run + LAYOUT.RUN_START) / 4] === page * PAGE;
-  });
-  return { runAt, isKeeper, keepers: all.filter(isKeeper), free: free.map((page) => size(runAt(page))) };
+  const bits = new Uint8Array(memory.buffer, field(LAYOUT.STATE_FREE));
+  const isFree = (page: number): boolean => ((bits[page >>> 3]! >>> (page & 7)) & 1) === 1;
+  const free: { readonly address: number; readonly bytes: number }[] = [];
+  for (let page = start; page < end; page += 1) {
+    const first = page;
+    while (isFree(page)) page += 1;
+    if (page > first) free.push({ address: first * PAGE, bytes: (page - first) * PAGE });
+  }
+  return { runAt, isKeeper, keepers: all.filter(isKeeper), free };
 }
 
 /** Checks the whole heap: nothing but the model's blocks may be in use. `base` is where its memory starts. */

@@ -6,7 +6,6 @@ export interface Layout {
 
   // What a run of pages serves, its kind.
   readonly NONE: number;
-  readonly FREE: number;
   readonly LARGE: number;
   readonly FIRST_BIN: number;
 
@@ -17,11 +16,18 @@ export interface Layout {
   readonly STATE_END: number;
   readonly STATE_CAPACITY: number;
   readonly STATE_PEAK: number;
+  /** Addresses of the bits of free pages and of the grades of their words, which lie behind the map's entries. */
+  readonly STATE_FREE: number;
+  readonly STATE_GRADES: number;
   /** The Run that pages lead to which are in no run. */
   readonly NOBODY: number;
   readonly KEEPER: number;
   /** A Bin for each kind, NONE being the first. */
   readonly BIN_TABLE: number;
+
+  /** How many pages a word of those bits is about, and how many grades follow theirs. */
+  readonly WORD_PAGES: number;
+  readonly END_GRADES: number;
 
   // What is known of a run of pages, its Run: bytes from one to the next, and offsets. `kind` and `slots` are 16 bits each.
   readonly RUN_STEP: number;

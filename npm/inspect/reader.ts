@@ -107,6 +107,7 @@ interface Raw {
   readonly keeper: number;
   readonly start: number;
   readonly end: number;
+  readonly isFree: (page: number) => boolean;
   /** The page map, from one address to another. */
   readonly map: number;
   readonly mapEnd: number;
@@ -135,6 +136,8 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
   const word = (address: number): number => words[address >>> 2] ?? 0;
   const field = (offset: number): number => word(state + offset);
   const map = field(layout.STATE_MAP);
+  const free = field(layout.STATE_FREE);
+  const wordCount = field(layout.STATE_CAPACITY) / layout.WORD_PAGES;
   return {
     layout,
     pageSize: 2 ** layout.PAGE_BITS,
@@ -146,7 +149,8 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
     start: field(layout.STATE_START),
     end: field(layout.STATE_END),
     map,
-    mapEnd: map + 4 * field(layout.STATE_CAPACITY),
+    mapEnd: field(layout.STATE_GRADES) + wordCount + layout.END_GRADES,
+    isFree: (page) => ((word(free + 4 * (page >>> 5)) >>> (page & 31)) & 1) === 1,
     complain: (line) => {
       if (damage.length < MOST_DAMAGE) damage.push(line);
     },
@@ -163,15 +167,19 @@ function whatIsWrong(memory: ArrayBufferLike, state: number, layout: Layout): st
   if (map === 0 && end === 0) return undefined;
   if (start > end) return `its first page is ${start} and its end is page ${end}`;
   if (end > size >>> layout.PAGE_BITS) return `its end is page ${end}, which is not in the memory`;
-  if (capacity < end) return `its map is for ${capacity} pages, of ${end}`;
+  if (capacity < end || capacity % layout.WORD_PAGES !== 0)
+    return `its map is for ${capacity} pages, of ${end}`;
   if (map % 4 !== 0 || map === 0 || mapEnd > size)
     return `its map would lie from ${formatAddress(map)} to ${formatAddress(mapEnd)}`;
+  const free = field(layout.STATE_FREE);
+  if (free !== map + 4 * capacity || field(layout.STATE_GRADES) !== free + capacity / 8)
+    return `what it knows of free pages would lie at ${formatAddress(free)}`;
   return undefined;
 }
 
 /** The runs that the page map leads to, by address. */
 function readRuns(raw: Raw): Run[] {
-  const { layout, start, end, pageSize, runAt, nobody, keeper, complain } = raw;
+  const { layout, start, end, pageSize, runAt, isFree, nobody, keeper, complain } = raw;
   const runs: Run[] = [];
   for (let page = start; page < end;) {
     const at = runAt(page);
@@ -182,15 +190,28 @@ function readRuns(raw: Raw): Run[] {
       page += 1;
       continue;
     }
-    const leads = (inner: number): boolean =>
-      run.slots > 1 || (run.kind === layout.FREE && inner === page + run.pages - 1);
-    let whole = page + 1;
-    while (whole < page + run.pages && runAt(whole) === (leads(whole) ? at : nobody)) whole += 1;
+    const inside = run.slots > 1 ? at : nobody;
+    let whole = page;
+    while (whole < page + run.pages && runAt(whole) === (whole === page ? at : inside) && !isFree(whole))
+      whole += 1;
     if (whole === page + run.pages) runs.push(run);
     else complain(`the ${describe(run, layout)} at ${formatAddress(run.start)} is not whole`);
-    page = whole;
+    page = Math.max(whole, page + 1);
   }
   return runs;
+}
+
+/** The free pages, by address. */
+function readFree({ start, end, pageSize, isFree, runAt, nobody, complain }: Raw): Region[] {
+  const regions: Region[] = [];
+  for (let page = start; page < end; page += 1) {
+    const first = page;
+    while (page < end && isFree(page) && runAt(page) === nobody) page += 1;
+    if (page > first) regions.push({ address: first * pageSize, pages: page - first, serves: "free" });
+    if (page < end && isFree(page))
+      complain(`the page at ${formatAddress(page * pageSize)} counts as free, but leads to a run`);
+  }
+  return regions;
 }
 
 /** What the Run at an address says, if a run of that sort can begin at this page. */
@@ -198,9 +219,7 @@ function readRun(raw: Raw, page: number, at: number): Run | undefined {
   const { layout, pageSize, end, word } = raw;
   const half = (offset: number): number => (word(at + offset) >>> (8 * (offset % 4))) & 0xffff;
   const [kind, slots] = [half(layout.RUN_KIND), half(layout.RUN_SLOTS)];
-  // A free run begins with its Run, but in a hardened build.
-  const isInPlace = kind === layout.FREE && !layout.HARDENED;
-  if (isInPlace ? at !== page * pageSize : !canHoldRun(raw, at)) return undefined;
+  if (!canHoldRun(raw, at)) return undefined;
   const [start, size] = [word(at + layout.RUN_START), word(at + layout.RUN_SIZE)];
   const pages = Math.ceil((slots * size) / pageSize);
   const isSound =
@@ -212,9 +231,8 @@ function readRun(raw: Raw, page: number, at: number): Run | undefined {
   return { at, page, pages, kind, start, size, slots, free, left, freeSlots: 0 };
 }
 
-function describe({ kind, size }: Run, { FREE, FIRST_BIN }: Layout): string {
-  if (kind >= FIRST_BIN) return `run of ${size} B slots`;
-  return kind === FREE ? "free run" : "large block";
+function describe({ kind, size }: Run, { FIRST_BIN }: Layout): string {
+  return kind >= FIRST_BIN ? `run of ${size} B slots` : "large block";
 }
 
 /** Whether a Run can be among others at an address. */
@@ -344,16 +362,14 @@ function countThreads(raw: Raw, slotRuns: ReadonlyMap<number, Run>): void {
 
 /** The addresses of freed large blocks that are not free yet in the page map. */
 function readFreedBlocks({ layout, word, nobody, keeper, complain }: Raw, runs: readonly Run[]): Set<number> {
-  const { FREE, LARGE, QUEUED } = layout;
+  const { LARGE, QUEUED } = layout;
   const freed = new Set<number>();
   if (layout.HARDENED) return freed;
   for (const none of [nobody, keeper])
     if (word(none + layout.RUN_LEFT) !== 1)
       complain(`${formatAddress(word(none + layout.RUN_FREE))} was freed, where no block starts`);
   for (const { kind, start, free, left } of runs) {
-    if (left === 1) continue;
-    if (kind === FREE) complain(`${formatAddress(free)} was freed, where no block starts`);
-    if (kind !== LARGE) continue;
+    if (left === 1 || kind !== LARGE) continue;
     // A look may come between the two.
     if (free === start && (left === QUEUED || left === 0)) freed.add(start);
     else complain(`${formatAddress(free)} was freed twice, or no large block starts there`);
@@ -364,18 +380,18 @@ function readFreedBlocks({ layout, word, nobody, keeper, complain }: Raw, runs: 
 /** What a run is to a report. */
 function regionOf(
   { kind, start: address, pages, size, slots, freeSlots }: Run,
-  { FREE, LARGE }: Layout,
+  { LARGE }: Layout,
   freed: ReadonlySet<number>,
 ): Region {
-  if (kind === FREE || freed.has(address)) return { address, pages, serves: "free" };
+  if (freed.has(address)) return { address, pages, serves: "free" };
   if (kind === LARGE) return { address, pages, serves: "large" };
   return { address, pages, serves: "slots", slotSize: size, slots, usedSlots: slots - freeSlots };
 }
 
-/** The pages that no run has: those in `own` are the heap's, others are other people's. */
+/** The pages that no region has: those in `own` are the heap's, others are other people's. */
 function gapsBetween(
   { start, end, pageSize }: Raw,
-  runs: readonly Run[],
+  regions: readonly Region[],
   own: ReadonlySet<number>,
 ): Region[] {
   const gaps: Region[] = [];
@@ -388,9 +404,9 @@ function gapsBetween(
     }
   };
   let behind = start;
-  for (const { page, pages } of runs) {
-    add(behind, page);
-    behind = page + pages;
+  for (const { address, pages } of regions) {
+    add(behind, address / pageSize);
+    behind = Math.max(behind, address / pageSize + pages);
   }
   add(behind, end);
   return gaps;
@@ -412,10 +428,9 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
   const freed = readFreedBlocks(raw, runs);
   const holders = readHolders(raw, runs);
 
-  const regions = [
-    ...runs.map((run) => regionOf(run, layout, freed)),
-    ...gapsBetween(raw, runs, pagesOfItsOwn(raw, holders)),
-  ].sort((a, b) => a.address - b.address);
+  const byAddress = (a: Region, b: Region): number => a.address - b.address;
+  const known = [...runs.map((run) => regionOf(run, layout, freed)), ...readFree(raw)].sort(byAddress);
+  const regions = [...known, ...gapsBetween(raw, known, pagesOfItsOwn(raw, holders))].sort(byAddress);
   const sum = (of: readonly Region[], value: (region: Region) => number): number =>
     of.reduce((total, region) => total + value(region), 0);
   const bytes = (region: Region): number => region.pages * pageSize;
