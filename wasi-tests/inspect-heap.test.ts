@@ -103,12 +103,33 @@ test("of a hardened heap the reader counts what is in use, and sees a fault", as
 
 test("two heaps in one memory are told apart", async () => {
   const first = await instantiate();
-  first.malloc(100);
-  const second = await instantiate({ memory: first.memory });
-  second.malloc(50_000);
-  const heaps = readHeaps(first.memory.buffer, LAYOUTS);
   // The second one's state lies behind the first one's heap, as it cannot where a linker places both.
-  assert.ok(heaps.some(({ state }) => state === first.state));
+  const used = [first.malloc_usable_size(first.malloc(100))];
+  const second = await instantiate({ memory: first.memory });
+  used.push(second.malloc_usable_size(second.malloc(50_000)));
+  const inUse = () => readHeaps(first.memory.buffer, LAYOUTS).map(({ state, inUse }) => [state, inUse]);
+  assert.equal(inUse(), [
+    [first.state, used[0]],
+    [second.state, used[1]],
+  ]);
+  // Now it lies in a gap of the first one's heap.
+  used[0]! += first.malloc_usable_size(first.malloc(100_000));
+  assert.equal(inUse(), [
+    [first.state, used[0]],
+    [second.state, used[1]],
+  ]);
+});
+
+test("a copy of a state in a block is no heap", async () => {
+  const heap = await instantiate();
+  const { STATE_SIZE } = LAYOUTS[0]!;
+  const copies = [heap.malloc(STATE_SIZE), heap.malloc(100_000)];
+  for (const copy of copies)
+    new Uint8Array(heap.memory.buffer).copyWithin(copy, heap.state, heap.state + STATE_SIZE);
+  assert.equal(
+    readHeaps(heap.memory.buffer, LAYOUTS).map(({ state }) => state),
+    [heap.state],
+  );
 });
 
 const FAULTS: Readonly<Record<string, readonly [(heap: Heap, blocks: readonly number[]) => void, RegExp]>> = {

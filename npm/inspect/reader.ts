@@ -73,17 +73,19 @@ const STATE_ALIGNMENT = 16;
 export function readHeaps(memory: ArrayBufferLike, layouts: readonly Layout[]): HeapReport[] {
   const heaps: HeapReport[] = [];
   let doubt: string | undefined;
-  // A state lies before every heap.
-  let limit = memory.byteLength;
+  // Where regions of the heaps found so far end, by where they start. A state lies before its own heap, and in none.
+  const taken = new Map<number, number>();
   const words = new Uint32Array(memory, 0, memory.byteLength >>> 2);
-  for (let state = STATE_ALIGNMENT; state < limit; state += STATE_ALIGNMENT) {
+  const end = memory.byteLength;
+  for (let state = STATE_ALIGNMENT; state < end; state = taken.get(state) ?? state + STATE_ALIGNMENT) {
     for (const layout of layouts) {
-      if (words[(state + layout.STATE_MAGIC) >>> 2] !== layout.MAGIC) continue;
+      if (words[(state + layout.STATE_MAGIC) >>> 2] !== layout.MAGIC || taken.has(state)) continue;
       const wrong = whatIsWrong(memory, state, layout);
       if (wrong === undefined) {
         const heap = readHeap(memory, state, layout);
-        limit = Math.min(limit, Math.max(heap.start, state + layout.STATE_SIZE));
         heaps.push(heap);
+        for (const { address, pages, serves } of heap.regions)
+          if (serves !== "other") taken.set(address, address + pages * heap.pageSize);
       } else {
         doubt ??= `the heap whose state is at ${formatAddress(state)} is damaged: ${wrong}`;
       }
