@@ -1,6 +1,6 @@
 /** `rsbmalloc inspect`: what the command reports of a run, and what it says to programs and options that cannot be. */
 import { execFile, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, symlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -168,6 +168,29 @@ test("a file for the report may have a number for its name", async () => {
   );
   assert.not.match(stdout, "linear memory");
   assert.match(await readFile(path.join(FOLDER, "1"), "utf8"), "linear memory");
+});
+
+test("a file for the report stays as it is until there is a report", async () => {
+  const noProgram = await write("no-program.wasm", "hello");
+  const [old, fresh] = [await write("old.html", "the last report"), path.join(FOLDER, "fresh.html")];
+  for (const output of [old, fresh]) assert.is((await command("-o", output, noProgram)).code, 1);
+  assert.is(await readFile(old, "utf8"), "the last report");
+  assert.not.ok(existsSync(fresh));
+  assert.is((await command("-o", old, program)).code, 3);
+  assert.match(await readFile(old, "utf8"), "linear memory");
+});
+
+test("a report does not replace its program", async () => {
+  const contents = await readFile(program);
+  const copy = await write("copy.wasm", contents);
+  const link = path.join(FOLDER, "link.wasm");
+  symlinkSync(copy, link);
+  for (const output of [copy, path.relative(ROOT, copy), link]) {
+    const { code, stderr } = await command("-o", output, copy);
+    assert.is(code, 1);
+    assert.match(stderr, /^rsbmalloc: the report would replace the program: .*\n$/);
+    assert.equal(await readFile(copy), contents);
+  }
 });
 
 /** Runs a line of shell in which `inspect` is the command with the program. */

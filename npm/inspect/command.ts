@@ -1,5 +1,5 @@
 /** `rsbmalloc inspect`: runs a WASI program and reports on its heap. */
-import { writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
 import type { Sade } from "sade";
 import { formatHtml } from "./html.ts";
 import { readLayouts } from "./layouts.ts";
@@ -56,7 +56,7 @@ async function run(program: string | undefined, options: Options): Promise<void>
   const every = parseEvery(options.every);
   const timeLimit = parseTimeout(options.timeout);
   // Before the program runs, which may take long.
-  if (output !== undefined) checkWritable(output);
+  if (output !== undefined) checkOutput(output, program);
 
   const report = await inspect(program, readLayouts(), {
     args: options._.map(String),
@@ -91,10 +91,20 @@ function parseTimeout(seconds: Options["timeout"]): number | undefined {
   return Number(seconds) * 1000;
 }
 
-function checkWritable(file: string): void {
+/** Leaves a file that is there as it is, and none where there was none: the run may fail. */
+function checkOutput(file: string, program: string): void {
+  const isNew = !existsSync(file);
   try {
-    writeFileSync(file, "");
+    closeSync(openSync(file, "a"));
   } catch (error) {
     throw new Error(`cannot write ${file}: ${(error as Error).message}`, { cause: error });
   }
+  if (isNew) rmSync(realpathSync(file));
+  else if (isSameFile(file, program))
+    throw new Error(`the report would replace the program: give --output a file other than ${program}`);
+}
+
+function isSameFile(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((file) => statSync(file, { throwIfNoEntry: false }));
+  return a !== undefined && a.dev === b?.dev && a.ino === b.ino;
 }
