@@ -35,7 +35,7 @@ async function build(program: Program): Promise<string> {
 }
 
 /** Node 20 collects a WASI object in mid-run, and aborts, unless something refers to it. */
-const alive: unknown[] = [];
+const alive = new Set<unknown>();
 
 async function record(program: Program): Promise<Workload> {
   const module = new WebAssembly.Module(readFileSync(await build(program)));
@@ -44,7 +44,7 @@ async function record(program: Program): Promise<Workload> {
   const { WASI } = await import("node:wasi");
   const stdin = openSync(input, "r");
   const wasi = new WASI({ version: "preview1", args: [program.name], stdin, returnOnExit: true });
-  alive.push(wasi);
+  alive.add(wasi);
 
   const to = recorder();
   const slotOf = new Map<number, number>();
@@ -78,6 +78,7 @@ async function record(program: Program): Promise<Workload> {
     trace,
   });
   const exitCode = wasi.start(instance) as unknown as number;
+  alive.delete(wasi);
   closeSync(stdin);
   if (exitCode !== 0) throw new Error(`exits with ${exitCode}`);
   return to.finish(program.name, program.group, program.about);

@@ -3,7 +3,10 @@ import { execFile, spawnSync } from "node:child_process";
 import { existsSync, symlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { inspect, type RunReport } from "../npm/inspect/index.ts";
@@ -157,6 +160,31 @@ test("an engine that has only a part of WASI is refused by name", async () => {
     Object.assign(WASI.prototype, { getImportObject }),
   );
   assert.match(message, /needs Node/);
+});
+
+test("a run leaves no memory behind", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const { WASI } = await import("node:wasi");
+  const { start } = WASI.prototype;
+  const memories: WeakRef<object>[] = [];
+  WASI.prototype.start = function (this: object, instance: WebAssembly.Instance) {
+    memories.push(new WeakRef(instance.exports["memory"]!));
+    return Reflect.apply(start, this, [instance]);
+  } as typeof start;
+  try {
+    for (let run = 0; run < 4; ++run) await inspect(program, LAYOUTS, { stdout: 2 });
+  } finally {
+    WASI.prototype.start = start;
+  }
+  assert.is(memories.length, 4);
+  // The WASI object goes first, and what it holds a turn later.
+  for (let turn = 0; turn < 10; ++turn) {
+    await setImmediate();
+    collect();
+  }
+  // V8 may still have the last one in a register.
+  assert.ok(memories.filter((memory) => memory.deref()).length < 2);
 });
 
 test("a file for the report may have a number for its name", async () => {

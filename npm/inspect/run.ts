@@ -36,7 +36,7 @@ const TICK = 10;
 type Functions = Record<string, (...values: never[]) => unknown>;
 
 /** Node 20 collects the WASI object while its program runs, and crashes, unless something else refers to it. */
-const alive: unknown[] = [];
+const alive = new Set<unknown>();
 
 /**
  * Runs the program in the file at `program` to its end. `leaks` and `every.calls` need function names in it. Throws a
@@ -70,7 +70,6 @@ export async function inspect(
     stdout: options.stdout ?? 1,
     returnOnExit: true,
   });
-  alive.push(wasi);
   const host = wasi.getImportObject() as Record<string, Functions>;
   const instance = instantiate(program, module, {
     ...Object.fromEntries(
@@ -90,10 +89,11 @@ export async function inspect(
   let begin = 0;
   const finish = (end: End) => ({ end, ms: performance.now() - begin, samples: timeline.take() });
   const ran = await withClock(every?.ms ?? TICK, timeline.onMoment, () => {
+    alive.add(wasi);
     timeline.start();
     begin = performance.now();
     return finish(run(start, timeLimit));
-  });
+  }).finally(() => alive.delete(wasi));
   const { end, ms, samples } = ran ?? finish({ timeLimit: timeLimit! });
   return {
     program,
