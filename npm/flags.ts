@@ -2,7 +2,8 @@
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Sade } from "sade";
+import type { Command } from "commander";
+import { single } from "./option-values.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
@@ -18,8 +19,6 @@ const SAME_AS: Readonly<Record<string, string>> = {
 /** A library's file. What sets it apart is in its name: `prefixed`, a variant, or both. */
 const LIBRARY = /^lib(rsbmallocc(?:-(prefixed))?(?:-([a-z-]+))?)\.a$/;
 
-export const VALUES = { target: "a triple", variant: "a name" };
-
 export interface Flags {
   readonly target?: string;
   readonly variant?: string;
@@ -28,19 +27,24 @@ export interface Flags {
   readonly libs?: boolean;
 }
 
-export function register(cli: Sade): void {
-  cli
-    .command("flags", "Print what a compile line needs: where the header and the library are")
-    .option("--target", "Triple that is compiled for", "wasm32-wasi")
-    .option("--prefixed", "The names with the prefix rsb alone, beside the libc's own malloc", false)
-    .option("--variant", "Another build of the library than the usual one")
-    .option("--cflags", "Flags for the compiler only", false)
-    .option("--libs", "Flags for the linker only", false)
-    .example("flags")
-    .example("flags --prefixed --cflags")
-    .example("flags --target wasm32-wasi-threads --variant mt")
-    .action(({ _: [extra], ...flags }: Flags & { readonly _: readonly string[] }) => {
-      if (extra !== undefined) throw new Error(`flags takes options only, not ${extra}`);
+export function registerFlags(program: Command): void {
+  program
+    .command("flags")
+    .description("Print what a compile line needs: where the header and the library are")
+    .option("--target <triple>", "Triple that is compiled for; wasm32-wasi if none is given", single)
+    .option("--prefixed", "The names with the prefix rsb alone, beside the libc's own malloc")
+    .option("--variant <name>", "Another build of the library than the usual one", single)
+    .option("--cflags", "Flags for the compiler only")
+    .option("--libs", "Flags for the linker only")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ rsbmalloc flags
+  $ rsbmalloc flags --prefixed --cflags
+  $ rsbmalloc flags --target wasm32-wasi-threads --variant mt`,
+    )
+    .action((flags: Flags) => {
       process.stdout.write(`${formatFlags(flags)}\n`);
     });
 }

@@ -131,16 +131,21 @@ for (const [name, [contents, message]] of Object.entries(NO_PROGRAMS)) {
 }
 
 const WRONG_LINES: Readonly<Record<string, readonly [readonly string[], RegExp]>> = {
-  "no program": [[], /inspect needs a program/],
+  "no program": [[], /missing required argument 'program'/],
+  "a program without a name": [[""], /'program'.* is empty/],
   "a missing file": [["missing.wasm"], /missing\.wasm: .*no such file/],
-  "--every never": [["--every", "0", program], /--every takes/],
-  "--timeout soon": [["--timeout", "soon", program], /--timeout takes/],
-  "both formats": [["--json", "--html", program], /exclude each other/],
+  "--every never": [["--every", "0", program], /--every .* neither a time/],
+  "--timeout soon": [["--timeout", "soon", program], /--timeout .* whole number of seconds/],
+  "--timeout of weeks": [["--timeout", "1000000", program], /--timeout .* from 1 to 999999/],
+  "both formats": [["--json", "--html", program], /'--json' cannot be used with .*'--html'/],
   "an output that cannot be": [["--output", FOLDER, program], /cannot write/],
-  "an output without a name": [[program, "--output"], /--output needs the name of a file/],
-  "two outputs": [[program, "-o", "a", "-o", "b"], /--output is given more than once/],
+  "an output without a name": [[program, "--output"], /--output .*missing/],
+  "an option for an output": [["--output", "--leaks", program], /--output .* looks like an option/],
+  "two outputs": [[program, "-o", "a", "-o", "b"], /--output .* given more than once/],
+  "a folder without a name": [["--dir=", program], /--dir .* is empty/],
   "a folder that there is not": [["--dir", "missing", program], /no such file or directory.*'missing'/],
-  "an option of the program": [[program, "--app"], /no option --app; .* go after --/],
+  "an option of the program": [[program, "--app"], /unknown option '--app'.* go after --/],
+  "a flag with a value": [["--json=false", program], /unknown option '--json=false'/],
 };
 
 test("a program without names is told how each linker keeps them", async () => {
@@ -185,6 +190,16 @@ test("a run leaves no memory behind", async () => {
   }
   // V8 may still have the last one in a register.
   assert.ok(memories.filter((memory) => memory.deref()).length < 2);
+});
+
+test("a program has its arguments as they are written", async () => {
+  for (const args of [["--leaks", "007", "0x10"], ["-5"], ["--", "--json", "--", "-o", ""]]) {
+    const { stdout } = await command("--json", program, ...args);
+    const expected = args.filter((arg, i) => arg !== "--leaks" && (arg !== "--" || i > 0));
+    assert.equal((JSON.parse(stdout) as RunReport).args, expected);
+  }
+  const { stderr } = await command("--leaks", "007");
+  assert.match(stderr, /^rsbmalloc: 007: /);
 });
 
 test("a file for the report may have a number for its name", async () => {

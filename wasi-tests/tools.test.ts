@@ -128,12 +128,18 @@ const COMMANDS: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv
     {},
     /no library without --variant for .*there is: .*--variant mt-hardened/,
   ],
-  ["flags without their values", ["npm/cli.ts", "flags", "--target"], {}, /--target needs a triple/],
+  ["flags without their values", ["npm/cli.ts", "flags", "--target"], {}, /--target .*missing/],
   [
     "flags with an empty value",
     ["npm/cli.ts", "flags", "--variant", "", "--libs"],
     {},
-    /--variant needs a name/,
+    /--variant .* is empty/,
+  ],
+  [
+    "a flag with a value",
+    ["npm/cli.ts", "flags", "--libs", "--prefixed=false"],
+    {},
+    /unknown option '--prefixed=false'/,
   ],
 ];
 
@@ -170,11 +176,6 @@ test("flags for every library and triple that there is", () => {
     library({ prefixed: true, variant: "hardened" }),
     words("wasm32-wasi", "rsbmallocc-prefixed-hardened"),
   );
-});
-
-test("an option that is set to false is off", () => {
-  const { lines } = command(["--import", "tsx", "npm/cli.ts", "flags", "--libs", "--prefixed=false"]);
-  assert.equal(lines, [formatFlags({ libs: true })]);
 });
 
 test.run();

@@ -1,6 +1,7 @@
 /** `rsbmalloc inspect`: runs a WASI program and reports on its heap. */
 import { closeSync, existsSync, openSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
-import type { Sade } from "sade";
+import { InvalidArgumentError, Option, type Command } from "commander";
+import { list, nonEmpty, single } from "../option-values.ts";
 import { formatHtml } from "./html.ts";
 import { readLayouts } from "./layouts.ts";
 import type { RunReport } from "./report.ts";
@@ -12,58 +13,65 @@ interface Options {
   readonly json?: boolean;
   readonly html?: boolean;
   readonly output?: string;
-  readonly every?: string;
+  readonly every?: Every;
   readonly leaks?: boolean;
-  readonly timeout?: string;
-  readonly dir?: string | readonly string[];
-  /** The program's arguments. */
-  readonly _: readonly string[];
+  /** In milliseconds. */
+  readonly timeout?: number;
+  readonly dir?: readonly string[];
 }
-
-export const VALUES = {
-  output: "the name of a file",
-  every: "a time as 100ms or a number of calls as 5000",
-  timeout: "a whole number of seconds",
-  dir: "the name of a folder",
-};
-export const LISTS = ["dir"];
-export const HINT = "; options of the program go after --";
 
 const STDOUT = 1;
 const STDERR = 2;
 
-export function register(cli: Sade): void {
-  cli
-    .command("inspect [program]", "Run a WASI program and report what is in its heap at the end")
-    .option("--json", "The report as JSON; the program's own output goes to standard error", false)
-    .option("--html", "The report as a page of HTML; the program's own output goes to standard error", false)
-    .option("-o, --output", "File for the report, in place of standard output")
-    .option("--every", "Look at the heap every so often: 100ms, or so many calls of malloc and free: 5000")
-    .option("--leaks", "Say which calls the blocks come from that were never freed", false)
-    .option("--timeout", "End the program after so many seconds, and report what is there then")
-    .option("--dir", "Folder that the program may use; can be given more than once")
-    .example("inspect app.wasm")
-    .example("inspect --html --output heap.html app.wasm -- --option-of-the-app file.txt")
-    .example("inspect --leaks --dir . app.wasm file.txt")
+export function registerInspect(program: Command): void {
+  program
+    .command("inspect")
+    .description("Run a WASI program and report what is in its heap at the end")
+    .argument("<program>", "The program", nonEmpty)
+    .argument("[arguments...]", "Its arguments; options of the program go after --")
+    .addOption(
+      new Option("--json", "The report as JSON; the program's own output goes to standard error").conflicts(
+        "html",
+      ),
+    )
+    .option("--html", "The report as a page of HTML; the program's own output goes to standard error")
+    .option("-o, --output <file>", "File for the report, in place of standard output", single)
+    .option(
+      "--every <time or calls>",
+      "Look at the heap every so often: 100ms, or so many calls of malloc and free: 5000",
+      parseEvery,
+    )
+    .option("--leaks", "Say which calls the blocks come from that were never freed")
+    .option(
+      "--timeout <seconds>",
+      "End the program after so many seconds, and report what is there then",
+      parseTimeout,
+    )
+    .option("--dir <folder>", "Folder that the program may use; can be given more than once", list)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ rsbmalloc inspect app.wasm
+  $ rsbmalloc inspect --html --output heap.html app.wasm -- --option-of-the-app file.txt
+  $ rsbmalloc inspect --leaks --dir . app.wasm file.txt`,
+    )
+    .showHelpAfterError("; see rsbmalloc inspect --help (options of the program go after --)")
     .action(run);
 }
 
-/** Ends with the program's exit code, or 1 if it had to be ended. Throws an Error of one line on bad input. */
-async function run(program: string | undefined, options: Options): Promise<void> {
-  if (program === undefined) throw new Error("inspect needs a program: rsbmalloc inspect app.wasm");
-  const { json = false, html = false, output, leaks = false } = options;
-  if (json && html) throw new Error("--json and --html exclude each other");
-  const every = parseEvery(options.every);
-  const timeLimit = parseTimeout(options.timeout);
+/** Ends with the program's exit code, or 1 if it had to be ended. */
+async function run(program: string, args: readonly string[], options: Options): Promise<void> {
+  const { json = false, html = false, output, every, leaks = false, timeout, dir = [] } = options;
   // Before the program runs, which may take long.
   if (output !== undefined) checkOutput(output, program);
 
   const report = await inspect(program, readLayouts(), {
-    args: options._.map(String),
-    folders: Object.fromEntries([options.dir ?? []].flat().map((folder) => [folder, folder])),
+    args,
+    folders: Object.fromEntries(dir.map((folder) => [folder, folder])),
     leaks,
     stdout: (json || html) && output === undefined ? STDERR : STDOUT,
-    ...(timeLimit === undefined ? {} : { timeLimit }),
+    ...(timeout === undefined ? {} : { timeLimit: timeout }),
     ...(every ? { every, onSample: (sample) => process.stderr.write(`${formatSample(sample)}\n`) } : {}),
   });
   const text = format(report, json, html);
@@ -77,18 +85,17 @@ function format(report: RunReport, json: boolean, html: boolean): string {
   return html ? formatHtml(report) : formatText(report);
 }
 
-function parseEvery(every: Options["every"]): Every | undefined {
-  if (every === undefined) return undefined;
-  const [, digits, unit] = /^([1-9]\d{0,9})(ms)?$/.exec(every) ?? [];
-  if (digits === undefined) throw new Error(`--every takes ${VALUES.every}, not ${every}`);
+function parseEvery(text: string, previous: Every | undefined): Every {
+  const [, digits, unit] = /^([1-9]\d{0,9})(ms)?$/.exec(single(text, previous)) ?? [];
+  if (digits === undefined)
+    throw new InvalidArgumentError("It is neither a time as 100ms nor a number of calls as 5000");
   return unit ? { ms: Number(digits) } : { calls: Number(digits) };
 }
 
-/** Returns milliseconds. */
-function parseTimeout(seconds: Options["timeout"]): number | undefined {
-  if (seconds === undefined) return undefined;
-  if (!/^[1-9]\d{0,5}$/.test(seconds)) throw new Error(`--timeout takes ${VALUES.timeout}, not ${seconds}`);
-  return Number(seconds) * 1000;
+function parseTimeout(text: string, previous: number | undefined): number {
+  if (!/^[1-9]\d{0,5}$/.test(single(text, previous)))
+    throw new InvalidArgumentError("It is no whole number of seconds from 1 to 999999");
+  return Number(text) * 1000;
 }
 
 /** Leaves a file that is there as it is, and none where there was none: the run may fail. */

@@ -1,50 +1,48 @@
 /** `rsbmalloc swap`: exchanges the malloc of a finished module. */
 import { readFileSync, writeFileSync } from "node:fs";
-import type { Sade } from "sade";
+import type { Command } from "commander";
+import { list, nonEmpty, single } from "../option-values.ts";
 import { reasonOf } from "./errors.ts";
 import type { SwapReport } from "./swap.ts";
 
 interface Options {
   readonly output?: string;
-  readonly "symbol-map"?: string;
-  readonly function?: string | readonly string[];
-  readonly "dry-run"?: boolean;
+  readonly symbolMap?: string;
+  readonly function?: readonly string[];
+  readonly dryRun?: boolean;
   readonly json?: boolean;
-  /** What follows the module. */
-  readonly _: readonly string[];
 }
 
-export const VALUES = {
-  output: "the name of a file",
-  "symbol-map": "the name of a file",
-  function: "NAME=INDEX",
-};
-export const LISTS = ["function"];
-
-export function register(cli: Sade): void {
-  cli
-    .command(
-      "swap [module]",
-      "Exchange the malloc of a finished module, Emscripten's or WASI's, for rsbmalloc",
+export function registerSwap(program: Command): void {
+  program
+    .command("swap")
+    .description("Exchange the malloc of a finished module, Emscripten's or WASI's, for rsbmalloc")
+    .argument("<module>", "The module", nonEmpty)
+    .option("-o, --output <file>", "File for the new module", single)
+    .option(
+      "--symbol-map <file>",
+      "File with the names of the module's functions (emcc --emit-symbol-map)",
+      single,
     )
-    .option("-o, --output", "File for the new module")
-    .option("--symbol-map", "File with the names of the module's functions (emcc --emit-symbol-map)")
-    .option("--function", "One of them: malloc=INDEX; can be given more than once")
-    .option("--dry-run", "Only tell what would be done", false)
-    .option("--json", "Tell it as JSON", false)
-    .example("swap app.wasm -o app.rsb.wasm")
-    .example("swap app.wasm --symbol-map app.js.symbols -o app.wasm")
-    .example("swap app.wasm --function malloc=12 --function free=13 --dry-run")
+    .option("--function <name=index>", "One of them: malloc=INDEX; can be given more than once", list)
+    .option("--dry-run", "Only tell what would be done")
+    .option("--json", "Tell it as JSON")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ rsbmalloc swap app.wasm -o app.rsb.wasm
+  $ rsbmalloc swap app.wasm --symbol-map app.js.symbols -o app.wasm
+  $ rsbmalloc swap app.wasm --function malloc=12 --function free=13 --dry-run`,
+    )
     .action(run);
 }
 
-/** Throws an Error of one line where the result could be wrong, or on bad input. */
-async function run(file: string | undefined, options: Options): Promise<void> {
-  if (file === undefined) throw new Error("swap needs a module: rsbmalloc swap app.wasm -o app.rsb.wasm");
-  if (options._.length > 0) throw new Error(`swap takes one module, and ${options._[0]} is too many`);
-  const { output, "dry-run": dryRun = false, json = false } = options;
+/** Throws an Error of one line where the result could be wrong. */
+async function run(file: string, options: Options): Promise<void> {
+  const { output, symbolMap, function: functions = [], dryRun = false, json = false } = options;
   if (output === undefined && !dryRun) throw new Error("swap needs -o FILE for the new module, or --dry-run");
-  const given = new Map([...readSymbolMap(options["symbol-map"]), ...parseFunctions(options.function)]);
+  const given = new Map([...readSymbolMap(symbolMap), ...functions.map(parseFunction)]);
   const bytes = readFile(file);
   // Binaryen takes a while to load.
   const { swap } = await import("./swap.ts");
@@ -83,12 +81,10 @@ function readSymbolMap(file: string | undefined): [name: string, index: number][
   });
 }
 
-function parseFunctions(option: Options["function"]): [name: string, index: number][] {
-  return [option ?? []].flat().map((given) => {
-    const [, name, index] = /^([^=]+)=(\d+)$/.exec(given) ?? [];
-    if (name === undefined) throw new Error(`--function ${given} is not of the form NAME=INDEX`);
-    return [name, Number(index)];
-  });
+function parseFunction(given: string): [name: string, index: number] {
+  const [, name, index] = /^([^=]+)=(\d+)$/.exec(given) ?? [];
+  if (name === undefined) throw new Error(`--function ${given} is not of the form NAME=INDEX`);
+  return [name, Number(index)];
 }
 
 const SOURCES: Readonly<Record<SwapReport["source"], string>> = {
