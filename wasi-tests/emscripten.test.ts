@@ -23,6 +23,7 @@ const check = needs("emcc");
 const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const program = (name: string): string => `wasi-tests/programs/emscripten-${name}`;
 const LOADER = path.join(ROOT, "wasi-tests", "programs", "load-emscripten.mjs");
+const HARDENED = "lib/wasm32-emscripten/librsbmallocc-hardened.a";
 /** Clang takes calls of malloc away where it sees that nothing comes of them. */
 const HEAP = ["-fno-builtin", "-sEXPORTED_FUNCTIONS=_main,_malloc,_free"];
 
@@ -116,9 +117,8 @@ for (const variant of ["", "-hardened"]) {
 check(
   "the hardened library works with SAFE_HEAP, which knows the alignment that each access promises",
   async () => {
-    const library = "lib/wasm32-emscripten/librsbmallocc-hardened.a";
     const safe = ["-O1", "-sSAFE_HEAP=1", "-sASSERTIONS=2", "-sALLOW_MEMORY_GROWTH", ...HEAP];
-    const { stdout, stderr } = await buildAndRun([program("heap.c")], [...safe, "-sMALLOC=none", library]);
+    const { stdout, stderr } = await buildAndRun([program("heap.c")], [...safe, "-sMALLOC=none", HARDENED]);
     assert.match(stdout, "heap ok", stderr);
   },
 );
@@ -155,15 +155,25 @@ for (const form of [["-O1"], ["-O2", "-sEXPORT_ES6", "--closure=1"]]) {
   });
 }
 
-for (const [sanitizer, report] of [
-  ["address", "heap-buffer-overflow"],
-  ["leak", "Direct leak of 10 byte(s)"],
+for (const [name, library] of [
+  ["release", RSBMALLOC],
+  ["hardened", ["-sMALLOC=none", "-Iinclude", program("late-free.c"), HARDENED]],
 ] as const) {
-  check(`the ${sanitizer} sanitizer reports a bug as before`, async () => {
-    const flags = [`-fsanitize=${sanitizer}`, "-sALLOW_MEMORY_GROWTH", "-sEXIT_RUNTIME", ...RSBMALLOC];
-    const { stderr } = await buildAndRun([program("sanitized.c")], flags);
-    assert.match(stderr, report);
+  check(`memory is mapped and unmapped with the ${name} library`, async () => {
+    const { stdout } = await buildAndRun([program("mmap.c")], library);
+    assert.is(stdout, "mmap ok\n");
   });
+
+  for (const [sanitizer, report] of [
+    ["address", "SUMMARY: AddressSanitizer: heap-buffer-overflow"],
+    ["leak", "Direct leak of 10 byte(s)"],
+  ] as const) {
+    check(`the ${sanitizer} sanitizer reports a bug as before, with the ${name} library`, async () => {
+      const flags = [`-fsanitize=${sanitizer}`, "-sALLOW_MEMORY_GROWTH", "-sEXIT_RUNTIME", ...library];
+      const { stderr } = await buildAndRun([program("sanitized.c")], flags);
+      assert.match(stderr, report);
+    });
+  }
 }
 
 /** emmalloc's looks into its own data structures, which have no counterpart. */
