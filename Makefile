@@ -47,7 +47,7 @@ format: node_modules
 
 bench: lib
 	@$(TS) tools/setup.ts bench
-	$(TS) bench/main.ts $(BENCH)
+	@$(TS) bench/main.ts $(BENCH)
 
 # Records bench/traces anew, from the programs of bench/programs.
 traces: node_modules
