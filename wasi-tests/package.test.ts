@@ -207,7 +207,7 @@ const ENDER = `(module
 const CONSUMER = `
 import { readFile } from "node:fs/promises";
 import { ENOMEM, instantiate, type Heap, type MallInfo } from "rsbmalloc";
-import { readHeaps, type HeapReport, type Layout } from "rsbmalloc/inspect";
+import { lookAt, readHeaps, type HeapReport, type Layout } from "rsbmalloc/inspect";
 import { showHeap } from "rsbmalloc/inspect/browser";
 import layout from "rsbmalloc/layout.json" with { type: "json" };
 import hardened from "rsbmalloc/layout-hardened.json" with { type: "json" };
@@ -234,7 +234,16 @@ const wrongOption = () => instantiate({ memry: undefined });
 const layouts: Layout[] = [layout, hardened];
 const reports: HeapReport[] = readHeaps(heap.memory.buffer, layouts);
 const show = (element: Element): (() => void) => showHeap(element, heap.memory, { layouts, every: 500 });
-console.log(reports.length, typeof show);
+const shared = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+declare const Module: { HEAPU8: Uint8Array };
+const emscripten = {
+  get buffer() {
+    return Module.HEAPU8.buffer;
+  },
+};
+const showOthers = (element: Element) =>
+  [{ buffer: shared.buffer }, emscripten].map((memory) => showHeap(element, memory, { layouts }));
+console.log(reports.length, typeof show, lookAt(shared, layouts).heaps.length, typeof showOthers);
 console.log(kept, between.inUse > 50_000, heap.mallinfo().inUse, enomem, typeof wrong, typeof wrongOption);
 `;
 
@@ -279,7 +288,10 @@ test("a TypeScript program type-checks, runs, and shares a heap with two modules
   }
   inUser("consumer.ts", CONSUMER);
   compile("consumer.ts");
-  assert.is(run(USER, process.execPath, "consumer.js"), "1 function\ntrue true 0 true function function\n");
+  assert.is(
+    run(USER, process.execPath, "consumer.js"),
+    "1 function 0 function\ntrue true 0 true function function\n",
+  );
 });
 
 test("the module can be imported by its name in the package", () => {

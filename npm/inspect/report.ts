@@ -42,7 +42,7 @@ export interface RunReport extends Look {
 }
 
 /** Something with a memory's bytes, which move when it grows: a WebAssembly.Memory, or what has the `buffer` of one. */
-export type MemorySource = { readonly buffer: ArrayBuffer };
+export type MemorySource = { readonly buffer: ArrayBufferLike };
 
 /** `readHeaps`, with its refusal as a part of the answer. */
 export function lookAt(memory: MemorySource | undefined, layouts: readonly Layout[]): Look {
