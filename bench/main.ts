@@ -1,7 +1,8 @@
 /** `make bench`: measures rsbmalloc beside its peers. See docs/performance.md for the method. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import sade from "sade";
+import { InvalidArgumentError } from "commander";
+import { list, newCommand, single } from "../npm/command-line.ts";
 import { UserError, displayPath, runCommand } from "../tools/command.ts";
 import { measureBugs } from "./bugs.ts";
 import { countCalls } from "./calls.ts";
@@ -38,41 +39,47 @@ const MEASURES = [...REPLAYED, "emscripten", "threads", "bugs"] as const;
 type Measure = (typeof MEASURES)[number];
 
 interface Options {
-  readonly only?: string;
-  readonly peers?: string;
-  readonly engines?: string;
-  readonly measure?: string;
-  readonly library?: string | string[];
+  readonly only?: readonly string[];
+  readonly peers?: readonly string[];
+  readonly engines?: readonly string[];
+  readonly measure?: readonly string[];
+  readonly library?: readonly string[];
   readonly quick?: boolean;
   readonly touch?: boolean;
+  readonly wasmOpt?: boolean;
   readonly verify?: boolean;
-  readonly "wasm-opt"?: boolean;
   readonly json?: boolean;
 }
 
-sade("bench", true)
-  .describe("Measures rsbmalloc beside other allocators, in several engines.")
-  .option("--only", "Workloads or groups (small, large, synthetic), by comma")
-  .option("--peers", `Allocators, by comma: ${peerNames.join(", ")}`)
-  .option("--engines", `Engines, by comma: ${engineNames.join(", ")}`)
-  .option("--measure", `What is measured, by comma: ${MEASURES.join(", ")}`)
-  .option("--library", "A further build of rsbmalloc to compare, NAME=FILE.a; may be repeated")
+await newCommand("bench", 'make bench BENCH="--help"')
+  .description("Measures rsbmalloc beside other allocators, in several engines.")
+  .option("--only <names>", "Workloads or groups (small, large, synthetic), by comma", names)
+  .option("--peers <names>", `Allocators, by comma: ${peerNames.join(", ")}`, names)
+  .option("--engines <names>", `Engines, by comma: ${engineNames.join(", ")}`, names)
+  .option("--measure <names>", `What is measured, by comma: ${MEASURES.join(", ")}`, names)
+  .option("--library <name=file.a>", "A further build of rsbmalloc to compare; may be repeated", list)
   .option("--quick", "Memory and times alone, with fewer and shorter samples: for a first look")
   .option("--touch", "Write the first byte of each block")
   .option("--wasm-opt", "Run wasm-opt -O3 over each linked program")
   .option("--verify", "Only check every answer and measure memory")
   .option("--json", "Print the results as JSON")
   .action((options: Options) => runCommand(() => bench(options).finally(() => progress())))
-  .parse(process.argv);
+  .parseAsync();
+
+function names(text: string, previous: unknown): readonly string[] {
+  const given = single(text, previous).split(",").filter(Boolean);
+  if (given.length === 0) throw new InvalidArgumentError("It has no name");
+  return given;
+}
 
 async function bench(options: Options): Promise<void> {
   const measures = measuresOf(options);
-  const chosen = workloads(list(options.only));
+  const chosen = workloads(options.only ?? []);
   const results: Results = { peers: [], engines: [], workloads: [], sizes: {} };
   if (REPLAYED.some((measure) => measures.has(measure))) await compare(results, chosen, measures, options);
   if (measures.has("emscripten")) {
     const names = chosen.map(({ name }) => name);
-    const mallocs = EMSCRIPTEN_MALLOCS.filter((name) => list(options.peers, peerNames).includes(name));
+    const mallocs = EMSCRIPTEN_MALLOCS.filter((name) => (options.peers ?? peerNames).includes(name));
     const section = await measureEmscripten(names, mallocs, options.quick ?? false);
     if (section) results.emscripten = section;
   }
@@ -80,7 +87,7 @@ async function bench(options: Options): Promise<void> {
     const section = await measureThreads(options.quick ?? false);
     if (section) results.threads = section;
   }
-  if (measures.has("bugs")) results.bugs = await measureBugs(list(options.peers));
+  if (measures.has("bugs")) results.bugs = await measureBugs(options.peers ?? []);
   progress();
   if (options.json) console.log(JSON.stringify(results, null, 2));
   else for (const table of tables(results)) console.log(`\n${terminalTable(table)}`);
@@ -96,8 +103,8 @@ async function compare(
   measures: Set<Measure>,
   options: Options,
 ): Promise<void> {
-  const peers = await available("allocator", list(options.peers, peerNames), (name) => peer(name));
-  for (const pair of [options.library ?? []].flat()) {
+  const peers = await available("allocator", options.peers ?? peerNames, (name) => peer(name));
+  for (const pair of options.library ?? []) {
     const [name, file] = pair.split("=");
     if (!name || !file) throw new UserError(`--library takes NAME=FILE.a, not ${pair}`);
     peers.push(otherLibrary(name, file));
@@ -105,7 +112,7 @@ async function compare(
   if (peers.length === 0) throw new UserError("there is no allocator to measure");
   results.peers.push(...peers.map(({ name }) => name));
   const engines = measures.has("times")
-    ? await available("engine", list(options.engines, engineNames), engine)
+    ? await available("engine", options.engines ?? engineNames, engine)
     : [];
 
   for (const workload of chosen) {
@@ -113,7 +120,7 @@ async function compare(
     results.workloads.push(await replay(workload, peers, measures));
   }
   if (engines.length > 0) {
-    const timed = [await nullAllocator(), ...peers].map((p) => (options["wasm-opt"] ? optimized(p) : p));
+    const timed = [await nullAllocator(), ...peers].map((p) => (options.wasmOpt ? optimized(p) : p));
     await measureTimes(results, chosen, timed, engines, options);
   }
   if (measures.has("sizes")) await measureSizes(results, peers);
@@ -121,7 +128,7 @@ async function compare(
 
 function measuresOf({ measure, quick, verify }: Options): Set<Measure> {
   if (verify) return new Set(["memory"]);
-  const wanted = list(measure, quick ? ["memory", "times"] : MEASURES);
+  const wanted = measure ?? (quick ? ["memory", "times"] : MEASURES);
   const unknown = wanted.find((name) => !MEASURES.includes(name as Measure));
   if (unknown !== undefined) throw new UserError(`--measure takes ${MEASURES.join(", ")}, not ${unknown}`);
   return new Set(wanted as Measure[]);
@@ -222,10 +229,6 @@ async function measureSizes(results: Results, peers: readonly Peer[]): Promise<v
       note(`the size of ${p.name} is left out: ${messageOf(error)}`);
     }
   }
-}
-
-function list(option: string | undefined, otherwise: readonly string[] = []): readonly string[] {
-  return option?.split(",").filter((name) => name !== "") ?? otherwise;
 }
 
 /** What `get` can give; each of the others gets a line with the reason. */

@@ -1,7 +1,7 @@
 /** `make traces`: compiles the programs of bench/programs with a recorder, runs them, and writes bench/traces. */
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import sade from "sade";
+import { newCommand } from "../npm/command-line.ts";
 import { UserError, runCommand } from "../tools/command.ts";
 import { messageOf, note } from "./output.ts";
 import { BENCH, BUILD, link } from "./toolchain.ts";
@@ -108,9 +108,8 @@ async function recordAll(wanted: readonly string[]): Promise<void> {
   }
 }
 
-sade("record [...programs]", true)
-  .describe("Records the allocation traces of real programs anew.")
-  .action((first: string | undefined, { _: rest }: { _: string[] }) =>
-    runCommand(() => recordAll(first === undefined ? [] : [first, ...rest])),
-  )
-  .parse(process.argv);
+await newCommand("record", 'make traces TRACES="--help"')
+  .description("Records the allocation traces of real programs anew.")
+  .argument("[programs...]", "Which, if not all")
+  .action((wanted: readonly string[]) => runCommand(() => recordAll(wanted)))
+  .parseAsync();

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command `rsbmalloc`. The actions of its commands throw an Error of one line on bad input. */
 import { readFileSync } from "node:fs";
-import { Command } from "commander";
+import { newCommand } from "./command-line.ts";
 import { registerFlags } from "./flags.ts";
 import { registerInspect } from "./inspect/command.ts";
 import { registerSwap } from "./swap/command.ts";
@@ -19,14 +19,6 @@ process.stderr.on("error", () => {});
 
 const manifest = new URL("../package.json", import.meta.url);
 const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string };
-const program = new Command("rsbmalloc")
-  .version(version, "-v, --version")
-  .enablePositionalOptions()
-  .showSuggestionAfterError(false)
-  // What is shown after an error ends its line.
-  .configureOutput({
-    outputError: (text, write) => write(text.replace(/^error/, "rsbmalloc").trimEnd()),
-  })
-  .showHelpAfterError("; see rsbmalloc --help");
+const program = newCommand("rsbmalloc", "rsbmalloc --help").version(version, "-v, --version");
 for (const register of [registerFlags, registerInspect, registerSwap]) register(program);
 await program.parseAsync().catch(fail);

@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
-import { single } from "./option-values.ts";
+import { single } from "./command-line.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 

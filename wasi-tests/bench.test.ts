@@ -1,5 +1,5 @@
 /** The benchmark: its trace files, its check of every answer, its instruction counts, and how it takes what is missing. */
-import { execFile } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -444,6 +444,26 @@ needs("emcc")("without Chromium the section has Node alone, and one line says so
     assert.match(stderr, /^bench: Chromium is left out: there is no chromium: install/m);
   } finally {
     rmSync(folder, { recursive: true });
+  }
+});
+
+test("a line with what the commands do not take is refused with one line", async () => {
+  const cases: [string, string[], RegExp][] = [
+    ["main", ["--mesure", "calls"], /unknown option '--mesure'; see make bench BENCH="--help"/],
+    ["main", ["--only"], /option '--only <names>' argument missing/],
+    ["main", ["--only", ","], /'--only <names>' .*no name/],
+    ["main", ["--library", "--verify"], /'--library .* looks like an option/],
+    ["main", ["--only", "tiny", "--only", "cmark"], /'--only .* more than once/],
+    ["main", ["calls"], /too many arguments/],
+    ["record", ["--quick"], /unknown option '--quick'; see make traces TRACES="--help"/],
+  ];
+  for (const [command, args, message] of cases) {
+    const line = ["--import", "tsx", `bench/${command}.ts`, ...args];
+    const { status, stdout, stderr } = spawnSync(process.execPath, line, { cwd: ROOT, encoding: "utf8" });
+    assert.is(status, 1);
+    assert.is(stdout, "");
+    assert.match(stderr, message);
+    assert.match(stderr, /^.*\n$/);
   }
 });
 

@@ -1,7 +1,7 @@
 /** `rsbmalloc inspect`: runs a WASI program and reports on its heap. */
 import { closeSync, existsSync, openSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { InvalidArgumentError, Option, type Command } from "commander";
-import { list, nonEmpty, single } from "../option-values.ts";
+import { list, nonEmpty, single } from "../command-line.ts";
 import { formatHtml } from "./html.ts";
 import { readLayouts } from "./layouts.ts";
 import type { RunReport } from "./report.ts";

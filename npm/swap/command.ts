@@ -1,7 +1,7 @@
 /** `rsbmalloc swap`: exchanges the malloc of a finished module. */
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Command } from "commander";
-import { list, nonEmpty, single } from "../option-values.ts";
+import { list, nonEmpty, single } from "../command-line.ts";
 import { reasonOf } from "./errors.ts";
 import type { SwapReport } from "./swap.ts";
 

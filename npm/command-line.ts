@@ -1,5 +1,17 @@
-/** What the options and arguments of the command take for their values. */
-import { InvalidArgumentError } from "commander";
+/** How commands read their lines, and answer those that make no sense with one line. */
+import { Command, InvalidArgumentError } from "commander";
+
+/** A command without options. `help` is the line that tells all of them. */
+export function newCommand(name: string, help: string): Command {
+  return (
+    new Command(name)
+      .enablePositionalOptions()
+      .showSuggestionAfterError(false)
+      // What is shown after an error ends its line.
+      .configureOutput({ outputError: (text, write) => write(text.replace(/^error/, name).trimEnd()) })
+      .showHelpAfterError(`; see ${help}`)
+  );
+}
 
 export function nonEmpty(text: string): string {
   if (text === "") throw new InvalidArgumentError("It is empty");
