@@ -308,7 +308,8 @@ export function takeSlow(kind: u32): usize {
   bin.kept = changetype<Run>(0);
   if (!run) {
     run = newSlots(kind);
-    if (!run) return 0;
+    // What was seen to meanwhile may have brought a slot, but no pages.
+    if (!run) return takeFreed(kind);
   }
   run.left = 1;
   run.free = 0;

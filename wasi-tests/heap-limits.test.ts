@@ -199,16 +199,31 @@ async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left
   }
 }
 
+/** Takes slots until they are of so many runs. Returns one of each. */
+function slotOfEach(heap: Heap, size: number, runs: number): number[] {
+  const slots = new Map<number, number>();
+  for (let slot; slots.size < runs; slots.set(pagesOf(heap).runAt(Math.floor(slot / PAGE)), slot))
+    slot = heap.malloc(size);
+  return [...slots.values()];
+}
+
 test("memory is not out as long as freed blocks wait for something to be done", async () => {
-  const { heap, left, large } = await fullHeap((heap) => {
-    // A slot of each of some runs.
-    const slots = new Map<number, number>();
-    for (let slot; slots.size < 24; slots.set(pagesOf(heap).runAt(Math.floor(slot / PAGE)), slot))
-      slot = heap.malloc(1024);
-    return [...slots.values()];
-  });
+  const { heap, left, large } = await fullHeap((heap) => slotOfEach(heap, 1024, 24));
   for (const block of [...large, ...left]) heap.free(block);
   assert.is.not(heap.malloc(20_000), 0);
+});
+
+test("a slot that was freed before many others serves, though the only free page is made Runs meanwhile", async () => {
+  const { heap, left } = await fullHeap((heap) => {
+    const [slot] = [heap.malloc(1024), heap.malloc(1024)];
+    const others = [400, 512, 640].flatMap((size) => slotOfEach(heap, size, 16));
+    // So that the last runs stay.
+    for (const size of [400, 512, 640]) heap.malloc(size);
+    return { slot: slot!, others, large: heap.page_alloc(2 * PAGE, 1) };
+  });
+  heap.page_realloc(left.large, PAGE);
+  for (const block of [left.slot, ...left.others]) heap.free(block);
+  assert.is(heap.malloc(1024), left.slot);
 });
 
 test("memory is not out as long as bins keep empty runs", async () => {
