@@ -5,7 +5,6 @@ import {
   BIN_MAX,
   CACHED,
   EINVAL,
-  EMSCRIPTEN,
   ENOMEM,
   FIRST_BIN,
   HARDENED,
@@ -15,7 +14,7 @@ import {
   SMALL_MAX,
   state,
 } from "./config";
-import { getErrno, setErrno } from "./errno";
+import { setErrno } from "./errno";
 import {
   Bin,
   binAt,
@@ -143,10 +142,14 @@ export function allocate(size: usize): usize {
 
 /** The same for any size, when a call costs little beside the rest. */
 function allocateSlow(size: usize): usize {
-  return orFail(size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size)));
+  return orFail(takeAny(size));
 }
 
 // These give 0 when memory is out, and leave errno to their callers.
+
+function takeAny(size: usize): usize {
+  return size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
+}
 
 /** A slot of a bin, which gets more if need be. */
 function allocateSlot(bin: u32): usize {
@@ -267,8 +270,8 @@ function resizeSlow(run: Run, block: usize, size: usize): usize {
     if (size > BIN_MAX >>> 1 && resizeInPlace(run, size)) return block;
   }
   // `copy` moves double words, so not into a slot of 4 B.
-  const moved = allocateSlow(max<usize>(size, 8));
-  if (!moved) return size <= old ? block : 0;
+  const moved = takeAny(max<usize>(size, 8));
+  if (!moved) return size <= old ? block : fail(ENOMEM);
   copy(moved, block, min(old, size));
   release(block);
   return moved;
@@ -332,10 +335,7 @@ function takeAligned(alignment: usize, size: usize): usize {
 /** `allocateAligned` as POSIX has it: the block goes to `*result`, errors are returned, errno is left alone. */
 export function allocateAlignedTo(result: usize, alignment: usize, size: usize): i32 {
   if (alignment < sizeof<usize>() || !isPowerOfTwo(alignment)) return EINVAL;
-  // Emscripten's sbrk sets it.
-  const error = EMSCRIPTEN ? getErrno() : 0;
   const block = takeAligned(alignment, size);
-  if (EMSCRIPTEN) setErrno(error);
   if (!block) return ENOMEM;
   store<usize>(result, block);
   return 0;

@@ -1,6 +1,7 @@
 // Linear memory: where the heap starts and how it grows. Others may grow it too, between our calls.
 
 import { EMSCRIPTEN, LOCKED, PAGE, PAGE_BITS, PREFIXED, WASM_PAGE_BITS } from "./config";
+import { getErrno, setErrno } from "./errno";
 
 
 @external("env", "__heap_base")
@@ -68,6 +69,8 @@ export function growMemory(pages: u32): u32 {
     const old = memory.grow(<i32>(grownPages(pages) >>> UNIT_BITS));
     return old == -1 ? 0 : (<u32>old) << UNIT_BITS;
   }
+  // sbrk sets it, but the call that memory grows for may find other memory.
+  const error = getErrno();
   // A number of bytes that sbrk would take for a negative one, with room before it.
   if ((pages + 1) >>> (31 - PAGE_BITS)) return 0;
   const bytes = pages << PAGE_BITS;
@@ -80,7 +83,10 @@ export function growMemory(pages: u32): u32 {
     room = max<u32>(<u32>(-sbrk(0) & (PAGE - 1)), least);
     least = PAGE;
     old = sbrk(room + bytes);
-    if (old == -1) return 0;
+    if (old == -1) {
+      setErrno(error);
+      return 0;
+    }
   } while (LOCKED && (-old & (PAGE - 1)) > room);
   return <u32>((old + (PAGE - 1)) >>> PAGE_BITS);
 }

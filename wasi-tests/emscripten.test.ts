@@ -85,6 +85,19 @@ check(
   },
 );
 
+/** Builds the program whose memory cannot grow, and makes one that runs it. */
+async function buildFull(flags: readonly string[]): Promise<(...args: readonly string[]) => Promise<string>> {
+  const all = ["-O1", "-fno-builtin", ...flags, ...RSBMALLOC];
+  const script = await buildEmscripten(emscripten, { inputs: [program("full.c")], flags: all });
+  return async (...args) => (await runEmscripten(script, args)).stdout;
+}
+
+check("calls that find memory leave errno alone, also where growth was refused before", async () => {
+  const run = await buildFull(["-sABORTING_MALLOC=0"]);
+  assert.is(await run("shrink"), "1 0\n");
+  for (const size of [64, 1000]) assert.match(await run("count", `${size}`), /^\d+ blocks\n$/);
+});
+
 for (const malloc of ["dlmalloc", "emmalloc"]) {
   check(`takes the place of ${malloc} without -sMALLOC=none too`, async () => {
     const flags = [`-sMALLOC=${malloc}`, "--profiling-funcs", "-O1", ...HEAP, RSBMALLOC[1]!];

@@ -249,6 +249,15 @@ test("a page that is wanted for Runs is not cut from the only pages that a block
   assert.is(heap.page_alloc(40 * PAGE, 1), left[3]);
 });
 
+test("a block that stays where it is, as memory for a smaller one is out, leaves errno alone", async () => {
+  const { heap } = await newHeap({ maximum: 4 });
+  const block = heap.malloc(5000);
+  for (const size of [70_000, 4000, 64]) fill(heap, size);
+  heap.errno = 0;
+  assert.is(heap.realloc(block, 64), block);
+  assert.is(heap.errno, 0);
+});
+
 test("a call that fails because memory is out fails when it is repeated", async () => {
   for (let before = 0; before < 140; before += 2) {
     for (const pages of [17, 20, 24, 28]) {
