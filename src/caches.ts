@@ -184,11 +184,12 @@ export function takeSlot(bin: u32): usize {
 /** The same from the heap: as much as a batch, if the heap has it at hand. */
 function takeFromHeap(bin: u32): usize {
   lock();
-  if (!cache) claim();
-  else if (sizedFor != common().made) sizeBatches();
   let slot = heapSlot(bin);
   if (!slot && emptyCache()) slot = heapSlot(bin);
   if (slot) {
+    // Not before there is a slot, which may need the last free page.
+    if (!cache) claim();
+    else if (sizedFor != common().made) sizeBatches();
     const cell = cellOf(bin);
     let room = load<u32>(cell, MOST);
     let last = slot;

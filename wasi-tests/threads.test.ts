@@ -5,6 +5,7 @@ import * as assert from "uvu/assert";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { HARDENED_LAYOUT, LAYOUT } from "./heap-check.ts";
+import { PAGE } from "./support-heap.ts";
 import {
   LENGTH,
   PLENTY,
@@ -262,6 +263,24 @@ test("a block that grows takes what is free in batches before memory grows", asy
   for (let size = 50_000; size < 10 * MIB; size *= 1.25) last = rsbrealloc!(last, size);
   assert.is.not(last, 0);
   assert.is(threads.size(), before);
+});
+
+test("the first call of all may be for a large block, though linear memory is all zero", async () => {
+  const exported = ["rsbmalloc"];
+  const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
+  assert.is.not(threads.exports.rsbmalloc!(100_000), 0);
+});
+
+test("a thread's first call gets the last free page for its block, not for a cache", async () => {
+  const exported = ["rsbmalloc", "rsbpage_alloc", "rsbpage_free"];
+  const pages = 8;
+  const built = await buildThreaded(threadLibrary("mt"), [], pages, { exported });
+  const threads = startThreads(built, pages);
+  const { rsbpage_alloc, rsbpage_free } = threads.exports;
+  const blocks: number[] = [];
+  for (let block; (block = rsbpage_alloc!(PAGE, 1)) !== 0;) blocks.push(block);
+  rsbpage_free!(blocks[9]!);
+  assert.is.not(threads.another().rsbmalloc!(64), 0);
 });
 
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {

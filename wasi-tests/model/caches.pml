@@ -87,13 +87,16 @@ inline allocate(to) {
   if
   :: to == NONE ->
     lock();
-    claim();
     take(heap, to);
     do
     :: to != NONE -> break
     :: break
     :: to == NONE -> take(batched, to)
     od;
+    if
+    :: to != NONE -> claim()
+    :: else
+    fi;
     unlock()
   :: else
   fi;
