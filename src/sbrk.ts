@@ -24,6 +24,12 @@ declare function resizeHeap(bytes: usize): i32;
 /** The break stays aligned for any object, as Emscripten has it: alignof(max_align_t). */
 const ALIGNMENT: usize = 8;
 
+
+@inline
+function align(bytes: usize): usize {
+  return (bytes + (ALIGNMENT - 1)) & ~(ALIGNMENT - 1);
+}
+
 /** For whoever looks the break up without moving it: SAFE_HEAP does so at every access to memory. */
 export function emscripten_get_sbrk_ptr(): usize {
   if (!load<usize>(BREAK)) replaceBreak(0, HEAP_BASE);
@@ -46,10 +52,10 @@ function isInMemory(end: usize): bool {
 
 /** Moves the break up by `increment` bytes, rounded up. Returns the old one; -1 and ENOMEM when memory is out. */
 export function sbrk(increment: isize): usize {
-  const bytes = (increment + (ALIGNMENT - 1)) & ~(ALIGNMENT - 1);
+  const bytes = align(increment);
   for (;;) {
     const old = load<usize>(emscripten_get_sbrk_ptr());
-    if (!bytes) return old;
+    if (!increment) return old;
     const to = old + bytes;
     if (to <= old) break;
     const size = memory.size();
@@ -73,5 +79,5 @@ export function _sbrk64(increment: i64): usize {
 
 /** Sets the break. Returns 0; -1 and ENOMEM when memory is out. */
 export function brk(address: usize): i32 {
-  return sbrk(address - sbrk(0)) == -1 ? -1 : 0;
+  return sbrk(align(address) - sbrk(0)) == -1 ? -1 : 0;
 }

@@ -111,4 +111,24 @@ test("sbrk does not give up where memory has grown just before, by another threa
   assert.is(sbrk(WASM_PAGE), -1);
 });
 
+test("the break moves up only: sbrk refuses less than nothing, brk what lies before", async () => {
+  const { module: bytes } = await compile(["src/sbrk.ts"], ["RSB_EMSCRIPTEN"]);
+  const memory = new WebAssembly.Memory({ initial: 4 });
+  const env = {
+    memory,
+    __heap_base: HEAP_BASE,
+    __rsb_break: STATE,
+    __errno_location: () => 16,
+    emscripten_resize_heap: () => 0,
+  };
+  const instance = await WebAssembly.instantiate(new WebAssembly.Module(Uint8Array.from(bytes)), { env });
+  const { sbrk, brk } = instance.exports as Record<string, (bytes: number) => number>;
+  for (const less of [-1, -7, -8, -1000]) assert.is(sbrk!(less), -1);
+  assert.is(sbrk!(0), HEAP_BASE);
+  // The break is rounded up, and stays where it is told to be once more.
+  for (let times = 0; times < 2; ++times) assert.is(brk!(HEAP_BASE + 1001), 0);
+  assert.is(sbrk!(0), HEAP_BASE + 1008);
+  assert.is(brk!(HEAP_BASE + 1000), -1);
+});
+
 test.run();
