@@ -98,20 +98,15 @@ export function malloc_stats(): void {
 
 /** Bytes in the heap. It never gets smaller. */
 export function malloc_footprint(): usize {
-  return summaryField(offsetof<MallInfo>("heap"));
+  return <usize>(summary() >>> 32);
 }
 
 export function emmalloc_free_dynamic_memory(): usize {
-  return summaryField(offsetof<MallInfo>("free"));
+  return <usize>summary();
 }
 
-function summaryField(offset: usize): usize {
-  const info = allocate(offsetof<MallInfo>());
-  if (!info) return 0;
-  summarize(changetype<MallInfo>(info), 0);
-  const value = load<usize>(info + offset);
-  release(info);
-  return value;
+function summary(): u64 {
+  return summarize(changetype<MallInfo>(0), 0);
 }
 
 /** Bytes that the heap might still get from the system. */

@@ -377,8 +377,11 @@ export function describe(out: usize): void {
   summarize(changetype<MallInfo>(out), bins);
 }
 
-/** Fills `info`, and counts each bin's pages and free slots in the BinInfos at `bins`, unless that is 0. */
-export function summarize(info: MallInfo, bins: usize): void {
+/**
+ * Fills `info`, and counts each bin's pages and free slots in the BinInfos at `bins`, unless these are 0. Returns the bytes in the
+ * heap, in the upper half, and those that are free.
+ */
+export function summarize(info: MallInfo, bins: usize): u64 {
   lock();
   if (CACHED) {
     breakBatches();
@@ -409,10 +412,15 @@ export function summarize(info: MallInfo, bins: usize): void {
       bin.freeSlots += free;
     }
   }
-  info.heap = (<usize>(s.used + freePages)) << PAGE_BITS;
-  info.inUse = ((<usize>s.used) << PAGE_BITS) - freeBytes;
-  info.free = info.heap - info.inUse;
-  info.peak = (<usize>s.peak) << PAGE_BITS;
-  info.binCount = BINS;
+  const heap = (<usize>(s.used + freePages)) << PAGE_BITS;
+  freeBytes += (<usize>freePages) << PAGE_BITS;
+  if (changetype<usize>(info)) {
+    info.heap = heap;
+    info.inUse = heap - freeBytes;
+    info.free = freeBytes;
+    info.peak = (<usize>s.peak) << PAGE_BITS;
+    info.binCount = BINS;
+  }
   unlock();
+  return ((<u64>heap) << 32) | freeBytes;
 }

@@ -98,6 +98,11 @@ check("calls that find memory leave errno alone, also where growth was refused b
   for (const size of [64, 1000]) assert.match(await run("count", `${size}`), /^\d+ blocks\n$/);
 });
 
+check("reports take no memory: they are true where there is none", async () => {
+  const run = await buildFull(["-sABORTING_MALLOC=0"]);
+  assert.is(await run("report"), "1 1 0\n");
+});
+
 for (const malloc of ["dlmalloc", "emmalloc"]) {
   check(`takes the place of ${malloc} without -sMALLOC=none too`, async () => {
     const flags = [`-sMALLOC=${malloc}`, "--profiling-funcs", "-O1", ...HEAP, RSBMALLOC[1]!];
