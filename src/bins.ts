@@ -204,6 +204,8 @@ function settleSome(most: u32): void {
 function settleSlots(run: Run): void {
   const bin = binAt(run.kind);
   if (!run.next) {
+    // All its slots were taken again.
+    if (run.left > 0) return;
     run.left += run.slots - 1;
     if (run.left) addBefore(ringOf(bin), run);
   } else if (!run.left) remove(run);
@@ -344,10 +346,10 @@ export function takeFreed(kind: u32): usize {
   do {
     settleSome(SLOT_EVENTS);
     const run = bin.first;
-    // If it waits for something to be done, that comes first.
-    if (run != ringOf(bin) && !run.free && run.left < QUEUED) {
+    // It may still wait for something to be done.
+    if (run != ringOf(bin) && !run.free) {
       remove(run);
-      run.left = 1;
+      run.left = (run.left & QUEUED) | 1;
     }
     const slot = takeReady(bin);
     if (slot) return slot;

@@ -6,7 +6,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
-import { LAYOUT } from "./heap-check.ts";
+import { LAYOUT, checkHeap } from "./heap-check.ts";
 import { PAGE, checkAgainst, emptyModel, newHeap, pagesOf } from "./support-heap.ts";
 
 const MIB = 2 ** 20;
@@ -256,6 +256,25 @@ test("memory does not grow while a bin has free slots, however many runs of othe
   const bytes = memoryOf(heap);
   for (let block = 0; block < 100; ++block) heap.malloc(1024);
   assert.is(memoryOf(heap), bytes);
+});
+
+test("a run that is full again before anyone saw it empty does not hide the free slots of others", async () => {
+  const { heap, base } = await newHeap();
+  const others = fillPages(heap, 512, 400);
+  heap.free(heap.malloc(MIB));
+  const [first, second] = [0, 1].map(() => [heap.malloc(1024), heap.malloc(1024)]) as [number[], number[]];
+  for (const freed of [first, second]) {
+    heap.free(freed[0]!);
+    heap.mallinfo();
+  }
+  heap.free(first[1]!);
+  assert.equal([heap.malloc(1024), heap.malloc(1024)], first.toReversed());
+  thin(heap, others);
+  assert.is(heap.malloc(1024), second[0]);
+  checkHeap(heap.memory.buffer, heap.state, { foreign: [[0, base]] });
+  heap.mallinfo();
+  for (const block of [...first, ...second]) heap.free(block);
+  assert.is(heap.mallinfo().bins.find(({ slotSize }) => slotSize === 1024)!.pages, 0);
 });
 
 test("a block that grows by realloc leaves memory that others use", async () => {
