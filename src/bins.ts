@@ -49,9 +49,11 @@ import { trapUnlocked } from "./lock";
 import {
   Run,
   addBefore,
+  extendRun,
   freeRun,
   grow,
   hasSpare,
+  isLast,
   pack,
   pageOf,
   pagesFor,
@@ -111,9 +113,6 @@ const FEW_PAGES: u32 = 8;
  */
 const RUN_EVENTS: u32 = 24;
 const SLOT_EVENTS: u32 = 32;
-
-/** Longer requests than this are worth packing what is free before memory grows. */
-const PACKED_PAGES: u32 = 16;
 
 
 @inline
@@ -253,27 +252,43 @@ export function obtainRun(pages: u32, least: u32): Run {
       freeUnused();
     }
   }
-  // Packing may move the map: not for a few pages, unless there are no others.
-  let thorough = pages > PACKED_PAGES;
+  let isTidy = false;
   while (true) {
     let page = findFree(pages);
     if (!page && pages > least && (page = findFree(least))) pages = least;
-    if (!page) {
-      if (!HARDENED) {
-        settle();
-        freeUnused();
-      }
-      if (thorough && s.end - s.start - s.used >= pages && !findFree(pages)) pack();
-      page = findFree(pages);
-    }
     if (page) return take(page, pages);
+    if (!isTidy) {
+      tidy(pages);
+      isTidy = true;
+      continue;
+    }
     // Another thread's own growth of linear memory may leave what is free in two pieces: then once more.
     // And where growth stopped short, the map may have left a run that is long enough.
-    if (grow(pages) || findFree(pages)) continue;
-    if (thorough && pages == least) return changetype<Run>(0);
+    if (grow(pages, pages > least) || findFree(pages)) continue;
+    if (pages == least) return changetype<Run>(0);
     pages = least;
-    thorough = true;
   }
+}
+
+/** Frees what can be without a call's block, and moves the map if that may make room for `pages`. */
+function tidy(pages: u32): void {
+  const s = state();
+  if (!HARDENED) {
+    settle();
+    freeUnused();
+  }
+  if (s.end - s.start - s.used >= pages && !findFree(pages)) pack();
+}
+
+/** `extendRun`, for which memory grows if the run is the heap's last, and the block could not move to free memory either. */
+export function lengthenRun(run: Run, pages: u32): bool {
+  if (extendRun(run, pages)) return true;
+  if (!isLast(run) || findFree(pages)) return false;
+  tidy(pages);
+  return (
+    extendRun(run, pages) ||
+    (!findFree(pages) && grow(pages - (run.size >>> PAGE_BITS), false) && extendRun(run, pages))
+  );
 }
 
 /** Returns whether there was memory for it. */

@@ -42,7 +42,7 @@ import {
   guards,
   state,
 } from "./config";
-import { Bin, WASTE_BITS, binAt, obtainRun, ringOf, runPages, smallBin } from "./bins";
+import { Bin, WASTE_BITS, binAt, lengthenRun, obtainRun, ringOf, runPages, smallBin } from "./bins";
 import {
   rsbmalloc_alignment_mismatch,
   rsbmalloc_corruption,
@@ -94,7 +94,6 @@ import {
   addressOf,
   addBefore,
   cutFront,
-  extendRun,
   freeRun,
   isMapPage,
   keeper,
@@ -279,7 +278,7 @@ function moveOn(run: Run): Run {
   const peak = s.peak;
   const pages = pagesOf(run);
   let other = run;
-  if (extendRun(run, pages + 1)) cutFront(run, 1);
+  if (lengthenRun(run, pages + 1)) cutFront(run, 1);
   // The run is held until there is another: else Runs might be made of it, and leave none that is long enough.
   else other = obtainPages(pages);
   // Only one of the two ever serves a block.
@@ -627,7 +626,8 @@ function fitLarge(run: Run, size: usize): bool {
   const pages = pagesFor(size + 1);
   if (pages <= pagesOf(run)) return true;
   const end = endOf(run);
-  if (!extendRun(run, pages)) return false;
+  freeEmptyRuns(pages);
+  if (!lengthenRun(run, pages)) return false;
   // Not from the block itself, which was looked at.
   if (!isZero(end, endOf(run))) blameFreed(end, endOf(run));
   return true;

@@ -21,6 +21,7 @@ import {
   freeSlotsOf,
   hasFresh,
   isFreed,
+  lengthenRun,
   obtainRun,
   putBack,
   settle,
@@ -54,19 +55,7 @@ import {
 import { isFree } from "./free-pages";
 import { lock, lockHere, unlock, unlockHere } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
-import {
-  Run,
-  extendRun,
-  pageOf,
-  pagesFor,
-  lengthOf,
-  pagesOf,
-  runAt,
-  runOf,
-  setRun,
-  shrinkRun,
-  trimRun,
-} from "./pages";
+import { Run, pageOf, pagesFor, lengthOf, pagesOf, runAt, runOf, setRun, shrinkRun, trimRun } from "./pages";
 import { binOfSize, slotSize } from "./size-classes";
 
 /** Up to here a loop over words is faster than the engine's `memory.copy` and `memory.fill`, in bytes. */
@@ -244,7 +233,7 @@ export function resizeInPlace(run: Run, size: usize): bool {
   const pages = max<u32>(pagesFor(size), 1);
   settle();
   if (CACHED && pages > pagesOf(run)) makeRoom(pages);
-  const resized = pages <= pagesOf(run) || extendRun(run, pages);
+  const resized = pages <= pagesOf(run) || lengthenRun(run, pages);
   if (resized) shrinkRun(run, pages);
   unlock();
   return resized;

@@ -63,6 +63,12 @@ export function grownPages(pages: u32): u32 {
   return (pages + (1 << UNIT_BITS) - 1) & -(1 << UNIT_BITS);
 }
 
+/** Whether linear memory reaches up to a page: under Emscripten there may be some that nobody has taken yet. */
+@inline
+export function isInMemory(end: u32): bool {
+  return end <= (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
+}
+
 /** Takes `grownPages(pages)` fresh pages. Returns the first of them, or 0 when there is no more memory. */
 export function growMemory(pages: u32): u32 {
   if (!EMSCRIPTEN) {

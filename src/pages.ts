@@ -28,6 +28,7 @@
 // - An older address than that of the block's own time can't be loaded: the block came to this thread after it.
 
 import {
+  EMSCRIPTEN,
   HOLDERS,
   KEEPER,
   HARDENED,
@@ -64,6 +65,7 @@ import {
   grownPages,
   heapBase,
   heapEndPage,
+  isInMemory,
   memoryEndPage,
   startLibc,
 } from "./memory";
@@ -268,7 +270,7 @@ function reserve(): bool {
     const page = findFree(1);
     if (page) makeRuns(takeOwn(page, 1));
     // Where growth stopped short, the map may have left some.
-    else if (!grow(1) && !findFree(1)) return false;
+    else if (!grow(1, false) && !findFree(1)) return false;
   }
   return true;
 }
@@ -389,20 +391,20 @@ export function cutFront(run: Run, pages: u32): void {
 
 /** Lengthens a run that is no bin's to `pages` where it lies. Returns whether there was room. */
 export function extendRun(run: Run, pages: u32): bool {
-  const s = state();
   const next = pageOf(run.start + run.size);
   const more = pages - (run.size >>> PAGE_BITS);
-  if (freeFrom(next, more) < more) {
-    // The heap's last run makes room by growing, but not while the block could move to free memory.
-    if (next + freeFrom(next, more) != s.end || s.end != memoryEndPage() || findFree(pages) || !grow(more)) {
-      return false;
-    }
-    if (freeFrom(next, more) < more) return false;
-  }
+  if (freeFrom(next, more) < more) return false;
   use(more);
   takeFree(next, more);
   run.size = pages << PAGE_BITS;
   return true;
+}
+
+/** Whether behind a run that is no bin's there is nothing but free pages, which grow with linear memory. */
+export function isLast(run: Run): bool {
+  const s = state();
+  const next = pageOf(run.start + run.size);
+  return s.end == memoryEndPage() && next + freeFrom(next, s.end) == s.end;
 }
 
 // Growing.
@@ -456,8 +458,9 @@ function capacityFor(end: u32): u32 {
 /**
  * Grows linear memory until a run of `pages` fits at its end, using what is free there. Returns false when it can't grow so far;
  * then nothing has changed.
+ * Under Emscripten, whose sbrk may end the program where there is no more memory, a try grows only to where linear memory ends.
  */
-export function grow(pages: u32): bool {
+export function grow(pages: u32, isTry: bool): bool {
   const s = state();
   const memoryEnd = memoryEndPage();
   let more = pages;
@@ -473,6 +476,7 @@ export function grow(pages: u32): bool {
   }
   // At 4 GiB the end of memory is behind the last page.
   if (<i32>(memoryEnd + more) > <i32>LAST_PAGE) return false;
+  if (EMSCRIPTEN && isTry && !isInMemory(memoryEnd + more)) return false;
   const page = growMemory(more);
   if (!page) return false;
   const end = grownEnd(page, more);
@@ -487,7 +491,7 @@ export function grow(pages: u32): bool {
       moveMap(takeOwn(place, map), capacity);
     } else {
       // What no map describes is lost.
-      if (LOCKED && <i32>(end - page) < <i32>map) return grow(pages);
+      if (LOCKED && <i32>(end - page) < <i32>map) return grow(pages, isTry);
       moveMap(addressOf(page), capacity);
       first += map;
     }

@@ -98,6 +98,16 @@ check("calls that find memory leave errno alone, also where growth was refused b
   for (const size of [64, 1000]) assert.match(await run("count", `${size}`), /^\d+ blocks\n$/);
 });
 
+check("malloc and realloc end no program as long as there is memory", async () => {
+  const [ending, other] = [
+    await buildFull(["-sABORTING_MALLOC=1"]),
+    await buildFull(["-sABORTING_MALLOC=0"]),
+  ];
+  for (const size of ["64", "1000", "16000"])
+    assert.is(await ending("count", size), await other("count", size));
+  assert.is(await ending("resize"), "1\n");
+});
+
 check("reports take no memory: they are true where there is none", async () => {
   const run = await buildFull(["-sABORTING_MALLOC=0"]);
   assert.is(await run("report"), "1 1 0\n");

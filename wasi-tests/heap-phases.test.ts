@@ -277,6 +277,20 @@ test("a run that is full again before anyone saw it empty does not hide the free
   assert.is(heap.mallinfo().bins.find(({ slotSize }) => slotSize === 1024)!.pages, 0);
 });
 
+test("memory does not grow for the last block while it could move, were an empty run not kept", async () => {
+  const { heap } = await newHeap();
+  const first = heap.malloc(2 * MIB);
+  const slots: number[] = [];
+  while (!(slots.at(-1)! > first)) slots.push(heap.malloc(1000));
+  const [second, last] = [2 * MIB, 4.5 * MIB, MIB]
+    .map((size) => heap.malloc(size))
+    .filter((_, at) => at !== 1);
+  for (const block of [first, slots.at(-1), second]) heap.free(block!);
+  const bytes = memoryOf(heap);
+  assert.is.not(heap.realloc(last!, 3.5 * MIB), 0);
+  assert.is(memoryOf(heap), bytes);
+});
+
 test("a block that grows by realloc leaves memory that others use", async () => {
   const { heap } = await newHeap();
   for (let round = 0; round < 50; ++round) {
