@@ -43,7 +43,7 @@ import {
   STATE,
   state,
 } from "./config";
-import { findFree } from "./free-pages";
+import { findAligned, findFree } from "./free-pages";
 import { countFree } from "./free-slots";
 import { trapUnlocked } from "./lock";
 import {
@@ -239,10 +239,10 @@ function freeUnused(): void {
 }
 
 /**
- * A run for a large block of `pages`, which lead nowhere yet; of `least` where memory would have to grow for more, and need not for
- * these. Null when memory is out.
+ * A run for a large block of `pages`, which lead nowhere yet; of `least` at a multiple of `alignment` where memory would have to
+ * grow for more, and need not for these. Null when memory is out.
  */
-export function obtainRun(pages: u32, least: u32): Run {
+export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   const s = state();
   if (!s.magic && !start()) return changetype<Run>(0);
   if (!HARDENED) {
@@ -255,7 +255,7 @@ export function obtainRun(pages: u32, least: u32): Run {
   let isTidy = false;
   while (true) {
     let page = findFree(pages);
-    if (!page && pages > least && (page = findFree(least))) pages = least;
+    if (!HARDENED && !page && pages > least && (page = findAligned(least, alignment))) pages = least;
     if (page) return take(page, pages);
     if (!isTidy) {
       tidy(pages);
@@ -264,8 +264,9 @@ export function obtainRun(pages: u32, least: u32): Run {
     }
     // Another thread's own growth of linear memory may leave what is free in two pieces: then once more.
     // And where growth stopped short, the map may have left a run that is long enough.
-    if (grow(pages, pages > least) || findFree(pages)) continue;
-    if (pages == least) return changetype<Run>(0);
+    const isTry = alignment == 1 && pages > least;
+    if (grow(pages, isTry) || findFree(pages)) continue;
+    if (!isTry) return changetype<Run>(0);
     pages = least;
   }
 }
@@ -381,7 +382,7 @@ function newSlots(kind: u32): Run {
   while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
   // Where slots end well before the last page, it is not for them.
   pages = pagesFor(((pages << PAGE_BITS) / size) * size);
-  const run = obtainRun(pages, least);
+  const run = obtainRun(pages, least, 1);
   if (!run) return run;
   const bytes = run.size;
   setKind(run, kind, bytes / size);

@@ -315,7 +315,7 @@ function make(c: Common): usize {
   const s = state();
   const peak = s.peak;
   const pages = pagesFor(CACHE_SIZE);
-  const run = c.made < c.most ? obtainRun(pages, pages) : changetype<Run>(0);
+  const run = c.made < c.most ? obtainRun(pages, pages, 1) : changetype<Run>(0);
   if (!run) return 0;
   ++c.made;
   // Like the page map it is the allocator's own: no block, and not in use.

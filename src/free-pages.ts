@@ -80,7 +80,7 @@ export function addFree(page: u32, pages: u32): void {
   rate(word);
 }
 
-/** Has pages no longer free, with which a series of free ones begins. */
+/** Has pages no longer free, with which a series of free ones begins, or that `findAligned` found. */
 export function takeFree(page: u32, pages: u32): void {
   const s = state();
   const behind = page + pages;
@@ -104,6 +104,19 @@ export function findFree(pages: u32): u32 {
     }
     at += sizeof<u64>();
   }
+}
+
+/** The same at a multiple of `alignment` pages, a power of two. */
+export function findAligned(pages: u32, alignment: u32): u32 {
+  let page = (findFree(pages) + alignment - 1) & -alignment;
+  for (; page && page < state().end; page += alignment) {
+    if (freeFrom(page, pages) >= pages) {
+      // For `takeFree`, as the series may begin before.
+      rate(page >>> WORD_BITS);
+      return page;
+    }
+  }
+  return 0;
 }
 
 /** The first of the lowest free `pages` side by side that begin in a word. If there are none, 0, and the word's grade is exact. */

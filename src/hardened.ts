@@ -192,7 +192,7 @@ function handOut(run: Run, ready: u64, size: usize, alignment: u32): usize {
 
 /** Before the first run is handed out. Returns whether there was memory. */
 function begin(): bool {
-  const wall = obtainRun(1, 1);
+  const wall = obtainRun(1, 1, 1);
   if (!wall) return false;
   // As the heap's own data, it does not count as used.
   --state().used;
@@ -227,13 +227,13 @@ function findPages(pages: u32): Run {
   const run = obtainPages(pages);
   if (run) return run;
   emptyQuarantine();
-  return obtainRun(pages, pages);
+  return obtainRun(pages, pages, 1);
 }
 
 /** The same without what is in quarantine. */
 function obtainPages(pages: u32): Run {
   freeEmptyRuns(pages);
-  return obtainRun(pages, pages);
+  return obtainRun(pages, pages, 1);
 }
 
 /** Traps if someone wrote to a run. No page from `fresh` on had been handed out, so nobody has written there. */

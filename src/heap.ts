@@ -165,15 +165,16 @@ function takeLarge(size: usize, alignment: u32): usize {
   const pages = max<u32>(pagesFor(size), 1);
   // The block freed last may be just as long, and has not been given back yet.
   const last = changetype<Run>(state().events);
-  if (last && alignment == 1 && last.kind == LARGE && last.size == pages << PAGE_BITS && isFreed(last)) {
+  const isAligned = !!last && !(pageOf(last.start) & (alignment - 1));
+  if (isAligned && last.kind == LARGE && last.size == pages << PAGE_BITS && isFreed(last)) {
     state().events = last.event;
     last.left = 1;
     return last.start;
   }
   const most = pages + alignment - 1;
   if (CACHED) makeRoom(most);
-  let run = obtainRun(most, most);
-  if (CACHED && !run && emptyCache()) run = obtainRun(most, most);
+  let run = obtainRun(most, pages, alignment);
+  if (CACHED && !run && emptyCache()) run = obtainRun(most, pages, alignment);
   if (!run) return 0;
   if (alignment > 1) trimRun(run, alignment, pages);
   setRun(run.start, run);

@@ -277,6 +277,38 @@ test("a run that is full again before anyone saw it empty does not hide the free
   assert.is(heap.mallinfo().bins.find(({ slotSize }) => slotSize === 1024)!.pages, 0);
 });
 
+test("what an aligned block leaves serves the next one, wherever its free pages begin", async () => {
+  for (const alignment of [2 * PAGE, 16 * PAGE, WASM_PAGE, 4 * WASM_PAGE]) {
+    for (const before of [0, 1, 5]) {
+      const { heap, base } = await newHeap();
+      const hole = heap.page_alloc(before * PAGE || PAGE, 1);
+      const blocks = Array.from({ length: 3 }, () => heap.aligned_alloc(alignment, 40 * PAGE));
+      for (const block of blocks) heap.free(block);
+      heap.free(hole);
+      for (let at = 0; at < 3; ++at) blocks[at] = heap.aligned_alloc(alignment, 40 * PAGE);
+      const others = [40, 16, 8, 4, 2, 1].flatMap((pages) => {
+        const taken: number[] = [];
+        while (pagesOf(heap).free.some(({ bytes }) => bytes >= pages * PAGE))
+          taken.push(heap.page_alloc(pages * PAGE, 1));
+        return taken;
+      });
+      const bytes = memoryOf(heap);
+      const first = blocks[1]!;
+      // Freed last, and among others.
+      for (const between of [[], others.splice(0, 3)]) {
+        for (const block of [first, ...between]) heap.free(block);
+        assert.is(
+          heap.aligned_alloc(alignment, 40 * PAGE),
+          first,
+          `${alignment}, after ${between.length} others`,
+        );
+      }
+      assert.is(memoryOf(heap), bytes);
+      checkHeap(heap.memory.buffer, heap.state, { foreign: [[0, base]] });
+    }
+  }
+});
+
 test("memory does not grow for the last block while it could move, were an empty run not kept", async () => {
   const { heap } = await newHeap();
   const first = heap.malloc(2 * MIB);
