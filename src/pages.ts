@@ -464,15 +464,19 @@ export function grow(pages: u32, isTry: bool): bool {
   const s = state();
   const memoryEnd = memoryEndPage();
   let more = pages;
+  let room: u32 = 0;
   if (s.end == memoryEnd) {
-    const room = freeBefore(memoryEnd);
+    room = freeBefore(memoryEnd);
     more = room < pages ? pages - room : 1;
   }
   let capacity = s.capacity;
   if (grownEnd(memoryEnd, more) >= capacity) {
     capacity = capacityFor(memoryEnd + pages);
     const map = pagesFor(mapBytes(capacity));
-    if (!findFree(map)) more = pages + map;
+    const place = findFree(map);
+    if (!place) more = pages + map;
+    // It will lie in what is free at the end.
+    else if (place >= memoryEnd - room) more += map;
   }
   // At 4 GiB the end of memory is behind the last page.
   if (<i32>(memoryEnd + more) > <i32>LAST_PAGE) return false;

@@ -298,6 +298,20 @@ test("requests that memory has no room for take none of it", async () => {
   assert.ok(fill(heap, MIB).length >= (maximum * WASM_PAGE) / MIB - 2);
 });
 
+test("a request takes no memory where only the larger page map has no room beside it", async () => {
+  for (const maximum of [60, 100]) {
+    for (let less = 0; less < 64; ++less) {
+      const { heap } = await newHeap({ maximum });
+      // Free at the heap's end: the map, too, may go there.
+      heap.free(heap.malloc(8 * WASM_PAGE));
+      heap.mallinfo();
+      const before = heap.memory.buffer.byteLength;
+      const block = heap.malloc(maximum * WASM_PAGE - less * PAGE);
+      assert.is(block === 0, heap.memory.buffer.byteLength === before, `${less} pages less than ${maximum}`);
+    }
+  }
+});
+
 test("a memory of 4 GiB from the start that has no room for a block", async () => {
   const memory = new WebAssembly.Memory({ initial: 65_536, maximum: 65_536 });
   const heap = await instantiate({ memory, heapBase: MIB });
