@@ -191,7 +191,9 @@ async function measureTimes(
   }
 }
 
-const opsFile = ({ name }: Workload): string => path.join(BUILD, "ops", `${name}.bin`);
+function opsFile({ name }: Workload): string {
+  return path.join(BUILD, "ops", `${name}.bin`);
+}
 
 function peaksOf(results: Results, { name }: Workload): WorkloadResult["peaks"] {
   return results.workloads.find((row) => row.name === name)!.peaks;
