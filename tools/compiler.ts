@@ -172,7 +172,7 @@ async function npmCompiler(): Promise<Compiler> {
     version: (JSON.parse(text) as { version: string }).version,
     wasi: [WASIP1],
     place: npmPlace,
-    run: (args, files, output) => (clang ??= npmClang())(args, files, output),
+    run: (args, files, output) => (clang ??= npmClang(() => (clang = undefined)))(args, files, output),
   };
 }
 
@@ -182,7 +182,8 @@ function npmPlace(file: string): string {
   return path.isAbsolute(shown) ? `outside${shown}` : shown;
 }
 
-function npmClang(): Compiler["run"] {
+/** `onEnd` is called when the process has ended in which clang runs. */
+function npmClang(onEnd: () => void): Compiler["run"] {
   const child = fork(fileURLToPath(new URL("./npm-clang.ts", import.meta.url)), {
     serialization: "advanced",
   });
@@ -202,10 +203,13 @@ function npmClang(): Compiler["run"] {
     waiting.delete(response.id);
     keepParentAlive(waiting.size > 0);
   });
-  child.on("exit", (code, signal) => {
-    for (const { reject } of waiting.values())
-      reject(new Error(`the npm clang ended with ${signal ?? code}`));
-  });
+  const end = (reason: string) => {
+    onEnd();
+    for (const { reject } of waiting.values()) reject(new Error(`the npm clang ended with ${reason}`));
+    waiting.clear();
+  };
+  child.on("exit", (code, signal) => end(String(signal ?? code)));
+  child.on("error", (error) => end(error.message));
   return async (args, files, output) => {
     const id = requests++;
     const request: Request = {

@@ -3,7 +3,7 @@
  * root, it installs the missing packages; elsewhere it says which are missing, and the tests that need them are skipped.
  */
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, openSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync } from "node:fs";
 import path from "node:path";
 import spinner from "yocto-spinner";
 import { ROOT, UserError, displayPath, runCommand } from "./command.ts";
@@ -96,6 +96,8 @@ function apt(...command: readonly string[]): Promise<void> {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   return new Promise((resolve) => {
     const child = spawn("apt-get", [...options, ...command], { stdio: ["ignore", log, log], env });
+    // The child has its own.
+    closeSync(log);
     child.on("error", () => resolve());
     child.on("exit", () => resolve());
   });

@@ -66,8 +66,14 @@ export async function runProgram(
   options: RunOptions = {},
 ): Promise<Result> {
   const session = await SESSIONS[runtime](await compile(program), options);
-  const end = attempt(session.start);
-  return { ...session.finish(), ...end, memory: memoryOf(session.instance, options).buffer.byteLength };
+  let output: ReturnType<Session["finish"]>;
+  let end: ReturnType<typeof attempt>;
+  try {
+    end = attempt(session.start);
+  } finally {
+    output = session.finish();
+  }
+  return { ...output, ...end, memory: memoryOf(session.instance, options).buffer.byteLength };
 }
 
 /** Makes an instance of a reactor and calls its `_initialize`, if it has one. Its output is dropped. */
@@ -77,8 +83,11 @@ export async function startReactor(
   options: RunOptions = {},
 ): Promise<Reactor> {
   const session = await SESSIONS[runtime](await compile(program), options);
-  session.initialize();
-  session.finish();
+  try {
+    session.initialize();
+  } finally {
+    session.finish();
+  }
   return { exports: session.instance.exports, memory: memoryOf(session.instance, options) };
 }
 
@@ -122,19 +131,23 @@ async function nodeSession(module: WebAssembly.Module, options: RunOptions): Pro
     stderr,
     returnOnExit: true,
   });
+  const finish = () => {
+    for (const file of [stdin, stdout, stderr]) closeSync(file);
+    const output = { stdout: readFileSync(stdoutFile, "utf8"), stderr: readFileSync(stderrFile, "utf8") };
+    rmSync(folder, { recursive: true });
+    return output;
+  };
   const imports = wasi.getImportObject() as WebAssembly.Imports;
-  const instance = await instantiate(module, imports, options);
+  const instance = await instantiate(module, imports, options).catch((error: unknown) => {
+    finish();
+    throw error;
+  });
   return {
     instance,
     // Typed as if it returned nothing; with returnOnExit it returns the exit code.
     start: () => wasi.start(instance) as unknown as number,
     initialize: () => wasi.initialize(instance),
-    finish: () => {
-      for (const file of [stdin, stdout, stderr]) closeSync(file);
-      const output = { stdout: readFileSync(stdoutFile, "utf8"), stderr: readFileSync(stderrFile, "utf8") };
-      rmSync(folder, { recursive: true });
-      return output;
-    },
+    finish,
   };
 }
 

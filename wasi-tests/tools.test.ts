@@ -1,6 +1,6 @@
 /** The tools: what a runtime tells of a program's end, and the one line that answers what is missing. */
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "uvu";
@@ -107,6 +107,22 @@ for (const [what, cc, message] of COMPILERS) {
     assert.not.match(error.message, /\n/);
   });
 }
+
+test("a module that cannot be instantiated leaves no files behind", async () => {
+  const { TMPDIR } = process.env;
+  process.env["TMPDIR"] = FOLDER;
+  try {
+    const before = readdirSync(FOLDER);
+    // (module (import "env" "none" (func)))
+    const bytes = [0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 2, 12, 1, 3, 101, 110, 118, 4, 110, 111];
+    const module = new WebAssembly.Module(Uint8Array.from([...bytes, 110, 101, 0, 0]));
+    for (const run of [runProgram, startReactor]) assert.ok(await rejection(run("node", module)));
+    assert.equal(readdirSync(FOLDER), before);
+  } finally {
+    if (TMPDIR === undefined) delete process.env["TMPDIR"];
+    else process.env["TMPDIR"] = TMPDIR;
+  }
+});
 
 /** A command's exit code and its lines of output, of which it may have one. */
 function command(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
