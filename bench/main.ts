@@ -107,7 +107,7 @@ async function compare(
   for (const pair of options.library ?? []) {
     const [name, file] = pair.split("=");
     if (!name || !file) throw new UserError(`--library takes NAME=FILE.a, not ${pair}`);
-    peers.push(otherLibrary(name, file));
+    peers.push(await otherLibrary(name, file));
   }
   if (peers.length === 0) throw new UserError("there is no allocator to measure");
   results.peers.push(...peers.map(({ name }) => name));

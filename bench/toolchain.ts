@@ -13,6 +13,10 @@ import {
 export const BUILD = path.join(ROOT, "build", "bench");
 export const BENCH = path.join(ROOT, "bench");
 
+/** The package whose tools work on linked programs, and what tells its version. */
+export const BINARYEN = path.join(ROOT, "node_modules", "binaryen");
+export const BINARYEN_MANIFEST = path.join(BINARYEN, "package.json");
+
 /** A native compiler where there is one: the npm one does not see the files that some peers' sources include. */
 const PREFERRED = ["clang-22", "clang-21", "clang-20", "clang-19", "clang"];
 

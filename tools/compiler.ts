@@ -1,17 +1,16 @@
 /**
  * Compiles and links C and C++ for wasm32, with the compiler that CC names: `npm`, the npm package @yowasp/clang, or
- * any clang that has a wasm target and a WASI sysroot. What was built once is taken from build/cache: the key of an
- * entry is a hash of the compiler, its arguments and the contents of every file that it may read.
+ * any clang that has a wasm target and a WASI sysroot. What was built once is taken from the cache: it depends on the
+ * compiler, its arguments and the contents of every file that it may read.
  */
 import { execFile, fork } from "node:child_process";
-import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { Request, Response } from "./npm-clang.ts";
+import { cached } from "./cache.ts";
 import { ROOT, UserError, displayPath } from "./command.ts";
 
 export interface Compiler {
@@ -54,7 +53,6 @@ export class CompileError extends Error {
   }
 }
 
-const CACHE = path.join(ROOT, "build", "cache");
 const WASIP1 = "--target=wasm32-wasip1";
 const HEADER = /\.(h|hpp|inc)$/;
 const SOURCE = /\.(c|cc)$/;
@@ -85,7 +83,7 @@ export async function build(compiler: Compiler, program: Program): Promise<strin
     ...linked.map(compiler.place),
     ...linkFlags,
   ];
-  return cached(compiler, args, linked, ".wasm", `a program of ${inputs.map(displayPath).join(", ")}`);
+  return compiled(compiler, args, linked, ".wasm", `a program of ${inputs.map(displayPath).join(", ")}`);
 }
 
 /** Compiles one source file and returns the path of the object in the cache. */
@@ -109,7 +107,7 @@ export async function compileObject(
     "-c",
     compiler.place(source),
   ];
-  return cached(compiler, args, [source, ...headers], ".o", displayPath(source));
+  return compiled(compiler, args, [source, ...headers], ".o", displayPath(source));
 }
 
 function targetFlags(compiler: Compiler, { target = "wasi" }: Pick<Program, "target">): readonly string[] {
@@ -130,35 +128,20 @@ async function headersIn(folder: string, recursive: boolean): Promise<string[]> 
     .map((name) => path.join(folder, name));
 }
 
-async function cached(
+/** What the compiler makes of `files`, from the cache if it is there. `what` is that in a CompileError. */
+function compiled(
   compiler: Compiler,
   args: readonly string[],
   files: readonly string[],
   extension: string,
   what: string,
 ): Promise<string> {
-  const hash = createHash("sha256").update([compiler.name, compiler.version, ...args].join("\0"));
-  for (const file of files) {
-    const contents = await readFile(path.resolve(ROOT, file)).catch(() => {
-      throw new UserError(`there is no file ${displayPath(file)}: run make first, or mend the path`);
-    });
-    hash.update(`\0${compiler.place(file)}\0${contents.length}\0`).update(contents);
-  }
-  const entry = path.join(CACHE, hash.digest("hex").slice(0, 32) + extension);
-  if (existsSync(entry)) return entry;
-  // Two processes may build the same entry at once, and the linker writes its output's name into a program.
-  const folder = path.join(CACHE, `${process.pid}-${path.basename(entry, extension)}`);
-  const unfinished = path.join(folder, path.basename(entry));
-  await mkdir(folder, { recursive: true });
-  try {
-    const { ok, messages } = await compiler.run(args, files, unfinished);
-    if (!ok) throw new CompileError(compiler.name, what, messages);
+  const { name, version, place } = compiler;
+  return cached({ by: [name, version, ...args], of: files, place, extension }, async (output) => {
+    const { ok, messages } = await compiler.run(args, files, output);
+    if (!ok) throw new CompileError(name, what, messages);
     if (messages) console.error(messages.trimEnd());
-    await rename(unfinished, entry);
-  } finally {
-    await rm(folder, { recursive: true });
-  }
-  return entry;
+  });
 }
 
 async function npmCompiler(): Promise<Compiler> {
@@ -254,9 +237,8 @@ async function nativeCompiler(cc: string): Promise<Compiler> {
 
 /** LLVM 20 renamed wasm32-wasi to wasm32-wasip1, and a sysroot has the folders of one of the two, or of both. */
 async function wasiFlags(cc: string, compile: Compiler["run"]): Promise<string[]> {
-  const folder = path.join(os.tmpdir(), `rsbmalloc-${process.pid}-probe`);
+  const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-probe-"));
   const source = path.join(folder, "probe.c");
-  await mkdir(folder, { recursive: true });
   await writeFile(source, "#include <stdlib.h>\nint main(void) { return !malloc(1); }\n");
   const failures: string[] = [];
   try {

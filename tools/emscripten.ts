@@ -1,14 +1,14 @@
 /**
  * Compiles and links with Emscripten, and runs what comes out under Node. What was built once is taken from
- * build/cache: the key of an entry is a hash of the release, the flags and the contents of every input.
+ * the cache: it depends on the release, the flags and the contents of every input.
  */
 import { execFile, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
+import { cached } from "./cache.ts";
 import { ROOT, UserError, displayPath } from "./command.ts";
 
 export interface Emscripten {
@@ -43,7 +43,6 @@ export function linkMalloc(name: string): readonly string[] {
 /** Emscripten refused its input. */
 export class EmscriptenError extends Error {}
 
-const CACHE = path.join(ROOT, "build", "cache");
 /** Debian's node packages. Its emcc needs acorn from there, and does not look for it. */
 const DEBIAN_NODE_PATH = "/usr/share/nodejs";
 
@@ -84,35 +83,21 @@ export async function buildEmscripten(
   { inputs, flags, output = "program.js", environment }: EmscriptenProgram,
 ): Promise<string> {
   const driver = inputs.some((input) => /\.(cc|cpp)$/.test(input)) ? "em++" : "emcc";
-  const hash = createHash("sha256").update([emscripten.version, driver, output, ...flags].join("\0"));
   // Flags name files too: libraries, scripts to embed.
-  for (const file of [...inputs, ...flags.filter((flag) => existsSync(path.resolve(ROOT, flag)))]) {
-    const contents = await readFile(path.resolve(ROOT, file)).catch(() => {
-      throw new UserError(`there is no file ${displayPath(file)}: run make first, or mend the path`);
-    });
-    hash.update(`\0${file}\0${contents.length}\0`).update(contents);
-  }
-  const entry = path.join(CACHE, hash.digest("hex").slice(0, 32));
-  if (existsSync(entry)) return path.join(entry, output);
-  // Two processes may build the same entry at once.
-  const unfinished = `${entry}-${process.pid}`;
-  await mkdir(unfinished, { recursive: true });
-  // Its .js is no ES module, as the project's would be.
-  await writeFile(path.join(unfinished, "package.json"), JSON.stringify({ type: "commonjs" }));
-  try {
+  const files = [...inputs, ...flags.filter((flag) => existsSync(path.resolve(ROOT, flag)))];
+  const by = [emscripten.version, driver, output, ...flags];
+  const folder = await cached({ by, of: files }, async (unfinished) => {
+    await mkdir(unfinished);
+    // Its .js is no ES module, as the project's would be.
+    await writeFile(path.join(unfinished, "package.json"), JSON.stringify({ type: "commonjs" }));
     const args = [...inputs, ...flags, "-o", path.join(unfinished, output)];
     const env = { ...emscriptenEnvironment(), ...environment };
     await run(driver, args, { cwd: ROOT, env, maxBuffer: 1 << 26 }).catch((error: Error) => {
       const said = "stderr" in error ? String(error.stderr) : error.message;
       throw new EmscriptenError(`${driver} cannot build ${inputs.map(displayPath).join(", ")}:\n${said}`);
     });
-    await rename(unfinished, entry).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOTEMPTY") throw error;
-    });
-  } finally {
-    await rm(unfinished, { recursive: true, force: true });
-  }
-  return path.join(entry, output);
+  });
+  return path.join(folder, output);
 }
 
 /** Runs JavaScript that Emscripten made, or a script that loads it, in a process of its own. */

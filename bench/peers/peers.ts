@@ -1,11 +1,12 @@
 import { execFile } from "node:child_process";
-import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
+import { copyFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
+import { cached } from "../../tools/cache.ts";
 import { ROOT, UserError } from "../../tools/command.ts";
 import type { Program } from "../../tools/compiler.ts";
-import { BENCH, BUILD, link, object } from "../toolchain.ts";
+import { BENCH, BINARYEN, BINARYEN_MANIFEST, link, object } from "../toolchain.ts";
 import { debianSource } from "./debian.ts";
 import { linkTlsf } from "./tlsf.ts";
 
@@ -37,7 +38,7 @@ const sources: readonly PeerSource[] = [
     async objects() {
       if (!existsSync(LIBRARY))
         throw new UserError("lib/wasm32-wasi/librsbmallocc.a is missing: run make lib");
-      return [snapshot(LIBRARY)];
+      return [await snapshot(LIBRARY)];
     },
   },
   // What a WASI program gets when it does nothing: the linker finds it in libc.a by itself.
@@ -71,7 +72,7 @@ const sources: readonly PeerSource[] = [
     control: true,
     objects: async () => [
       await peerObject("wiped.c", ["-O3", "-msimd128"], [path.join(ROOT, "cabi", "include")]),
-      snapshot(LIBRARY.replace(/\.a$/, "-prefixed.a")),
+      await snapshot(LIBRARY.replace(/\.a$/, "-prefixed.a")),
     ],
   },
 ];
@@ -87,9 +88,9 @@ export async function peer(name: string, optimization: Optimization = "speed"): 
 }
 
 /** A further build of rsbmalloc, to be compared with the one in lib/. */
-export function otherLibrary(name: string, file: string): Peer {
+export async function otherLibrary(name: string, file: string): Promise<Peer> {
   if (!existsSync(file)) throw new UserError(`${file} is missing`);
-  return linked(name, [snapshot(path.resolve(file))]);
+  return linked(name, [await snapshot(path.resolve(file))]);
 }
 
 async function mimalloc(flags: readonly string[]): Promise<string> {
@@ -100,7 +101,7 @@ async function mimalloc(flags: readonly string[]): Promise<string> {
 
 /** What is compared when it comes to catching bugs. */
 export const bugPeers: Readonly<Record<string, () => Promise<Peer>>> = {
-  hardened: async () => otherLibrary("hardened", LIBRARY.replace(/\.a$/, "-hardened.a")),
+  hardened: () => otherLibrary("hardened", LIBRARY.replace(/\.a$/, "-hardened.a")),
   ...Object.fromEntries(
     ["rsbmalloc", "dlmalloc", "emmalloc", "mimalloc"].map((name) => [name, () => peer(name)]),
   ),
@@ -118,12 +119,8 @@ export function linked(name: string, inputs: readonly string[]): Peer {
 }
 
 /** A copy of a library that stays as it is while a run lasts, whatever is built meanwhile. */
-function snapshot(library: string): string {
-  const hash = createHash("sha256").update(readFileSync(library)).digest("hex").slice(0, 16);
-  const copy = path.join(BUILD, "libraries", `${hash}.a`);
-  mkdirSync(path.dirname(copy), { recursive: true });
-  if (!existsSync(copy)) copyFileSync(library, copy);
-  return copy;
+function snapshot(library: string): Promise<string> {
+  return cached({ by: ["copy"], of: [library], extension: ".a" }, (copy) => copyFile(library, copy));
 }
 
 function peerObject(
@@ -143,11 +140,11 @@ export function optimized({ name, link: linkPlain }: Peer): Peer {
     name,
     async link(program) {
       const plain = await linkPlain(program);
-      const file = plain.replace(/\.wasm$/, ".opt.wasm");
-      if (existsSync(file)) return file;
-      const wasmOpt = path.join(ROOT, "node_modules", "binaryen", "bin", "wasm-opt");
-      await run(process.execPath, [wasmOpt, plain, "-O3", "--all-features", "-o", file]);
-      return file;
+      const args = ["-O3", "--all-features"];
+      return cached({ by: args, of: [plain, BINARYEN_MANIFEST], extension: ".wasm" }, async (file) => {
+        const wasmOpt = path.join(BINARYEN, "bin", "wasm-opt");
+        await run(process.execPath, [wasmOpt, plain, ...args, "-o", file]);
+      });
     },
   };
 }

@@ -1,18 +1,18 @@
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
 import asc from "assemblyscript/asc";
 import { SECTION, readExports, readGlobals, readSections } from "../../cabi/wasm.ts";
-import { ROOT, UserError } from "../../tools/command.ts";
+import { cached } from "../../tools/cache.ts";
+import { UserError } from "../../tools/command.ts";
 import type { Program } from "../../tools/compiler.ts";
-import { BENCH, BUILD, link } from "../toolchain.ts";
+import { BENCH, BINARYEN, BINARYEN_MANIFEST, link } from "../toolchain.ts";
 
 const run = promisify(execFile);
 
 const SOURCE = path.join(BENCH, "peers", "tlsf", "index.ts");
 const OPTIONS = ["--runtime", "minimal", "--importMemory", "--noExportMemory", "--use", "abort=", "-O3"];
-const FOLDER = path.join(BUILD, "tlsf");
 
 /**
  * Links a program with AssemblyScript's TLSF. Its heap starts at a compile-time constant: so the program is linked
@@ -26,14 +26,14 @@ export async function linkTlsf(program: Program): Promise<string> {
     model: "command",
     linkFlags: [...(program.linkFlags ?? []), "-Wl,--allow-undefined,--export=__heap_base"],
   });
-  const file = path.join(FOLDER, path.basename(unfinished));
-  if (existsSync(file)) return file;
-  mkdirSync(FOLDER, { recursive: true });
-  const tlsf = await compileTlsf(heapBase(readFileSync(unfinished)));
-  // Each imports from "env" what the other exports.
-  const merge = path.join(ROOT, "node_modules", "binaryen", "bin", "wasm-merge");
-  await run(process.execPath, [merge, unfinished, "env", tlsf, "env", "-o", file, "--all-features"]);
-  return file;
+  const by = [asc.version, ...OPTIONS];
+  return cached({ by, of: [unfinished, SOURCE, BINARYEN_MANIFEST], extension: ".wasm" }, async (file) => {
+    const tlsf = `${file}.tlsf`;
+    await compileTlsf(tlsf, heapBase(await readFile(unfinished)));
+    // Each imports from "env" what the other exports.
+    const merge = path.join(BINARYEN, "bin", "wasm-merge");
+    await run(process.execPath, [merge, unfinished, "env", tlsf, "env", "-o", file, "--all-features"]);
+  });
 }
 
 /** The address where a linked program's own data ends. */
@@ -46,8 +46,7 @@ function heapBase(module: Uint8Array): number {
   return value;
 }
 
-async function compileTlsf(base: number): Promise<string> {
-  const file = path.join(FOLDER, `${base}.wasm`);
+async function compileTlsf(file: string, base: number): Promise<void> {
   const { error, stderr } = await asc.main([
     SOURCE,
     "--baseDir",
@@ -59,5 +58,4 @@ async function compileTlsf(base: number): Promise<string> {
     ...OPTIONS,
   ]);
   if (error) throw new UserError(`AssemblyScript's compiler: ${stderr.toString().split("\n")[0]}`);
-  return file;
 }
