@@ -34,10 +34,10 @@ function wordAt(page: u32): usize {
   return addressOfWord(page >>> WORD_BITS);
 }
 
-/** The grade of so many pages: exact for less than a word. */
+/** The grade of so many pages. */
 @inline
 export function gradeOf(pages: u32): u32 {
-  return pages < WORD_PAGES ? pages : min<u32>(60 + (pages >>> 4), BEST);
+  return min<u32>(pages, BEST);
 }
 
 
@@ -73,11 +73,7 @@ function setBits(page: u32, pages: u32, bits: u64): void {
 /** Makes pages free. */
 export function addFree(page: u32, pages: u32): void {
   setBits(page, pages, ALL);
-  let word = page >>> WORD_BITS;
-  // Where the series begins that they are now in. Page 0 is never free.
-  if (<u32>ctz<u64>(~load<u64>(addressOfWord(word))) > (page & IN_WORD))
-    while (<i64>load<u64>(addressOfWord(word - 1)) < 0 && load<u64>(addressOfWord(--word)) == ALL);
-  rate(word);
+  rate((page - freeBefore(page)) >>> WORD_BITS);
 }
 
 /** Has pages no longer free, with which a series of free ones begins, or that `findAligned` found. */

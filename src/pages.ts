@@ -14,7 +14,7 @@
 // A page is made Runs when one is wanted and none is spare, and is free again once none of them is in use.
 //
 // The map begins in the odd space after the program's data and moves to a place twice as large when the heap outgrows it.
-// Before memory grows though enough of it is free, `pack` moves it out from between free pages, so that these coalesce.
+// Before memory grows though enough of it is free, `pack` moves it to a lower place: it may lie between free pages.
 //
 // Where there are threads, all of this needs the lock but one thing: whoever has a block may look up its Run, and there
 // its kind and size.
@@ -505,16 +505,14 @@ export function grow(pages: u32, isTry: bool): bool {
   return true;
 }
 
-/** Moves what the heap has for its own use from between free pages, so that these coalesce. */
+/** Moves the map to a lower place, if there is one: it may lie between free pages, which coalesce then. */
 export function pack(): void {
   const s = state();
   // Where there are threads, a map's place stays in use. The first map is none of whole pages.
   if (LOCKED || s.capacity & (MAP_PAGE - 1)) return;
-  const map = pageOf(pageMap());
   const pages = pagesFor(mapBytes(s.capacity));
-  if (!freeBefore(map) && !freeFrom(map + pages, 1)) return;
   const page = findFree(pages);
-  if (page && page < map) moveMap(takeOwn(page, pages), s.capacity);
+  if (page && page < pageOf(pageMap())) moveMap(takeOwn(page, pages), s.capacity);
 }
 
 /** Makes the pages from `page` to `end` free. */

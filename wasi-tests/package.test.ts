@@ -149,7 +149,7 @@ test("a bundler keeps the command, which runs when it is loaded, and drops what 
     });
     return outputFiles[0]!.text;
   };
-  assert.match(await bundled(`import "./node_modules/rsbmalloc/dist/cli.js";`), "see rsbmalloc --help");
+  assert.match(await bundled(`import "./node_modules/rsbmalloc/dist/cli.js";`), "rsbmalloc --help");
   const one = await bundled(`import { formatText } from "rsbmalloc/inspect"; console.log(formatText);`);
   assert.match(one, "linear memory");
   assert.not.match(one, "<!doctype html>");

@@ -255,7 +255,7 @@ withEmscripten(
       names.filter((name) => OLD_CODE.test(name)),
       [],
     );
-    assert.ok(names.includes("rsbmalloc/heap/allocateSlow"), names.join(" "));
+    assert.ok(names.includes("rsbmalloc/heap/allocate"), names.join(" "));
     assert.is((await runWith(script, bytes)).stdout, (await runWith(script, module)).stdout);
   },
 );
