@@ -93,10 +93,10 @@ function instantiate(module: Uint8Array<ArrayBuffer>): { functions: Functions; m
 async function refuses(
   bytes: Uint8Array<ArrayBuffer>,
   why: RegExp,
-  given: ReadonlyMap<string, number> = new Map(),
+  ...names: readonly ReadonlyMap<string, number>[]
 ): Promise<void> {
   try {
-    await swap(bytes, given);
+    await swap(bytes, ...names);
   } catch (error) {
     const { message } = error as Error;
     assert.match(message, why);
@@ -193,6 +193,21 @@ test("refuses a malloc that never returns", async () => {
 test("refuses names that do not fit the module", async () => {
   await refuses(fake(), /there is no function 99 for malloc: the module has 3/, new Map([["malloc", 99]]));
   await refuses(fake(), /function 2, malloc, takes and returns/, new Map([["malloc", 2]]));
+});
+
+test("refuses what is said by hand and would be passed over", async () => {
+  const by = (...names: [name: string, index: number][]) => new Map(names);
+  const imported = '(import "env" "f" (func $f (param i32) (result i32)))';
+  const module = fake({ memory: `${imported} (memory (export "memory") 1)` });
+  const none = by();
+  await refuses(module, /function 0, malloc, is imported from elsewhere/, none, by(["malloc", 0]));
+  await refuses(
+    module,
+    /no function of malloc's is named mallok; there are malloc, /,
+    none,
+    by(["mallok", 1]),
+  );
+  await swap(module, by(["mallok", 1]), by(["malloc", 1], ["free", 2]));
 });
 
 test("refuses memory without room for the state", async () => {
@@ -417,6 +432,10 @@ test("the command answers bad input with one line", async () => {
     [[file, "--dry-run", "--symbol-map", "no-such.symbols"], /cannot read no-such\.symbols/],
     [[file, "--dry-run", "--symbol-map", PROGRAM], /swap\.c is no symbol map/],
     [[file, "--dry-run", "--function", "malloc"], /--function malloc is not of the form NAME=INDEX/],
+    [
+      ["--dry-run", "--function", "free=1", "--function", "free=2", file],
+      /--function free=INDEX is given more/,
+    ],
     [[PROGRAM, "--dry-run"], /swap\.c: it is no WebAssembly file/],
     [[file, "-o", path.join(folder, "no", "such", "folder")], /cannot write .*folder/],
   ];

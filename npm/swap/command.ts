@@ -42,13 +42,16 @@ Examples:
 async function run(file: string, options: Options): Promise<void> {
   const { output, symbolMap, function: functions = [], dryRun = false, json = false } = options;
   if (output === undefined && !dryRun) throw new Error("swap needs -o FILE for the new module, or --dry-run");
-  const given = new Map([...readSymbolMap(symbolMap), ...functions.map(parseFunction)]);
+  const names = readSymbolMap(symbolMap);
+  const byHand = parseFunctions(functions);
   const bytes = readFile(file);
   // Binaryen takes a while to load.
   const { swap } = await import("./swap.ts");
-  const { bytes: result, report } = await swap(new Uint8Array(bytes), given).catch((error: unknown) => {
-    throw new Error(`${file}: ${reasonOf(error)}`, { cause: error });
-  });
+  const { bytes: result, report } = await swap(new Uint8Array(bytes), names, byHand).catch(
+    (error: unknown) => {
+      throw new Error(`${file}: ${reasonOf(error)}`, { cause: error });
+    },
+  );
   if (output !== undefined && !dryRun) writeFile(output, result);
   process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : format(report));
 }
@@ -70,21 +73,27 @@ function writeFile(file: string, bytes: Uint8Array): void {
 }
 
 /** Lines of `INDEX:NAME`. */
-function readSymbolMap(file: string | undefined): [name: string, index: number][] {
-  if (file === undefined) return [];
-  const lines = readFile(file).toString("utf8").split(/\r?\n/).filter(Boolean);
-  return lines.map((line) => {
+function readSymbolMap(file: string | undefined): Map<string, number> {
+  const names = new Map<string, number>();
+  if (file === undefined) return names;
+  for (const line of readFile(file).toString("utf8").split(/\r?\n/).filter(Boolean)) {
     const [, index, name] = /^(\d+):(.+)$/.exec(line) ?? [];
     if (name === undefined)
       throw new Error(`${file} is no symbol map: it has the line ${JSON.stringify(line.slice(0, 60))}`);
-    return [name, Number(index)];
-  });
+    names.set(name, Number(index));
+  }
+  return names;
 }
 
-function parseFunction(given: string): [name: string, index: number] {
-  const [, name, index] = /^([^=]+)=(\d+)$/.exec(given) ?? [];
-  if (name === undefined) throw new Error(`--function ${given} is not of the form NAME=INDEX`);
-  return [name, Number(index)];
+function parseFunctions(options: readonly string[]): Map<string, number> {
+  const names = new Map<string, number>();
+  for (const option of options) {
+    const [, name, index] = /^([^=]+)=(\d+)$/.exec(option) ?? [];
+    if (name === undefined) throw new Error(`--function ${option} is not of the form NAME=INDEX`);
+    if (names.has(name)) throw new Error(`--function ${name}=INDEX is given more than once`);
+    names.set(name, Number(index));
+  }
+  return names;
 }
 
 const SOURCES: Readonly<Record<SwapReport["source"], string>> = {

@@ -23,7 +23,7 @@ export interface Replacement {
   readonly name: string;
 }
 
-/** What the user says of a module's functions: name to index. */
+/** What a symbol map or the user says of a module's functions: name to index. */
 export type GivenNames = ReadonlyMap<string, number>;
 
 /** The functions without which there is nothing to exchange. */
@@ -82,6 +82,31 @@ export function readFunctions(
     each.names.add(name);
   }
   return functions;
+}
+
+/** Names that help besides those of malloc's functions. */
+const HELPERS: readonly string[] = [
+  "sbrk",
+  "emscripten_resize_heap",
+  "__errno_location",
+  "initialize_emmalloc_heap",
+  "claim_more_memory",
+];
+
+/** Throws an Error of one line if one of the names tells nothing, or names an import for a function of malloc's. */
+export function checkNames(
+  names: GivenNames,
+  functions: readonly ModuleFunction[],
+  signatures: ReadonlyMap<string, string>,
+): void {
+  for (const [name, index] of names) {
+    if (!signatures.has(name) && !HELPERS.includes(name))
+      throw new Error(
+        `no function of malloc's is named ${name}; there are malloc, free, calloc, realloc and those in docs/swap.md`,
+      );
+    if (signatures.has(name) && functions[index]!.imported)
+      throw new Error(`function ${index}, ${name}, is imported from elsewhere: name one of the module's own`);
+  }
 }
 
 /** The function of that name; undefined if there is none. */

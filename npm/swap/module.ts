@@ -5,6 +5,7 @@ import { checkLinked } from "../linked.ts";
 import { findConstructor, type Constructor } from "./emmalloc.ts";
 import { reasonOf } from "./errors.ts";
 import {
+  checkNames,
   findReplacements,
   isNeededName,
   named,
@@ -29,23 +30,29 @@ export interface Subject {
 }
 
 /** Throws an Error of one line if the module has no malloc that could be exchanged. */
-export async function readSubject(bytes: Uint8Array<ArrayBuffer>, given: GivenNames): Promise<Subject> {
+export async function readSubject(
+  bytes: Uint8Array<ArrayBuffer>,
+  symbolMap: GivenNames,
+  byHand: GivenNames,
+): Promise<Subject> {
   const compiled = compile(bytes);
   const hasNames = WebAssembly.Module.customSections(compiled, "name").length > 0;
   const module = readModule(bytes);
   checkMemory(module);
-  const functions = readFunctions(module, hasNames, given);
+  const functions = readFunctions(module, hasNames, new Map([...symbolMap, ...byHand]));
   const namesMalloc = ({ names }: ModuleFunction) => [...names].some((name) => isNeededName(name, "malloc"));
   if (!hasNames && !functions.some(namesMalloc)) throw new Error(NO_NAMES);
   if (functions.some(({ names }) => [...names].some((name) => /^rsbmalloc(\/|$)/.test(name)))) {
     throw new Error("its malloc is rsbmalloc already");
   }
+  const signatures = await coreSignatures();
+  checkNames(byHand, functions, signatures);
   return {
     compiled,
     module,
     functions,
     hasNames,
-    replacements: findReplacements(functions, await coreSignatures()),
+    replacements: findReplacements(functions, signatures),
     constructor: findConstructor(functions),
     sbrk: grower(functions, "sbrk"),
     resize: grower(functions, "emscripten_resize_heap"),

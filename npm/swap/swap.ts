@@ -34,11 +34,16 @@ export interface Swapped {
 }
 
 /**
- * Returns the module with rsbmalloc for its malloc. `given` names functions of modules that have no names.
+ * Returns the module with rsbmalloc for its malloc. `symbolMap` and `byHand` name its functions; what is said by hand goes
+ * first, and is all of use.
  * Throws an Error of one line where the result could be wrong: what is wrong with the module, and what to do.
  */
-export async function swap(bytes: Uint8Array<ArrayBuffer>, given: GivenNames = new Map()): Promise<Swapped> {
-  const subject = await readSubject(bytes, given);
+export async function swap(
+  bytes: Uint8Array<ArrayBuffer>,
+  symbolMap: GivenNames = new Map(),
+  byHand: GivenNames = new Map(),
+): Promise<Swapped> {
+  const subject = await readSubject(bytes, symbolMap, byHand);
   const { module, replacements } = subject;
   const findings = probe(forTrial(subject), module, subject.hasNames);
   const { allocator, errno, breakAddress } = findings;
@@ -222,7 +227,8 @@ function inlined({ index, names: [name] }: ModuleFunction, found: Access | undef
   return (
     `function ${index}${name ? `, ${name},` : ""} ${what}, so the old malloc would stay in use there: ` +
     `if the function is a part of malloc, name it (--function calloc=${index}); if malloc was compiled into it, link again ` +
-    "with malloc's functions exported (-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_calloc,_realloc,...) or optimize less"
+    "with malloc's functions exported (-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_calloc,_realloc,_malloc_usable_size,...) " +
+    "or optimize less"
   );
 }
 
