@@ -27,6 +27,9 @@ const MIB = 2 ** 20;
 /** Of the lock: src/lock.ts. */
 const [FREE, HELD, CONTENDED] = [0, 1, 2];
 
+/** Blocks that a queue of the program holds. */
+const QUEUE = 1024;
+
 /** A word of memory as it is now. */
 function word({ memory }: Threads, address: number): number {
   return new Uint32Array(memory.buffer)[address / 4]!;
@@ -87,25 +90,49 @@ for (const variant of VARIANTS) {
   const ring = (members: number, blocks: number): Call[][] =>
     counts(members).map((at) => [["pass", at, (at + 1) % members, at + 1, blocks], THREAD_END]);
 
-  /** Threads by their calls, each blocks under way at once: 1,024 of 1,000 bytes on average in each queue. */
-  const FLOWS: Readonly<Record<string, readonly [queues: number, threads: (blocks: number) => Call[][]]>> = {
-    "one thread allocates and another frees": [1, (blocks) => pair(0, blocks)],
-    "one thread allocates and three others free": [
-      1,
-      (blocks) => [
+  /** Threads by their calls, and how many blocks, of 1,000 bytes on average, are under way in each queue at most. */
+  const FLOWS: Readonly<
+    Record<string, { queues: number; underWay: number; threads: (blocks: number) => Call[][] }>
+  > = {
+    "one thread allocates and another frees": {
+      queues: 1,
+      underWay: QUEUE,
+      threads: (blocks) => pair(0, blocks),
+    },
+    "one thread allocates and three others free": {
+      queues: 1,
+      underWay: QUEUE,
+      threads: (blocks) => [
         [["produce", 0, 1, blocks, 2000], THREAD_END],
         ...counts(3).map((first): Call[] => [["consume", 0, blocks, first, 3], THREAD_END]),
       ],
-    ],
-    "three pairs pass blocks": [3, (blocks) => counts(3).flatMap((queue) => pair(queue, blocks / 3))],
-    "two threads pass blocks to each other": [2, (blocks) => ring(2, blocks / 2)],
-    "seven threads pass blocks around a ring": [7, (blocks) => ring(7, blocks / 7)],
+    },
+    "three pairs pass blocks": {
+      queues: 3,
+      underWay: QUEUE,
+      threads: (blocks) => counts(3).flatMap((queue) => pair(queue, blocks / 3)),
+    },
+    "two threads pass blocks to each other": {
+      queues: 2,
+      underWay: QUEUE / 2,
+      threads: (blocks) => ring(2, blocks / 2),
+    },
+    "seven threads pass blocks around a ring": {
+      queues: 7,
+      underWay: QUEUE / 2,
+      threads: (blocks) => ring(7, blocks / 7),
+    },
   };
-  for (const [name, [queues, flow]] of Object.entries(FLOWS)) {
+  for (const [name, { queues, underWay, threads: flow }] of Object.entries(FLOWS)) {
     test(`${variant}: memory stays bounded when ${name}`, async () => {
       const threads = startThreads(await module(PLENTY), PLENTY);
       const round = () => Promise.all(flow(210_000 * LENGTH).map((calls) => threads.run(calls)));
-      // Long enough that the caches have grown to their limits, and that as many blocks were once under way as ever are.
+      // As many blocks under way as ever are: whether a queue fills up while both of its threads run is chance.
+      const all = (calls: (queue: number) => Call) =>
+        Promise.all(counts(queues).map((queue) => threads.run([calls(queue), THREAD_END])));
+      await all((queue) => ["produce", queue, 1, underWay, 2000]);
+      await all((queue) => ["consume", queue, underWay, 0, 1]);
+      // Long enough that the caches have grown to their limits.
       for (let settling = 0; settling < 3; settling++) await round();
       // Caches and bins that are begun take the rest.
       assert.ok(threads.size() < (2 + 2 * queues) * MIB, `${threads.size()} bytes`);
