@@ -46,14 +46,14 @@ export function putBatch(bin: u32, stack: u32, batch: usize): void {
  */
 export function takeBatch(bin: u32, stack: u32): usize {
   for (let i: u32 = 0; i < BATCH_STACKS; ++i) {
-    const batch = takeFirst(headOf(bin, stack + i));
+    const batch = pop(headOf(bin, stack + i));
     if (batch) return batch;
   }
   return 0;
 }
 
 /** Takes the first batch of a stack; 0 if there is none. */
-function takeFirst(at: usize): usize {
+function pop(at: usize): usize {
   let head = atomic.load<u64>(at, BATCHES);
   while (<u32>head) {
     const batch = <usize>head;

@@ -52,7 +52,7 @@ import {
   extendRun,
   freeRun,
   grow,
-  hasSpare,
+  hasSpareRun,
   isLast,
   pack,
   pageOf,
@@ -139,7 +139,7 @@ export function ringOf(bin: Bin): Run {
 
 /** Takes `slot`, the first freed one of a run. */
 @inline
-export function takeFirst(run: Run, slot: usize): void {
+export function popFreed(run: Run, slot: usize): void {
   run.free = load<usize>(slot);
   ++run.left;
 }
@@ -163,7 +163,7 @@ export function takeReady(bin: Bin): usize {
   const run = bin.first;
   const slot = run.free;
   if (slot) {
-    takeFirst(run, slot);
+    popFreed(run, slot);
     return slot;
   }
   return hasFresh(bin) ? takeFresh(bin) : 0;
@@ -247,7 +247,7 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   if (!s.magic && !start()) return changetype<Run>(0);
   if (!HARDENED) {
     settleSome(RUN_EVENTS);
-    if (!hasSpare()) {
+    if (!hasSpareRun()) {
       settle();
       freeUnused();
     }

@@ -18,8 +18,8 @@
 // The more caches there are, the smaller are the batches that are made from then on: what all together hold back grows
 // much less than their number. Slots so large that a batch would be one of them go to the stack at once, each by itself: `most` is 0.
 //
-// NONE, FREE and LARGE never have room, nor has any list of NO_CACHE: what is not for a cache, and what has no cache to
-// go to, takes the slow path of `free`.
+// NONE and LARGE never have room, nor has any list of NO_CACHE: what is not for a cache, and what has no cache to go to,
+// takes the slow path of `free`.
 //
 // The heap looks at its own slots alone when it wants memory back, so batches return to it before it grows for a slot or
 // a large block.
@@ -65,7 +65,7 @@ import {
 import { lock, unlock } from "./lock";
 import { fillMemory } from "./memory";
 import { findFree } from "./free-pages";
-import { Run, hasSpare, pagesFor, runOf } from "./pages";
+import { Run, hasSpareRun, pagesFor, runOf } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 import { slotSize } from "./size-classes";
 
@@ -221,9 +221,9 @@ function heapSlot(bin: u32): usize {
 /** Gives the batches back to the heap if it has no run of `pages`. Needs the lock. */
 export function makeRoom(pages: u32): void {
   if (!state().magic) return;
-  if (hasSpare() && findFree(pages)) return;
+  if (hasSpareRun() && findFree(pages)) return;
   settle();
-  if (!hasSpare() || !findFree(pages)) breakBatches();
+  if (!hasSpareRun() || !findFree(pages)) breakBatches();
 }
 
 /** Frees what there is no room for in a list. */

@@ -58,12 +58,12 @@ export const RUN_STEP: usize = 1 << RUN_BITS;
 /**
  * The state starts with these fields. Behind them lie:
  *
- *     bins      Bin[END_BIN]           by kind
- *     holders   usize[2]               first and last of the ring of pages with spare Runs
- *     nobody    Run                    stands in the page map for pages that are in no run
- *     keeper    Run                    stands there for pages that are made of Runs
- *     map       usize                  the page map: an address for each page from address 0, that of its Run
- *     binOf     usize[SMALL_MAX/4+1]   by a small size in words: address of its Bin; or where in a cache its bin is
+ *     bins            Bin[END_BIN]           by kind
+ *     metadata pages  usize[2]               first and last of the ring of pages with spare Runs
+ *     noRun           Run                    what the page map has for pages that are in no run
+ *     metadata        Run                    what it has for metadata pages, which are made of Runs
+ *     map             usize                  the page map: for each page from address 0 the address of its Run
+ *     binOf           usize[SMALL_MAX/4+1]   by small size in words: address of its Bin; or where in a cache its bin is
  *
  * Threads read the last two without the lock. What lies before those, and hardly ever changes, keeps what is written
  * under the lock off their cache lines.
@@ -95,10 +95,10 @@ export class State {
 }
 
 export const BIN_TABLE: usize = (offsetof<State>() + 15) & ~15;
-export const HOLDERS: usize = BIN_TABLE + ((<usize>END_BIN) << BIN_BITS);
-export const NOBODY: usize = (HOLDERS + 2 * sizeof<usize>() + 15) & ~15;
-export const KEEPER: usize = NOBODY + RUN_STEP;
-export const MAP: usize = KEEPER + RUN_STEP;
+export const METADATA_PAGES: usize = BIN_TABLE + ((<usize>END_BIN) << BIN_BITS);
+export const NO_RUN: usize = (METADATA_PAGES + 2 * sizeof<usize>() + 15) & ~15;
+export const METADATA: usize = NO_RUN + RUN_STEP;
+export const MAP: usize = METADATA + RUN_STEP;
 export const BIN_OF: usize = MAP + sizeof<usize>();
 const SHARED: usize = BIN_OF + SMALL_MAX + sizeof<usize>();
 

@@ -16,7 +16,7 @@
 // differed from slot to slot would now and then be just what is written over it.
 
 import { EMSCRIPTEN, Guards, guards } from "./config";
-import { fillMemory } from "./memory";
+import { WORDWISE_MAX, fillMemory } from "./memory";
 
 /** No letter, no digit, and nothing that programs like to fill memory with. */
 export const GUARD: u8 = 0xb7;
@@ -36,9 +36,6 @@ const MARK_BITS: u32 = 16;
 
 /** The bits of a slot's address that go into its trailer: slots are multiples of 16. */
 const ADDRESS_MASK: usize = 0xfff0;
-
-/** Up to here a loop over words is faster than the engine's `memory.fill`, in bytes. */
-const WORDWISE_MAX: usize = 256;
 
 /** A trailer's contents are exclusive-ored with this. */
 @inline

@@ -88,17 +88,17 @@ import { findFree, isFree } from "./free-pages";
 import { lock, unlock } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
 import {
-  HELD,
-  HELD_END,
+  RUNS_PER_PAGE,
+  RUNS_END,
   Run,
   addressOf,
   addBefore,
   cutFront,
   freeRun,
   isMapPage,
-  keeper,
+  metadata,
   lengthOf,
-  nobody,
+  noRun,
   pageOf,
   pagesFor,
   pagesOf,
@@ -110,7 +110,7 @@ import {
   shrinkRun,
   trimRun,
 } from "./pages";
-import { binOfSize, slotSize } from "./size-classes";
+import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
 /** Slots are looked at sixteen bytes at a time. */
 const SMALLEST_SLOT: usize = 16;
@@ -158,9 +158,8 @@ function takeSlow(size: usize, alignment: usize): usize {
   const room = size + TAIL_SIZE + alignmentBytes(log2(alignment));
   if (size - 1 >= BIN_MAX - TAIL_SIZE || room > BIN_MAX || alignment >= PAGE)
     return takeOther(size, alignment);
-  let kind = binOfSize(max(max(room, SMALLEST_SLOT), alignment));
-  // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
-  while (slotSize(kind) & (max<u32>(<u32>alignment, 1) - 1)) ++kind;
+  const least = binOfSize(max(max(room, SMALLEST_SLOT), alignment));
+  const kind = alignedBin(least, max<u32>(<u32>alignment, 1));
   const bin = binAt(kind);
   // If there is no memory for a run, the bin may have been given slots that were in quarantine.
   if (!hasSlots(bin) && !fillBin(kind) && !hasSlots(bin)) return 0;
@@ -269,7 +268,7 @@ function takeLarge(size: usize, alignment: usize): usize {
 
 /** Whether a page has data of the heap's own, where a write before the block behind it would not show. */
 function isOwn(page: u32): bool {
-  return runAt(page) == keeper() || isMapPage(page);
+  return runAt(page) == metadata() || isMapPage(page);
 }
 
 /** Exchanges a run for one that begins elsewhere, if there is one. */
@@ -334,7 +333,7 @@ function runOfBlock(block: usize): Run {
     if (soundRun(pageOf(block)).kind == LARGE && block == run.start) return run;
   }
   blamePointer(block);
-  return nobody();
+  return noRun();
 }
 
 /** Whether what a page of a heap that ends at `end` leads to may be a run of slots. */
@@ -353,11 +352,11 @@ function soundRun(page: u32): Run {
 /** Whether there may be a Run at an address. */
 @inline
 function isRun(at: usize): bool {
-  return !(at & (RUN_STEP - 1)) && pageOf(at) < state().end && runAt(pageOf(at)) == keeper();
+  return !(at & (RUN_STEP - 1)) && pageOf(at) < state().end && runAt(pageOf(at)) == metadata();
 }
 
 function isSound(run: Run, page: u32): bool {
-  if (run == nobody() || run == keeper()) return true;
+  if (run == noRun() || run == metadata()) return true;
   const s = state();
   if (!isRun(changetype<usize>(run)) || run.kind >= END_BIN) return false;
   const first = pageOf(run.start);
@@ -574,7 +573,7 @@ export function resizeChecked(block: usize, size: usize): usize {
 
 function resizeBlock(block: usize, size: usize): usize {
   let old: usize = 0;
-  let run = nobody();
+  let run = noRun();
   if (!isZeroBlock(block)) {
     run = runOfBlock(block);
     old = sizeOf(run, block);
@@ -792,7 +791,7 @@ function blameFreed(start: usize, end: usize): void {
 
 /** Traps if someone wrote past the end of the block that lies before a page. */
 function blameBeforePage(start: usize): void {
-  let before = nobody();
+  let before = noRun();
   for (let page = state().start; page < pageOf(start); page += lengthOf(before)) before = soundRun(page);
   if (before.kind == LARGE) sizeOfLarge(before);
   if (before.kind >= FIRST_BIN) blameBefore(before, before.start + before.slots * before.size);
@@ -812,7 +811,7 @@ export function checkHeap(): void {
     const run = soundRun(page);
     if (run.kind >= FIRST_BIN) checkSlots(run);
     else if (run.kind == LARGE) sizeOfLarge(run);
-    else if (run == keeper()) checkHolder(addressOf(page));
+    else if (run == metadata()) checkMetadata(addressOf(page));
     const end = page + lengthOf(run);
     for (; page < end; ++page) if (isFree(page)) checkFree(page, run);
   }
@@ -821,24 +820,24 @@ export function checkHeap(): void {
 
 /** Checks a page that counts as free, and leads to `run`: to nobody, and nobody has written there. */
 function checkFree(page: u32, run: Run): void {
-  if (run != nobody()) rsbmalloc_corruption(addressOf(page), 0);
+  if (run != noRun()) rsbmalloc_corruption(addressOf(page), 0);
   if (page < state().fresh) expectZero(addressOf(page), addressOf(page + 1));
 }
 
 /** Checks that pages which are not the heap's lead nowhere. */
 function checkNowhere(page: u32, end: u32): void {
-  for (; page < end; ++page) if (runAt(page) != nobody()) rsbmalloc_corruption(addressOf(page), 0);
+  for (; page < end; ++page) if (runAt(page) != noRun()) rsbmalloc_corruption(addressOf(page), 0);
 }
 
 /** Checks a page that is made of Runs: its list of those not in use. */
-function checkHolder(page: usize): void {
-  const holder = changetype<Run>(page);
-  let left = HELD - holder.left;
-  let at = holder.free;
-  const end = page + HELD_END;
+function checkMetadata(page: usize): void {
+  const header = changetype<Run>(page);
+  let left = RUNS_PER_PAGE - header.left;
+  let at = header.free;
+  const end = page + RUNS_END;
   if (!isZero(end, page + PAGE)) rsbmalloc_overflow(page + PAGE, 0);
   for (; at != end; at += changetype<Run>(at).event + RUN_STEP) {
-    if (!left-- || at - page >= HELD_END || at & (RUN_STEP - 1)) rsbmalloc_corruption(page, 0);
+    if (!left-- || at - page >= RUNS_END || at & (RUN_STEP - 1)) rsbmalloc_corruption(page, 0);
   }
   if (left) rsbmalloc_corruption(page, 0);
 }

@@ -26,7 +26,7 @@ import {
   putBack,
   settle,
   smallBin,
-  takeFirst,
+  popFreed,
   takeFresh,
   takeReady,
   takeSlow,
@@ -54,12 +54,9 @@ import {
 } from "./hardened";
 import { isFree } from "./free-pages";
 import { lock, lockHere, unlock, unlockHere } from "./lock";
-import { copyMemory, fillMemory } from "./memory";
+import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
 import { Run, pageOf, pagesFor, lengthOf, pagesOf, runAt, runOf, setRun, shrinkRun, trimRun } from "./pages";
-import { binOfSize, slotSize } from "./size-classes";
-
-/** Up to here a loop over words is faster than the engine's `memory.copy` and `memory.fill`, in bytes. */
-const WORDWISE_MAX: usize = 256;
+import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
 
 @inline
@@ -114,7 +111,7 @@ export function allocate(size: usize): usize {
       const run = bin.first;
       const slot = run.free;
       if (slot) {
-        takeFirst(run, slot);
+        popFreed(run, slot);
         unlockHere();
         return slot;
       }
@@ -211,12 +208,18 @@ export function check(): void {
     return;
   }
   lock();
+  collect();
+  unlock();
+}
+
+/** Gives all free slots back to their runs, wherever they wait, and frees the runs that are empty. Needs the lock. */
+function collect(): void {
   if (CACHED) {
     breakBatches();
     emptyCache();
   }
+  if (HARDENED) emptyQuarantine();
   settle();
-  unlock();
 }
 
 /** The bytes that a block has room for. */
@@ -314,10 +317,7 @@ function takeAligned(alignment: usize, size: usize): usize {
   if (HARDENED) return allocateChecked(size, alignment);
   const slot = max(size, alignment);
   if (slot <= BIN_MAX && alignment < PAGE) {
-    // Runs start at a page, so a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
-    let bin = binOfSize(slot);
-    while (slotSize(bin) & (<u32>alignment - 1)) ++bin;
-    return allocateSlot(bin);
+    return allocateSlot(alignedBin(binOfSize(slot), <u32>alignment));
   }
   return allocateLarge(size, pagesFor(alignment));
 }
@@ -373,12 +373,7 @@ export function describe(out: usize): void {
  */
 export function summarize(info: MallInfo, bins: usize): u64 {
   lock();
-  if (CACHED) {
-    breakBatches();
-    emptyCache();
-  }
-  if (HARDENED) emptyQuarantine();
-  settle();
+  collect();
   const s = state();
   let freePages: u32 = 0;
   let freeBytes: usize = 0;

@@ -15,14 +15,14 @@ export {
   CACHE_BIN_BITS,
   CACHE_RESERVE,
   FIRST_BIN,
-  HOLDERS,
-  KEEPER,
+  METADATA_PAGES,
+  METADATA,
   LARGE,
   LAST_PAGE,
   LOCK,
   MAGIC,
   MAP as STATE_MAP,
-  NOBODY,
+  NO_RUN,
   NONE,
   PAGE_BITS,
   QUARANTINE,
@@ -32,7 +32,7 @@ export {
   STATE_SIZE,
 } from "./config";
 export { QUEUED } from "./bins";
-export { HELD_END } from "./pages";
+export { RUNS_END } from "./pages";
 
 // Offsets of fields, in bytes.
 export const STATE_SMALL_END: usize = offsetof<State>("smallEnd");

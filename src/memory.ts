@@ -104,6 +104,9 @@ export function memoryEndPage(): u32 {
   return (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
 }
 
+/** Up to here a loop over words is faster than the engine's `memory.copy` and `memory.fill`, in bytes. */
+export const WORDWISE_MAX: usize = 256;
+
 /**
  * `memory.fill` on memory that another thread may have added. V8 (Node 20) may tell a thread that has just started of
  * memory that others add only with the next that they add: loads and stores reach it, but instructions for many bytes trap.

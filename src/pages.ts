@@ -4,11 +4,11 @@
 // among its like in pages that are made of them, where it stays as long as the run is in use. The page map has an address for
 // each page from address 0, that of its Run, so that one load tells what a pointer is:
 //
-//     map      | nobody | keeper | a | a | a | b | nobody | nobody | nobody | ...
-//     run                          slots       large block  free
+//     map      | noRun | metadata | a | a | a | b | noRun | noRun | noRun | ...
+//     run                             slots       large block  free
 //
 // All pages of a run of several slots lead to its Run, and the first of one that serves a single block, in a slot or large.
-// Pages that Runs lie in lead to `keeper`, and all others to `nobody`, which are of kind NONE. That goes for pages before and
+// Pages that Runs lie in lead to `metadata`, and all others to `noRun`, which are of kind NONE. That goes for pages before and
 // behind the heap, too, as far as the map reaches. Which of them are free is known to src/free-pages.ts.
 //
 // A page is made Runs when one is wanted and none is spare, and is free again once none of them is in use.
@@ -29,14 +29,14 @@
 
 import {
   EMSCRIPTEN,
-  HOLDERS,
-  KEEPER,
+  METADATA_PAGES,
+  METADATA,
   HARDENED,
   LARGE,
   LAST_PAGE,
   LOCKED,
   MAP,
-  NOBODY,
+  NO_RUN,
   PAGE,
   PAGE_BITS,
   RUN_BITS,
@@ -96,13 +96,13 @@ export class Run {
  * Where the Runs of a page end that is made of them. In a hardened build the last one stays zero: what is written before a block
  * that lies behind shows there.
  */
-export const HELD_END: usize = <usize>PAGE - (HARDENED ? RUN_STEP : 0);
+export const RUNS_END: usize = <usize>PAGE - (HARDENED ? RUN_STEP : 0);
 
 /** How many Runs a page has for others. */
-export const HELD: u32 = <u32>(HELD_END >>> RUN_BITS) - 1;
+export const RUNS_PER_PAGE: u32 = <u32>(RUNS_END >>> RUN_BITS) - 1;
 
 /** So many pages are made Runs at first. In a hardened build as many as a small program needs: no block was ever there. */
-const FIRST_HOLDERS: u32 = HARDENED ? 2 : 1;
+const FIRST_METADATA_PAGES: u32 = HARDENED ? 2 : 1;
 
 /** How many pages a page of the map describes. */
 const MAP_PAGE: u32 = 1 << (PAGE_BITS - 2);
@@ -146,14 +146,14 @@ export function lengthOf(run: Run): u32 {
 // The map.
 
 @inline
-export function nobody(): Run {
-  return changetype<Run>(STATE + NOBODY);
+export function noRun(): Run {
+  return changetype<Run>(STATE + NO_RUN);
 }
 
 /** Stands in the map for pages that are made of Runs. */
 @inline
-export function keeper(): Run {
-  return changetype<Run>(STATE + KEEPER);
+export function metadata(): Run {
+  return changetype<Run>(STATE + METADATA);
 }
 
 
@@ -205,9 +205,9 @@ export function setRuns(run: Run, to: Run): void {
 
 /** Makes `bytes` of entries lead to nobody, which are many or none: what is done already does as much again. */
 @inline
-function leadToNobody(first: usize, bytes: usize): void {
+function leadNowhere(first: usize, bytes: usize): void {
   if (!bytes) return;
-  store<Run>(first, nobody());
+  store<Run>(first, noRun());
   for (let done = ENTRY; done < bytes; done <<= 1) copyMemory(first + done, first, min(done, bytes - done));
 }
 
@@ -227,11 +227,11 @@ export function setKind(run: Run, kind: u32, slots: u32): void {
 
 /** A run for a large block, whose pages lead nowhere. Needs a spare Run. */
 function newRun(start: usize, bytes: u32): Run {
-  const holder = holders().next;
-  const run = changetype<Run>(holder.free);
-  holder.free += run.event + RUN_STEP;
-  ++holder.left;
-  if ((holder.free & (PAGE - 1)) == (HELD_END & (PAGE - 1))) remove(holder);
+  const header = metadataPages().next;
+  const run = changetype<Run>(header.free);
+  header.free += run.event + RUN_STEP;
+  ++header.left;
+  if ((header.free & (PAGE - 1)) == (RUNS_END & (PAGE - 1))) remove(header);
   run.next = changetype<Run>(0);
   run.start = start;
   run.size = bytes;
@@ -242,17 +242,17 @@ function newRun(start: usize, bytes: u32): Run {
 
 /** Has a Run no longer in use, and frees its page if no other is in use there. */
 function dropRun(run: Run): void {
-  const holder = changetype<Run>(changetype<usize>(run) & -PAGE);
-  run.event = holder.free - changetype<usize>(run) - RUN_STEP;
-  holder.free = changetype<usize>(run);
-  if (!holder.next) addBefore(holders(), holder);
-  if (!--holder.left) freeHolder(holder);
+  const header = changetype<Run>(changetype<usize>(run) & -PAGE);
+  run.event = header.free - changetype<usize>(run) - RUN_STEP;
+  header.free = changetype<usize>(run);
+  if (!header.next) addBefore(metadataPages(), header);
+  if (!--header.left) freeMetadata(header);
 }
 
-function freeHolder(holder: Run): void {
-  const page = changetype<usize>(holder);
-  remove(holder);
-  setRun(page, nobody());
+function freeMetadata(header: Run): void {
+  const page = changetype<usize>(header);
+  remove(header);
+  setRun(page, noRun());
   // All that is free is zero there.
   if (HARDENED) fillMemory(page, 0, PAGE);
   addFree(pageOf(page), 1);
@@ -260,15 +260,15 @@ function freeHolder(holder: Run): void {
 
 /** Whether there is a spare Run. */
 @inline
-export function hasSpare(): bool {
-  return holders().next != holders();
+export function hasSpareRun(): bool {
+  return metadataPages().next != metadataPages();
 }
 
 /** Sees to it that there is a spare Run. Returns whether there is. */
 function reserve(): bool {
-  while (!hasSpare()) {
+  while (!hasSpareRun()) {
     const page = findFree(1);
-    if (page) makeRuns(takeOwn(page, 1));
+    if (page) makeMetadata(takeOwn(page, 1));
     // Where growth stopped short, the map may have left some.
     else if (!grow(1, false) && !findFree(1)) return false;
   }
@@ -276,12 +276,12 @@ function reserve(): bool {
 }
 
 /** Makes Runs of a page that leads nowhere. */
-function makeRuns(page: usize): void {
-  setRun(page, keeper());
+function makeMetadata(page: usize): void {
+  setRun(page, metadata());
   fillMemory(page, 0, PAGE);
-  const holder = changetype<Run>(page);
-  holder.free = page + RUN_STEP;
-  addBefore(holders(), holder);
+  const header = changetype<Run>(page);
+  header.free = page + RUN_STEP;
+  addBefore(metadataPages(), header);
 }
 
 // Rings of runs. Each has a place that is none, but whose `next` and `prev` are the first and the last of them.
@@ -312,8 +312,8 @@ export function remove(run: Run): void {
 
 /** The ring of pages with spare Runs. */
 @inline
-function holders(): Run {
-  return changetype<Run>(STATE + HOLDERS - offsetof<Run>("next"));
+function metadataPages(): Run {
+  return changetype<Run>(STATE + METADATA_PAGES - offsetof<Run>("next"));
 }
 
 // Pages that are handed out and given back.
@@ -341,7 +341,7 @@ function use(pages: u32): void {
  * address was freed where no block starts, for that may be one of theirs.
  */
 export function take(page: u32, pages: u32): Run {
-  if (nobody().left != 1) trapUnlocked();
+  if (noRun().left != 1) trapUnlocked();
   takeFree(page, pages);
   if (!reserve()) {
     addFree(page, pages);
@@ -361,7 +361,7 @@ function putFree(start: usize, pages: u32): void {
 export function freeRun(run: Run): void {
   const pages = pagesOf(run);
   const start = run.start;
-  setRuns(run, nobody());
+  setRuns(run, noRun());
   dropRun(run);
   putFree(start, pages);
 }
@@ -418,16 +418,16 @@ function grownEnd(page: u32, pages: u32): u32 {
 export function startPages(): bool {
   startLibc();
   const s = state();
-  nobody().left = 1;
-  keeper().left = 1;
-  startRing(holders());
+  noRun().left = 1;
+  metadata().left = 1;
+  startRing(metadataPages());
   let base = heapBase();
   let end = heapEndPage();
   // With room for the pages of the map itself.
   let capacity = max(end, memoryEndPage()) + SLACK;
   capacity = (capacity + capacity / MAP_PAGE + WORD_PAGES) & -WORD_PAGES;
   // In pages, which do not wrap at 4 GiB.
-  const bytes = mapBytes(capacity) + FIRST_HOLDERS * PAGE;
+  const bytes = mapBytes(capacity) + FIRST_METADATA_PAGES * PAGE;
   let own = pageOf(base) + pagesFor((base & (PAGE - 1)) + bytes);
   if (<i32>(end - own) < 0) {
     const pages = pagesFor(bytes);
@@ -443,7 +443,7 @@ export function startPages(): bool {
   s.end = end;
   s.fresh = own;
   moveMap(base, capacity);
-  for (let page = own - FIRST_HOLDERS; page < own; ++page) makeRuns(addressOf(page));
+  for (let page = own - FIRST_METADATA_PAGES; page < own; ++page) makeMetadata(addressOf(page));
   // It is in use for ever, so that their page stays, below all that is free.
   newRun(0, 0);
   addPages(own, end);
@@ -538,7 +538,7 @@ function moveMap(address: usize, capacity: u32): void {
   const kept = (<usize>s.capacity) << 2;
   const entries = (<usize>capacity) << 2;
   copyMemory(address, old, kept);
-  leadToNobody(address + kept, entries - kept);
+  leadNowhere(address + kept, entries - kept);
   moveFree(address + entries, capacity);
   s.capacity = capacity;
   if (LOCKED) {

@@ -55,3 +55,12 @@ export function slotSize(bin: u32): u32 {
   const sixteenths = eighths ? eighths << 1 : 1;
   return ((1 << FINE_STEPS) + sixteenths) << (medium / MEDIUM_BINS + DOUBLINGS - 1);
 }
+
+/**
+ * The first bin from `bin` on whose slots lie at multiples of `alignment`, a power of two of PAGE at most. Runs start at a page, so
+ * a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
+ */
+export function alignedBin(bin: u32, alignment: u32): u32 {
+  while (slotSize(bin) & (alignment - 1)) ++bin;
+  return bin;
+}

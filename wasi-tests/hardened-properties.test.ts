@@ -149,12 +149,12 @@ for (const { name, library, shared } of LIBRARIES) {
     const blocks = Array.from({ length: 300 }, (_, i) => api.malloc(1 + ((i * 769) % 15_000)));
     const [heap] = readHeaps(api.memory.buffer, [HARDENED_LAYOUT]);
     const words = new Uint32Array(api.memory.buffer);
-    const [map, keeper] = [
+    const [map, metadata] = [
       words[(heap!.state + HARDENED_LAYOUT.STATE_MAP) >>> 2]!,
-      heap!.state + HARDENED_LAYOUT.KEEPER,
+      heap!.state + HARDENED_LAYOUT.METADATA,
     ];
     const behind = blocks.filter(
-      (block) => block % PAGE === 0 && words[(map + 4 * (block / PAGE - 1)) >>> 2] === keeper,
+      (block) => block % PAGE === 0 && words[(map + 4 * (block / PAGE - 1)) >>> 2] === metadata,
     );
     assert(behind.length > 0, "no block lies there");
     for (const block of behind) {

@@ -12,7 +12,7 @@ interface Layout extends InspectorLayout {
   readonly SMALL_MAX: number;
   readonly BIN_OF: number;
   readonly CACHE_BIN_BITS: number;
-  readonly HOLDERS: number;
+  readonly METADATA_PAGES: number;
   readonly BEST: number;
   readonly STATE_SMALL_END: number;
   readonly STATE_EVENTS: number;
@@ -44,7 +44,7 @@ export interface Expected {
 const PAGE = 2 ** LAYOUT.PAGE_BITS;
 const { NONE, LARGE, FIRST_BIN, RUN_STEP, QUEUED } = LAYOUT;
 /** How many Runs a page has for others. */
-const HELD = PAGE / RUN_STEP - 1;
+const RUNS_PER_PAGE = PAGE / RUN_STEP - 1;
 const BINS = LAYOUT.SLOT_SIZES.length;
 const ZEROS = new Uint8Array(PAGE);
 
@@ -75,8 +75,8 @@ interface Raw {
   /** Of a bin, counted from 0. */
   readonly binField: (bin: number, offset: number) => number;
   /** The Runs for pages in no run, and for pages that Runs lie in. */
-  readonly nobody: number;
-  readonly keeper: number;
+  readonly noRun: number;
+  readonly metadata: number;
   /** Where the Run of a page is. */
   readonly runAt: (page: number) => number;
   readonly isFree: (page: number) => boolean;
@@ -97,8 +97,8 @@ export function checkHeap(memory: ArrayBuffer, state: number, expected: Expected
   checkMap(heap, memory.byteLength);
   const runs = readRuns(heap);
   checkEvents(heap, runs);
-  const holders = checkRecords(heap, runs, state, expected);
-  checkOwners(heap, runs, holders, expected);
+  const metadataPages = checkRecords(heap, runs, state, expected);
+  checkOwners(heap, runs, metadataPages, expected);
   checkFree(heap);
   checkFresh(heap, runs);
   const free = new Set(runs.filter(({ kind, queued }) => kind === LARGE && queued).map(({ start }) => start));
@@ -121,8 +121,8 @@ function open(memory: ArrayBuffer, state: number): Raw {
     word,
     field,
     binField: (bin, offset) => field(LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * (FIRST_BIN + bin) + offset),
-    nobody: state + LAYOUT.NOBODY,
-    keeper: state + LAYOUT.KEEPER,
+    noRun: state + LAYOUT.NO_RUN,
+    metadata: state + LAYOUT.METADATA,
     runAt: (page) => word(map + 4 * page),
     isFree: (page) => ((bytes[free + (page >>> 3)]! >>> (page & 7)) & 1) === 1,
   };
@@ -152,7 +152,7 @@ function checkSizes({ field, binField }: Raw, state: number): void {
 }
 
 function checkMap(heap: Raw, size: number): void {
-  const { field, word, nobody, keeper } = heap;
+  const { field, word, noRun, metadata } = heap;
   const [map, capacity] = [field(LAYOUT.STATE_MAP), field(LAYOUT.STATE_CAPACITY)];
   const [start, end] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_END)];
   check(start < end, `the heap from page ${start} to ${end} is empty`);
@@ -169,15 +169,15 @@ function checkMap(heap: Raw, size: number): void {
   );
   check(map >= start * PAGE && mapEnd(heap) <= end * PAGE, "the map is not in the heap");
   for (let page = 0; page < capacity; page = page + 1 === start ? end : page + 1) {
-    check(heap.runAt(page) === nobody, `page ${page}, before or behind the heap, is in a run`);
+    check(heap.runAt(page) === noRun, `page ${page}, before or behind the heap, is in a run`);
     check(!heap.isFree(page), `page ${page}, before or behind the heap, is free`);
   }
-  for (const [name, run] of Object.entries({ nobody, keeper })) {
+  for (const [name, run] of Object.entries({ noRun, metadata })) {
     check(word(run + LAYOUT.RUN_KIND) === NONE, `${name} serves something`);
     check(word(run + LAYOUT.RUN_START) === 0 && word(run + LAYOUT.RUN_SIZE) === 0, `${name} has pages`);
     check(word(run + LAYOUT.RUN_NEXT) === 0, `${name} is in a ring`);
   }
-  for (const run of [nobody, keeper])
+  for (const run of [noRun, metadata])
     check(leftOf(heap, run) === 1, "an address was freed that is no block's");
 }
 
@@ -186,13 +186,13 @@ function mapEnd({ field }: Raw): number {
   return field(LAYOUT.STATE_GRADES) + field(LAYOUT.STATE_CAPACITY) / LAYOUT.WORD_PAGES + LAYOUT.END_GRADES;
 }
 
-/** The runs of every kind, in order. Their pages lead to them as their kind and slots want it, and all others to nobody. */
+/** The runs of every kind, in order. Their pages lead to them as their kind and slots want it, and all others to `noRun`. */
 function readRuns(heap: Raw): Run[] {
-  const { field, runAt, nobody, keeper } = heap;
+  const { field, runAt, noRun, metadata } = heap;
   const runs: Run[] = [];
   const end = field(LAYOUT.STATE_END);
   for (let page = field(LAYOUT.STATE_START); page < end;) {
-    if (runAt(page) === nobody || runAt(page) === keeper) {
+    if (runAt(page) === noRun || runAt(page) === metadata) {
       page += 1;
       continue;
     }
@@ -200,7 +200,7 @@ function readRuns(heap: Raw): Run[] {
     const { kind, pages, slots } = run;
     for (let inner = page + 1; inner < page + pages; ++inner) {
       check(
-        runAt(inner) === (slots > 1 ? run.at : nobody),
+        runAt(inner) === (slots > 1 ? run.at : noRun),
         `page ${inner}, in the run at ${page} of kind ${kind}, leads elsewhere`,
       );
     }
@@ -271,41 +271,46 @@ function checkRecords(heap: Raw, runs: readonly Run[], state: number, { unknown 
   const used = new Set(runs.map(({ at }) => at));
   check(used.size === runs.length, "two runs share a Run");
 
-  const holders: number[] = [];
+  const metadataPages: number[] = [];
   for (let page = field(LAYOUT.STATE_START); page < field(LAYOUT.STATE_END); ++page)
-    if (heap.runAt(page) === heap.keeper) holders.push(page * PAGE);
+    if (heap.runAt(page) === heap.metadata) metadataPages.push(page * PAGE);
   const ringed = new Map<number, number>();
   let lost = 0;
-  for (const holder of holders) {
+  for (const header of metadataPages) {
     const spares = new Set<number>();
-    for (let at = word(holder + LAYOUT.RUN_FREE); at !== holder + PAGE;) {
-      const isRun = at > holder && at < holder + PAGE && at % RUN_STEP === 0;
-      check(isRun, `the list of spare Runs in the page at ${holder} leads to ${at}`);
+    for (let at = word(header + LAYOUT.RUN_FREE); at !== header + PAGE;) {
+      const isRun = at > header && at < header + PAGE && at % RUN_STEP === 0;
+      check(isRun, `the list of spare Runs in the page at ${header} leads to ${at}`);
       check(!used.has(at) && !spares.has(at), `the spare Run ${at} is in use, or in the list twice`);
       spares.add(at);
       at = (at + RUN_STEP + word(at + LAYOUT.RUN_EVENT)) >>> 0;
     }
-    const count = leftOf(heap, holder);
-    check(count === HELD - spares.size, `the page of Runs at ${holder} counts ${count} in use`);
+    const count = leftOf(heap, header);
+    check(count === RUNS_PER_PAGE - spares.size, `the page of Runs at ${header} counts ${count} in use`);
     lost += count;
-    for (let at = holder + RUN_STEP; at < holder + PAGE; at += RUN_STEP) if (used.delete(at)) lost -= 1;
-    if (spares.size > 0) ringed.set(holder, holder);
+    for (let at = header + RUN_STEP; at < header + PAGE; at += RUN_STEP) if (used.delete(at)) lost -= 1;
+    if (spares.size > 0) ringed.set(header, header);
     else
-      check(word(holder + LAYOUT.RUN_NEXT) === 0, `the page at ${holder} has no spare Run, but is in a ring`);
+      check(word(header + LAYOUT.RUN_NEXT) === 0, `the page at ${header} has no spare Run, but is in a ring`);
   }
   // One is in use for nothing, so that the first page stays.
   check(lost <= 1 + unknown, `${lost - 1} Runs are lost`);
   check(used.size === 0, `the Runs at ${[...used].join(", ")} are in no page of Runs`);
-  const ring = readRing(heap, state + LAYOUT.HOLDERS - LAYOUT.RUN_NEXT, ringed, "the ring of spare Runs");
+  const ring = readRing(
+    heap,
+    state + LAYOUT.METADATA_PAGES - LAYOUT.RUN_NEXT,
+    ringed,
+    "the ring of spare Runs",
+  );
   check(ring.length === ringed.size, "a page with spare Runs is in no ring");
-  return holders;
+  return metadataPages;
 }
 
 /** Each page of the heap has one owner, and none is lost. */
 function checkOwners(
   heap: Raw,
   runs: readonly Run[],
-  holders: readonly number[],
+  metadataPages: readonly number[],
   { foreign, unknown = 0 }: Expected,
 ): void {
   const { field, isFree } = heap;
@@ -323,7 +328,7 @@ function checkOwners(
   const map = field(LAYOUT.STATE_MAP);
   own(Math.floor(map / PAGE), Math.ceil(map / PAGE), "map", true);
   own(Math.ceil(map / PAGE), Math.ceil(mapEnd(heap) / PAGE), "map");
-  for (const holder of holders) own(holder / PAGE, holder / PAGE + 1, "map");
+  for (const header of metadataPages) own(header / PAGE, header / PAGE + 1, "map");
   for (const { page, pages, kind } of runs) own(page, page + pages, kind === LARGE ? "large" : "bin");
   for (let page = start; page < start + owners.length; ++page) if (isFree(page)) own(page, page + 1, "free");
   const lost = owners.flatMap((owner, index) => (owner === undefined ? [start + index] : []));
@@ -428,7 +433,7 @@ function checkLeft(run: Run, listed: number, isKept: boolean, isMember: boolean)
     check(listed === slots && left === 0, `${where} is kept, but not empty`);
   } else if (inRing) {
     check(left === slots - listed, `${where} has ${left} left`);
-    check(left > 0 || queued, `${where} is empty, and nobody was told`);
+    check(left > 0 || queued, `${where} is empty, and no event tells`);
   } else {
     check(left === 1 - listed, `${where} has ${left} left, in no ring`);
     // One that is full again may be waiting as well.

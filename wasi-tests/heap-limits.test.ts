@@ -145,13 +145,13 @@ test("many pages of Runs that are given back at once, however few other Runs are
     const { heap, base } = await newHeap({ maximum: 160 });
     const blocks = pages(heap, PAGE);
     // One block is kept for each page of Runs, which its own is in: away from these pages, and alone.
-    const { runAt, isKeeper, keepers } = pagesOf(heap);
+    const { runAt, isMetadata, metadataPages } = pagesOf(heap);
     const kept = new Map<number, number>();
     for (const block of blocks) {
       const page = block / PAGE;
       const at = Math.floor(runAt(page) / PAGE);
       const isNear = [...kept.values()].some((other) => Math.abs(other - block) < 3 * PAGE);
-      if (!kept.has(at) && !isNear && !isKeeper(page - 1) && !isKeeper(page + 1)) kept.set(at, block);
+      if (!kept.has(at) && !isNear && !isMetadata(page - 1) && !isMetadata(page + 1)) kept.set(at, block);
     }
     const last = new Set(kept.values());
     for (const block of blocks) if (!last.has(block)) heap.page_free(block);
@@ -162,7 +162,7 @@ test("many pages of Runs that are given back at once, however few other Runs are
     live.push(...pages(heap, PAGE));
     for (const block of last) heap.page_free(block);
     live.push(...pages(heap, 2 * PAGE));
-    assert.ok(pagesOf(heap).keepers.length < keepers.length / 2, "the pages stay");
+    assert.ok(pagesOf(heap).metadataPages.length < metadataPages.length / 2, "the pages stay");
     live.push(...pages(heap, PAGE));
     const inUse = live
       .filter((address) => address !== 0)
@@ -195,7 +195,8 @@ async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left
     const large = Array.from({ length: twos }, () => heap.page_alloc(2 * PAGE, 1));
     for (let block; (block = heap.page_alloc(PAGE, 1)) !== 0;) large.push(block);
     if (pagesOf(heap).free.length > 0) continue;
-    if (field(LAYOUT.HOLDERS) === heap.state + LAYOUT.HOLDERS - LAYOUT.RUN_NEXT) return { heap, left, large };
+    if (field(LAYOUT.METADATA_PAGES) === heap.state + LAYOUT.METADATA_PAGES - LAYOUT.RUN_NEXT)
+      return { heap, left, large };
   }
 }
 

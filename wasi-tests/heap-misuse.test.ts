@@ -83,12 +83,12 @@ test("to resize or measure what is no block traps at once", async () => {
 /** Where the map has the Run of a page. */
 const entryOf = (heap: Heap, page: number) => state(heap, LAYOUT.STATE_MAP) / 4 + page;
 const runOf = (heap: Heap, address: number) => words(heap)[entryOf(heap, Math.floor(address / PAGE))]!;
-const nobody = (heap: Heap) => heap.state + LAYOUT.NOBODY;
+const noRun = (heap: Heap) => heap.state + LAYOUT.NO_RUN;
 
 /** A field of the Run of an address. */
 const field = (heap: Heap, address: number, offset: number) => (runOf(heap, address) + offset) / 4;
 /** A field of the page that the Run lies in. */
-const holderField = (heap: Heap, address: number, offset: number) =>
+const headerField = (heap: Heap, address: number, offset: number) =>
   (Math.floor(runOf(heap, address) / PAGE) * PAGE + offset) / 4;
 const stateField = (heap: Heap, offset: number) => (heap.state + offset) / 4;
 /** A field of the bin that has the slot at an address. */
@@ -120,7 +120,7 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
   "a page behind the heap that leads somewhere": (heap, blocks) =>
     (words(heap)[entryOf(heap, lastPage(heap) + 1)] = runOf(heap, blocks[4]!)),
   "a page that nothing serves": (heap, blocks) =>
-    (words(heap)[entryOf(heap, Math.floor(blocks[4]! / PAGE))] = nobody(heap)),
+    (words(heap)[entryOf(heap, Math.floor(blocks[4]! / PAGE))] = noRun(heap)),
   "a run of another bin": (heap, [used]) => (words(heap)[field(heap, used!, LAYOUT.RUN_KIND)]! -= 1),
   "a run of fewer slots": (heap, [used]) => (words(heap)[field(heap, used!, LAYOUT.RUN_KIND)]! -= 0x10000),
   "a run that is not on the list of events": (heap, [used]) => {
@@ -138,7 +138,7 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
   },
   "a ring with a wrong link back": (heap, [used]) => {
     heap.mallinfo();
-    words(heap)[field(heap, used!, LAYOUT.RUN_PREV)] = nobody(heap);
+    words(heap)[field(heap, used!, LAYOUT.RUN_PREV)] = noRun(heap);
   },
   "a run in use that is kept": (heap, [used]) =>
     (words(heap)[binField(heap, used!, LAYOUT.BIN_KEPT)] = runOf(heap, used!)),
@@ -151,13 +151,13 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
     (words(heap)[binField(heap, used!, LAYOUT.BIN_PAGES)]! += 1),
   "a wrong size in the table of bins": (heap) => (words(heap)[stateField(heap, LAYOUT.BIN_OF) + 20]! += 1),
   "a spare Run that is lost": (heap, [used]) =>
-    (words(heap)[holderField(heap, used!, LAYOUT.RUN_FREE)]! += LAYOUT.RUN_STEP),
+    (words(heap)[headerField(heap, used!, LAYOUT.RUN_FREE)]! += LAYOUT.RUN_STEP),
   "a wrong count of Runs in use": (heap, [used]) =>
-    (words(heap)[holderField(heap, used!, LAYOUT.RUN_LEFT)]! += 1),
+    (words(heap)[headerField(heap, used!, LAYOUT.RUN_LEFT)]! += 1),
   "a spare Run that is in use": (heap, [used]) =>
-    (words(heap)[holderField(heap, used!, LAYOUT.RUN_FREE)] = runOf(heap, used!)),
+    (words(heap)[headerField(heap, used!, LAYOUT.RUN_FREE)] = runOf(heap, used!)),
   "spare Runs that are in no ring": (heap) => {
-    const ring = stateField(heap, LAYOUT.HOLDERS);
+    const ring = stateField(heap, LAYOUT.METADATA_PAGES);
     words(heap)[ring] = 4 * ring - LAYOUT.RUN_NEXT;
     words(heap)[ring + 1] = words(heap)[ring]!;
   },

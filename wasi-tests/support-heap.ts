@@ -83,7 +83,7 @@ export function pagesOf({ memory, state }: Heap) {
   const field = (offset: number): number => words[(state + offset) / 4]!;
   const [start, end] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_END)];
   const runAt = (page: number): number => words[field(LAYOUT.STATE_MAP) / 4 + page]!;
-  const isKeeper = (page: number): boolean => runAt(page) === state + LAYOUT.KEEPER;
+  const isMetadata = (page: number): boolean => runAt(page) === state + LAYOUT.METADATA;
   const all = Array.from({ length: end - start }, (_, index) => start + index);
   const bits = new Uint8Array(memory.buffer, field(LAYOUT.STATE_FREE));
   const isFree = (page: number): boolean => ((bits[page >>> 3]! >>> (page & 7)) & 1) === 1;
@@ -93,7 +93,7 @@ export function pagesOf({ memory, state }: Heap) {
     while (isFree(page)) page += 1;
     if (page > first) free.push({ address: first * PAGE, bytes: (page - first) * PAGE });
   }
-  return { runAt, isKeeper, keepers: all.filter(isKeeper), free };
+  return { runAt, isMetadata, metadataPages: all.filter(isMetadata), free };
 }
 
 /** Checks the whole heap: nothing but the model's blocks may be in use. `base` is where its memory starts. */

@@ -20,8 +20,8 @@ export interface Layout {
   readonly STATE_FREE: number;
   readonly STATE_GRADES: number;
   /** The Run that pages lead to which are in no run. */
-  readonly NOBODY: number;
-  readonly KEEPER: number;
+  readonly NO_RUN: number;
+  readonly METADATA: number;
   /** A Bin for each kind, NONE being the first. */
   readonly BIN_TABLE: number;
 
@@ -32,7 +32,7 @@ export interface Layout {
   // What is known of a run of pages, its Run: bytes from one to the next, and offsets. `kind` and `slots` are 16 bits each.
   readonly RUN_STEP: number;
   /** Where the Runs end in a page that is made of them. */
-  readonly HELD_END: number;
+  readonly RUNS_END: number;
   readonly RUN_FREE: number;
   readonly RUN_LEFT: number;
   readonly RUN_EVENT: number;

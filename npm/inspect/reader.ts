@@ -105,8 +105,8 @@ interface Raw {
   /** Where the Run is that a page leads to. */
   readonly runAt: (page: number) => number;
   /** The Runs that stand for none: of pages in no run, and of pages that Runs lie in. */
-  readonly nobody: number;
-  readonly keeper: number;
+  readonly noRun: number;
+  readonly metadata: number;
   readonly start: number;
   readonly end: number;
   readonly isFree: (page: number) => boolean;
@@ -146,8 +146,8 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
     field,
     word,
     runAt: (page) => word(map + 4 * page),
-    nobody: state + layout.NOBODY,
-    keeper: state + layout.KEEPER,
+    noRun: state + layout.NO_RUN,
+    metadata: state + layout.METADATA,
     start: field(layout.STATE_START),
     end: field(layout.STATE_END),
     map,
@@ -181,18 +181,18 @@ function whatIsWrong(memory: ArrayBufferLike, state: number, layout: Layout): st
 
 /** The runs that the page map leads to, by address. */
 function readRuns(raw: Raw): Run[] {
-  const { layout, start, end, pageSize, runAt, isFree, nobody, keeper, complain } = raw;
+  const { layout, start, end, pageSize, runAt, isFree, noRun, metadata, complain } = raw;
   const runs: Run[] = [];
   for (let page = start; page < end;) {
     const at = runAt(page);
-    const none = at === nobody || at === keeper;
+    const none = at === noRun || at === metadata;
     const run = none ? undefined : readRun(raw, page, at);
     if (run === undefined) {
       if (!none) complain(`the page at ${formatAddress(page * pageSize)} leads to no run that begins there`);
       page += 1;
       continue;
     }
-    const inside = run.slots > 1 ? at : nobody;
+    const inside = run.slots > 1 ? at : noRun;
     let whole = page;
     while (whole < page + run.pages && runAt(whole) === (whole === page ? at : inside) && !isFree(whole))
       whole += 1;
@@ -204,11 +204,11 @@ function readRuns(raw: Raw): Run[] {
 }
 
 /** The free pages, by address. */
-function readFree({ start, end, pageSize, isFree, runAt, nobody, complain }: Raw): Region[] {
+function readFree({ start, end, pageSize, isFree, runAt, noRun, complain }: Raw): Region[] {
   const regions: Region[] = [];
   for (let page = start; page < end; page += 1) {
     const first = page;
-    while (page < end && isFree(page) && runAt(page) === nobody) page += 1;
+    while (page < end && isFree(page) && runAt(page) === noRun) page += 1;
     if (page > first) regions.push({ address: first * pageSize, pages: page - first, serves: "free" });
     if (page < end && isFree(page))
       complain(`the page at ${formatAddress(page * pageSize)} counts as free, but leads to a run`);
@@ -238,30 +238,30 @@ function describe({ kind, size }: Run, { FIRST_BIN }: Layout): string {
 }
 
 /** Whether a Run can be among others at an address. */
-function canHoldRun({ layout, start, end, runAt, keeper }: Raw, at: number): boolean {
+function canHoldRun({ layout, start, end, runAt, metadata }: Raw, at: number): boolean {
   const page = at >>> layout.PAGE_BITS;
-  return at % layout.RUN_STEP === 0 && page >= start && page < end && runAt(page) === keeper;
+  return at % layout.RUN_STEP === 0 && page >= start && page < end && runAt(page) === metadata;
 }
 
 /** The pages that are made of Runs. Checks their lists of those that are spare. */
-function readHolders(raw: Raw, runs: readonly Run[]): number[] {
-  const { layout, pageSize, start, end, word, runAt, keeper, complain } = raw;
-  const { HELD_END, RUN_STEP } = layout;
+function readMetadata(raw: Raw, runs: readonly Run[]): number[] {
+  const { layout, pageSize, start, end, word, runAt, metadata, complain } = raw;
+  const { RUNS_END, RUN_STEP } = layout;
   const used = new Set(runs.map(({ at }) => at));
-  const holders: number[] = [];
+  const metadataPages: number[] = [];
   for (let page = start; page < end; ++page) {
-    if (runAt(page) !== keeper) continue;
-    holders.push(page);
-    const holder = page * pageSize;
+    if (runAt(page) !== metadata) continue;
+    metadataPages.push(page);
+    const header = page * pageSize;
     const isSpare = (at: number): boolean =>
-      at > holder && at < holder + HELD_END && at % RUN_STEP === 0 && !used.has(at);
-    let left = HELD_END / RUN_STEP - 1 - word(holder + layout.RUN_LEFT);
-    let at = word(holder + layout.RUN_FREE);
+      at > header && at < header + RUNS_END && at % RUN_STEP === 0 && !used.has(at);
+    let left = RUNS_END / RUN_STEP - 1 - word(header + layout.RUN_LEFT);
+    let at = word(header + layout.RUN_FREE);
     for (; left > 0 && isSpare(at); --left) at = (at + RUN_STEP + word(at + layout.RUN_EVENT)) >>> 0;
-    if (left !== 0 || at !== holder + HELD_END)
-      complain(`the list of spare Runs at ${formatAddress(holder)} leads to ${formatAddress(at)}`);
+    if (left !== 0 || at !== header + RUNS_END)
+      complain(`the list of spare Runs at ${formatAddress(header)} leads to ${formatAddress(at)}`);
   }
-  return holders;
+  return metadataPages;
 }
 
 /** Counts the free slots of each run: its list has some, and the bin others that were never used. */
@@ -363,11 +363,14 @@ function countThreads(raw: Raw, slotRuns: ReadonlyMap<number, Run>): void {
 }
 
 /** The addresses of freed large blocks that are not free yet in the page map. */
-function readFreedBlocks({ layout, word, nobody, keeper, complain }: Raw, runs: readonly Run[]): Set<number> {
+function readFreedBlocks(
+  { layout, word, noRun, metadata, complain }: Raw,
+  runs: readonly Run[],
+): Set<number> {
   const { LARGE, QUEUED } = layout;
   const freed = new Set<number>();
   if (layout.HARDENED) return freed;
-  for (const none of [nobody, keeper])
+  for (const none of [noRun, metadata])
     if (word(none + layout.RUN_LEFT) !== 1)
       complain(`${formatAddress(word(none + layout.RUN_FREE))} was freed, where no block starts`);
   for (const { kind, start, free, left } of runs) {
@@ -415,8 +418,8 @@ function gapsBetween(
 }
 
 /** The pages of the heap that hold the map or Runs. */
-function pagesOfItsOwn({ pageSize, map, mapEnd, end }: Raw, holders: readonly number[]): Set<number> {
-  const own = new Set(holders);
+function pagesOfItsOwn({ pageSize, map, mapEnd, end }: Raw, metadataPages: readonly number[]): Set<number> {
+  const own = new Set(metadataPages);
   for (let page = Math.floor(map / pageSize); page < Math.min(mapEnd / pageSize, end); ++page) own.add(page);
   return own;
 }
@@ -428,11 +431,11 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
   const runs = readRuns(raw);
   countFreeSlots(raw, runs);
   const freed = readFreedBlocks(raw, runs);
-  const holders = readHolders(raw, runs);
+  const metadataPages = readMetadata(raw, runs);
 
   const byAddress = (a: Region, b: Region): number => a.address - b.address;
   const known = [...runs.map((run) => regionOf(run, layout, freed)), ...readFree(raw)].sort(byAddress);
-  const regions = [...known, ...gapsBetween(raw, known, pagesOfItsOwn(raw, holders))].sort(byAddress);
+  const regions = [...known, ...gapsBetween(raw, known, pagesOfItsOwn(raw, metadataPages))].sort(byAddress);
   const sum = (of: readonly Region[], value: (region: Region) => number): number =>
     of.reduce((total, region) => total + value(region), 0);
   const bytes = (region: Region): number => region.pages * pageSize;
@@ -459,7 +462,7 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
     inUse,
     free: heap - inUse,
     peak: raw.field(layout.STATE_PEAK) * pageSize,
-    mapSize: raw.mapEnd - raw.map + holders.length * pageSize,
+    mapSize: raw.mapEnd - raw.map + metadataPages.length * pageSize,
     bins: bins.filter(({ pages }) => pages > 0),
     large: { blocks: large.length, bytes: sum(large, bytes) },
     freeRuns: {
