@@ -184,8 +184,7 @@ export function takeSlot(bin: u32): usize {
 /** The same from the heap: as much as a batch, if the heap has it at hand. */
 function takeFromHeap(bin: u32): usize {
   lock();
-  let slot = heapSlot(bin);
-  if (!slot && emptyCache()) slot = heapSlot(bin);
+  const slot = heapSlot(bin);
   if (slot) {
     // Not before there is a slot, which may need the last free page.
     if (!cache) claim();
@@ -218,12 +217,12 @@ function heapSlot(bin: u32): usize {
   return takeSlow(bin);
 }
 
-/** Gives the batches back to the heap if it has no run of `pages`. Needs the lock. */
+/** Gives all free slots back to the heap if it has no run of `pages`, but those in other threads' caches. Needs the lock. */
 export function makeRoom(pages: u32): void {
   if (!state().magic) return;
   if (hasSpareRun() && findFree(pages)) return;
   settle();
-  if (!hasSpareRun() || !findFree(pages)) breakBatches();
+  if (!hasSpareRun() || !findFree(pages)) giveAllBack();
 }
 
 /** Frees what there is no room for in a list. */
@@ -263,25 +262,25 @@ function giveBack(slot: usize): bool {
   return true;
 }
 
-/** Gives all batches back to the heap. Needs the lock. */
-export function breakBatches(): void {
+/** Gives all batches, and what is in the thread's cache, back to the heap. Needs the lock. */
+export function giveAllBack(): void {
   for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
     while (giveBack(takeBatch(bin, 0))) {}
   }
+  emptyCache();
 }
 
-/** Gives all slots in the thread's cache back to the heap. Returns whether there were any. Needs the lock. */
-export function emptyCache(): bool {
-  let any = false;
-  if (!cache) return any;
+/** Gives all slots in the thread's cache back to the heap. Needs the lock. */
+function emptyCache(): void {
+  if (!cache) return;
   for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
     const cell = cellOf(bin);
-    any |= giveBack(load<usize>(cell, LIST)) | giveBack(load<usize>(cell, RESERVE));
+    giveBack(load<usize>(cell, LIST));
+    giveBack(load<usize>(cell, RESERVE));
     store<usize>(cell, 0, LIST);
     store<u32>(cell, 0, ROOM);
     store<usize>(cell, 0, RESERVE);
   }
-  return any;
 }
 
 /** Gives the thread a spare cache, or a new one as long as there may be more. Needs the lock. */

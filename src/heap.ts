@@ -31,16 +31,7 @@ import {
   takeReady,
   takeSlow,
 } from "./bins";
-import {
-  breakBatches,
-  emptyCache,
-  firstSlot,
-  makeRoom,
-  releaseCached,
-  smallCell,
-  takeCached,
-  takeSlot,
-} from "./caches";
+import { firstSlot, giveAllBack, makeRoom, releaseCached, smallCell, takeCached, takeSlot } from "./caches";
 import {
   allocateChecked,
   allocatePagesChecked,
@@ -55,7 +46,19 @@ import {
 import { isFree } from "./free-pages";
 import { lock, lockHere, unlock, unlockHere } from "./lock";
 import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
-import { Run, pageOf, pagesFor, lengthOf, pagesOf, runAt, runOf, setRun, shrinkRun, trimRun } from "./pages";
+import {
+  Run,
+  extendRun,
+  pageOf,
+  pagesFor,
+  lengthOf,
+  pagesOf,
+  runAt,
+  runOf,
+  setRun,
+  shrinkRun,
+  trimRun,
+} from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
 
@@ -170,8 +173,7 @@ function takeLarge(size: usize, alignment: u32): usize {
   }
   const most = pages + alignment - 1;
   if (CACHED) makeRoom(most);
-  let run = obtainRun(most, pages, alignment);
-  if (CACHED && !run && emptyCache()) run = obtainRun(most, pages, alignment);
+  const run = obtainRun(most, pages, alignment);
   if (!run) return 0;
   if (alignment > 1) trimRun(run, alignment, pages);
   setRun(run.start, run);
@@ -214,10 +216,7 @@ export function check(): void {
 
 /** Gives all free slots back to their runs, wherever they wait, and frees the runs that are empty. Needs the lock. */
 function collect(): void {
-  if (CACHED) {
-    breakBatches();
-    emptyCache();
-  }
+  if (CACHED) giveAllBack();
   if (HARDENED) emptyQuarantine();
   settle();
 }
@@ -236,7 +235,7 @@ export function resizeInPlace(run: Run, size: usize): bool {
   lock();
   const pages = max<u32>(pagesFor(size), 1);
   settle();
-  if (CACHED && pages > pagesOf(run)) makeRoom(pages);
+  if (CACHED && pages > pagesOf(run) && !extendRun(run, pages)) makeRoom(pages);
   const resized = pages <= pagesOf(run) || lengthenRun(run, pages);
   if (resized) shrinkRun(run, pages);
   unlock();

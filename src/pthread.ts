@@ -32,8 +32,8 @@ declare function libcWait(address: usize, waiters: usize, value: i32, isPrivate:
 declare const LIBC_WAIT: usize;
 
 
-@external("env", "emscripten_is_main_browser_thread")
-declare function mainBrowserThread(): i32;
+@external("env", "_emscripten_thread_supports_atomics_wait")
+declare function supportsWait(): i32;
 
 
 @external("env", "emscripten_num_logical_cores")
@@ -46,11 +46,11 @@ declare const CORES: usize;
 const DEFAULT_CORES: i32 = 4;
 
 /**
- * Whether the calling thread may wait: not in a browser's main thread, nor in a program that made its threads without
- * libc, as that might be where it runs.
+ * Whether the calling thread may wait: not in a browser's main thread, nor in an audio worklet, nor in a program that made its
+ * threads without libc, as it might run there.
  */
 export function mayWait(): bool {
-  return EMSCRIPTEN ? !mainBrowserThread() : LIBC_WAIT != 0;
+  return EMSCRIPTEN ? supportsWait() != 0 : LIBC_WAIT != 0;
 }
 
 /** Waits until woken, if the word at `address` is still `value`. */

@@ -292,6 +292,19 @@ test("a block that grows takes what is free in batches before memory grows", asy
   assert.is(threads.size(), before);
 });
 
+test("a large block takes what is free in the thread's own cache before memory grows", async () => {
+  const exported = ["rsbmalloc", "rsbfree"];
+  const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
+  const { rsbmalloc, rsbfree } = threads.exports;
+  // Of each size about as much as a cache has room for.
+  const sizes = counts(16).map((index) => 120 * (index + 1));
+  const blocks = sizes.flatMap((size) => counts(Math.floor(12_000 / size)).map(() => rsbmalloc!(size)));
+  const before = threads.size();
+  for (const block of blocks) rsbfree!(block);
+  assert.is.not(rsbmalloc!(150_000), 0);
+  assert.is(threads.size(), before);
+});
+
 test("the first call of all may be for a large block, though linear memory is all zero", async () => {
   const exported = ["rsbmalloc"];
   const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
