@@ -102,7 +102,7 @@ export function checkNames(
   for (const [name, index] of names) {
     if (!signatures.has(name) && !HELPERS.includes(name))
       throw new Error(
-        `no function of malloc's is named ${name}; there are malloc, free, calloc, realloc and those in docs/swap.md`,
+        `no function of malloc's is named ${name}; there are malloc, free, calloc, realloc and more: see docs/swap.md`,
       );
     if (signatures.has(name) && functions[index]!.imported)
       throw new Error(`function ${index}, ${name}, is imported from elsewhere: name one of the module's own`);
