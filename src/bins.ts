@@ -247,6 +247,7 @@ function freeUnused(): void {
 /**
  * Returns a run of kind LARGE with `pages` pages, which still point to `noRun`; null when memory is out. If memory
  * would have to grow for that, but not for `least` pages at a multiple of `alignment` pages, returns a run of those.
+ * The same goes if memory can't grow for `pages`, and `alignment` is 1.
  */
 export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   const s = state();
