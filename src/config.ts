@@ -17,13 +17,13 @@ export const WASM_PAGE_BITS: u32 = 16;
 export const WASM_PAGE: usize = 1 << WASM_PAGE_BITS;
 
 /**
- * Upper limit of the end of the heap, a page number. The last page below 4 GiB stays unused, so that the end of a block
- * never wraps to address 0; in a hardened build the last wasm page does, whose addresses stand for zero-size blocks.
+ * The heap ends at this page at the latest. The last page below 4 GiB stays unused, so that the end of a block never
+ * wraps to address 0; in a hardened build the last wasm page, whose addresses stand for zero-size blocks.
  */
 export const LAST_PAGE: u32 = (1 << (32 - PAGE_BITS)) - (HARDENED ? 1 << (WASM_PAGE_BITS - PAGE_BITS) : 1);
 
 // Kinds: what a page run is used for.
-/** No block starts here: the page is not ours, free, metadata, or inside a run that holds a single block. */
+/** No block starts here: the page is not ours, is free or metadata, or lies inside a run that holds a single block. */
 export const NONE: u32 = 0;
 /** A large block. */
 export const LARGE: u32 = 1;
@@ -116,7 +116,7 @@ export const BATCHES: usize = CACHES + LINES;
 /** Stacks per bin, a power of two: up to this many threads have stacks to themselves. */
 export const BATCH_STACKS: u32 = 4;
 export const BATCH_ROW: usize = <usize>END_BIN * 8 + LINES;
-/** An empty cache that stands in for that of a thread without one. It is never written to. */
+/** An empty cache that stands in for the missing cache of a thread that has none. It is never written to. */
 export const NO_CACHE: usize = (BATCHES + <usize>BATCH_STACKS * BATCH_ROW + 15) & ~15;
 /** log2 of the size in bytes of a cell: the part of a cache that belongs to one kind. */
 export const CACHE_BIN_BITS: u32 = 4;

@@ -3,8 +3,8 @@
 //
 //     | entries | bits, 64 to a word | grades, a byte for each of these words | 8 grades that end a search |
 //
-// Bits outside the heap are zero. Page 0 is never free, and there is at least one bit behind the heap, so every series
-// of free pages ends at a zero bit. Free pages coalesce by themselves: neither their neighbours nor their contents are
+// Bits outside the heap are zero. Page 0 is never free, and there is at least one bit past its end, so every series of
+// free pages ends at a zero bit. Free pages coalesce by themselves: neither their neighbours nor their contents are
 // touched.
 //
 // Allocation is first fit: it takes the lowest series that is long enough. A word's grade is an upper bound of the
@@ -15,7 +15,7 @@ import { state } from "./config";
 import { copyMemory, fillMemory } from "./memory";
 
 const WORD_BITS: u32 = 6;
-/** Pages per word of bits. The capacity of a map is a multiple. */
+/** Pages per word of bits. The capacity of a map is a multiple of it. */
 export const WORD_PAGES: u32 = 1 << WORD_BITS;
 const IN_WORD: u32 = WORD_PAGES - 1;
 const ALL: u64 = ~(<u64>0);
@@ -24,7 +24,7 @@ const ALL: u64 = ~(<u64>0);
 export const BEST: u32 = 127;
 /** Eight grades of 1. */
 const ONES: u64 = 0x0101010101010101;
-/** How many grades of BEST follow the words' own, so that every search ends: those that it compares at a time. */
+/** How many grades of BEST follow those of the words: a sentinel, as many as a search compares at a time. */
 export const END_GRADES: u32 = sizeof<u64>();
 
 
@@ -137,7 +137,7 @@ function findIn(word: u32, pages: u32): u32 {
     const length = freeFrom(page, pages);
     if (length >= pages) return page;
     most = max<u32>(most, length);
-    // Clears the series: the carry runs from its first bit to the one behind its last.
+    // Clears the series: the carry runs from its first bit to the one after its last.
     bits &= bits + ((<u64>1) << start);
   }
   setGrade(word, gradeOf(most));

@@ -14,7 +14,7 @@ declare const HEAP_END: usize;
 @external("env", "sbrk")
 declare function sbrk(increment: isize): usize;
 
-/** Of wasi-libc, whose malloc a library with prefixed names may coexist with. */
+/** Of wasi-libc: a library with prefixed names may be linked beside its malloc. */
 @external("env", "__libc_malloc")
 declare function libcMalloc(size: usize): usize;
 
@@ -63,7 +63,7 @@ export function grownPages(pages: u32): u32 {
   return (pages + (1 << UNIT_BITS) - 1) & -(1 << UNIT_BITS);
 }
 
-/** Returns whether linear memory reaches page `end`. Under Emscripten, part of it may lie above the break, unused. */
+/** Returns whether linear memory reaches page `end`. Under Emscripten, some of it may lie above the break. */
 @inline
 export function isInMemory(end: u32): bool {
   return end <= (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
@@ -77,7 +77,7 @@ export function growMemory(pages: u32): u32 {
   }
   // sbrk sets errno when it fails, but the call that needs memory may still find some elsewhere.
   const error = getErrno();
-  // sbrk would take so many bytes, with the padding before them, for a negative increment.
+  // With the padding before it, sbrk would take this size for a negative increment.
   if ((pages + 1) >>> (31 - PAGE_BITS)) return 0;
   const bytes = pages << PAGE_BITS;
   let room: u32;
