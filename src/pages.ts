@@ -29,8 +29,8 @@
 //   sees the new address sees the copy. A thread that has just loaded the old address finds the block's entry there,
 //   because the memory of old maps is never reused. The map doubles each time, so all old maps together are no larger
 //   than the present one.
-// - A thread can't load an older address than the one at the time when the block was handed out, because the block
-//   reached the thread after that.
+// - A thread can't load an address older than the one that was current when the block was handed out, because the
+//   block reached the thread after that.
 
 import {
   EMSCRIPTEN,
@@ -89,7 +89,7 @@ export class Run {
   prev: Run;
   /** Address of the first page. */
   start: usize;
-  /** Size in bytes of a slot; of the whole run if it has no slots. */
+  /** Size in bytes of a slot; of a large block's whole run. */
   size: u32;
   /** What the run is used for: NONE, LARGE or a bin. */
   kind: u16;
@@ -284,7 +284,7 @@ function makeMetadata(page: usize): void {
   addBefore(metadataPages(), header);
 }
 
-// Rings of runs. Each has a sentinel, which is no run, but has the first and the last run as its `next` and `prev`.
+// Rings of runs. Each has a sentinel, which is not a run: its `next` and `prev` are the first and the last run.
 
 /** Makes `ring` the sentinel of an empty ring. */
 export function startRing(ring: Run): void {
@@ -489,7 +489,7 @@ export function grow(pages: u32, isTry: bool): bool {
   if (end >= s.capacity) {
     // Another thread may have grown memory meanwhile.
     if (LOCKED && end >= capacity) capacity = capacityFor(end);
-    // Rather in the midst of the heap than at its end, where the map would be in the way of blocks that grow.
+    // Rather in the middle of the heap than at its end, where the map would be in the way of blocks that grow.
     const map = pagesFor(mapBytes(capacity));
     const place = findFree(map);
     if (place) {
