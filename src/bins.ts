@@ -1,28 +1,29 @@
-// Bins: taking slots and giving them back, making new runs of them, and finding out which runs have become empty.
+// Bins: taking and returning slots, making runs of slots, and detecting runs that have become empty.
 //
-// A bin has a run whose slots were never used, some or none, and a ring of runs with slots that were freed. `malloc`
-// takes the first freed slot of the ring's first run; if that has none, the next slot that was never used, without a look
-// at memory. `free` puts a slot first in its run's list: slots of one run are used again together, and soon.
+// A bin has a range of never-used slots in one run, maybe empty, and a ring of runs with freed slots. `malloc` pops the
+// first freed slot of the ring's first run; if there is none, it takes the next never-used slot, without touching the
+// memory. `free` pushes a slot onto its run's list: slots of one run are reused together, and soon.
 //
-// A run counts down the frees that are left until something has to be done for it. `free` only puts the run on a list of
-// those with an event then; `settle` does what is due. Each slower call begins with some of them, and sees to all before
-// memory grows:
+// A run counts down the frees until it needs attention. At zero it has an event: `free` only puts the run on a list of
+// events, and `settle` does what is due. The slow paths settle some events first, and all of them before memory grows:
 //
-//     freed for the first time    the run becomes the last of its bin's ring, unless it is empty
-//     freed as often as taken     the run is empty: it is free for any use
-//     LARGE, freed                the same
-//     NONE, freed                 the pointer was wrong: a trap
+//     first slot freed                the run becomes the last of its bin's ring, unless it is empty
+//     as many slots freed as taken    the run is empty: it becomes free for any use
+//     LARGE freed                     the run becomes free for any use
+//     NONE freed                      the pointer was invalid: a trap
 //
-//     left   in no ring, all slots taken    1
-//            in the ring                    slots taken; those that were never used count as such
-//            on the list of events          QUEUED more than it would be, which further frees do not use up
+// The countdown, `Run.left`, is:
 //
-// A bin keeps one empty run, out of the ring, for when it has no other slots: a program that goes to and fro about a run's
-// edge need not make it again each time. Before memory grows these go as well.
+//     in no ring, all slots taken     1
+//     in the ring                     the number of slots taken, counting those that were never used
+//     on the list of events           QUEUED more than it would be otherwise, so that it does not reach zero again
 //
-// Slots that are larger than a page are few to a run: a run is often empty and, for as long as it is not free, in the way of
-// large blocks. So it is not kept, and to be known for empty even if some of its slots were never used, it begins with all
-// in its list but the first, which is handed out.
+// A bin keeps one empty run, out of the ring, until it has no other slots: a program that oscillates around the edge of
+// a run need not remake it each time. Before memory grows, kept runs are freed as well.
+//
+// Runs of slots larger than a page have few slots. Such a run is often empty, and as long as it is not freed, it is in
+// the way of large blocks, so it is never kept. To be recognized as empty even if some of its slots were never used, it
+// starts with all of its slots in its list but the first, which is handed out.
 
 import {
   BIN_BITS,
@@ -68,39 +69,44 @@ import {
 } from "./pages";
 import { slotSize } from "./size-classes";
 
-/** Stands in the ring of the bin's runs like a Run that has no free slot. */
+/** Also the sentinel of the ring of the bin's runs, where it looks like a Run without a freed slot. */
 @unmanaged
 export class Bin {
-  /** Always 0. */
+  /** Always 0, as in a Run without a freed slot. */
   free: usize;
-  /** The next slot that was never used, and the end of these. */
+  /** The next never-used slot, and the end of these slots. */
   fresh: usize;
   freshEnd: usize;
-  /** The first and the last run of the ring; the bin itself if there is none. */
+  /** The first and the last run of the ring; the bin itself if the ring is empty. */
   first: Run;
   last: Run;
   /** An empty run, in no ring; null if there is none. */
   kept: Run;
-  /** Bytes of a slot. */
+  /** Size of a slot in bytes. */
   size: u32;
-  /** In all its runs. */
+  /** Number of pages in all runs of the bin. */
   pages: u32;
 }
 
-/** Twice what a run has of slots, 512 to a page at most: an event that is waiting comes once, and can be told. */
+/**
+ * Twice the most slots of a run (512 to a page, four pages): a run on the list of events is not added again, and its
+ * `left` shows that it is there.
+ */
 export const QUEUED: i32 = 1 << 12;
 
 /**
- * A run is as many times as long as it must be, as long as that is no more than a part of what the bin has. It is no
- * longer than that where only short runs are free. Where there are threads, blocks lie scattered over more runs; and thread
- * caches, which take a batch at a time, feel little of how many there are.
+ * A run may be up to GROWTH times as long as necessary: its length is doubled while it is less than
+ * 1 / 2^GROWTH_SHARE_BITS of the bin's, unless only shorter runs are free. Less with a lock, since the blocks of
+ * several threads lie scattered over more runs; no growth with thread caches, which take a batch at a time and hardly
+ * notice how many runs there are.
  */
 const GROWTH: u32 = CACHED ? 1 : LOCKED ? 2 : 4;
 const GROWTH_SHARE_BITS: u32 = 3;
 
 /**
- * A run wastes a sixteenth of its pages at most, but an eighth once it has four slots, and a quarter as long as its bin has few
- * pages: a program that wants few blocks of a size is better served by a short run.
+ * How much of a run may be left over, as a negative log2: a sixteenth, but an eighth once the run has four slots. Until
+ * then it is a quarter if the bin has few pages: a program that needs few blocks of a size is better off with a short
+ * run.
  */
 export const WASTE_BITS: u32 = 4;
 const FOUR_WASTE_BITS: u32 = 3;
@@ -108,8 +114,8 @@ const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
 
 /**
- * So many runs with events are seen to at a time, for want of a page run and of a slot: with many large blocks freed, the next may
- * fit one of them, and a call is not to do all that others have left.
+ * How many events to settle at a time for lack of a page run, and of a slot. Not all: with many large blocks freed, the
+ * next request may fit one of them, and no call should have to do all the work that others have left.
  */
 const RUN_EVENTS: u32 = 24;
 const SLOT_EVENTS: u32 = 32;
@@ -120,7 +126,7 @@ export function binAt(bin: u32): Bin {
   return changetype<Bin>(STATE + BIN_TABLE + ((<usize>bin) << BIN_BITS));
 }
 
-/** The bin of a size below `smallEnd`: its address; in a build with caches where in a cache it is. */
+/** Returns the bin of a size below `smallEnd`: its address, or, with caches, the offset of its cell in a cache. */
 @inline
 export function smallBin(size: usize): usize {
   return load<usize>(STATE + ((size + 3) & ~3), BIN_OF);
@@ -137,20 +143,20 @@ export function ringOf(bin: Bin): Run {
   return changetype<Run>(bin);
 }
 
-/** Takes `slot`, the first freed one of a run. */
+/** Takes `slot`, the first in a run's list of freed slots. */
 @inline
 export function popFreed(run: Run, slot: usize): void {
   run.free = load<usize>(slot);
   ++run.left;
 }
 
-/** Whether a bin has slots that were never used. */
+/** Returns whether a bin has never-used slots. */
 @inline
 export function hasFresh(bin: Bin): bool {
   return bin.fresh != bin.freshEnd;
 }
 
-/** Takes one of them. */
+/** Takes the next never-used slot. There must be one. */
 @inline
 export function takeFresh(bin: Bin): usize {
   const slot = bin.fresh;
@@ -158,7 +164,7 @@ export function takeFresh(bin: Bin): usize {
   return slot;
 }
 
-/** Takes a slot that is at hand; 0 if there is none. */
+/** Takes a slot that is at hand, freed or never used; 0 if there is none. */
 export function takeReady(bin: Bin): usize {
   const run = bin.first;
   const slot = run.free;
@@ -169,7 +175,7 @@ export function takeReady(bin: Bin): usize {
   return hasFresh(bin) ? takeFresh(bin) : 0;
 }
 
-/** Gives a block back to its run. */
+/** Returns a block to its run. */
 @inline
 export function putBack(run: Run, block: usize): void {
   store<usize>(block, run.free);
@@ -182,15 +188,15 @@ export function putBack(run: Run, block: usize): void {
   }
 }
 
-/** Does what is due for runs with events. Traps if a wrong pointer was freed. */
+/** Settles all events. Traps if an invalid pointer was freed. */
 export function settle(): void {
   settleSome(u32.MAX_VALUE);
 }
 
-/** The same, for so many of them at most, the latest. */
-function settleSome(most: u32): void {
+/** Settles up to `limit` events, the latest first. Traps if an invalid pointer was freed. */
+function settleSome(limit: u32): void {
   const s = state();
-  for (let i: u32 = 0; s.events && i < most; ++i) {
+  for (let i: u32 = 0; s.events && i < limit; ++i) {
     const run = changetype<Run>(s.events);
     s.events = run.event;
     run.left -= QUEUED;
@@ -203,7 +209,7 @@ function settleSome(most: u32): void {
 function settleSlots(run: Run): void {
   const bin = binAt(run.kind);
   if (!run.next) {
-    // All its slots were taken again.
+    // The event is out of date: all slots were taken again.
     if (run.left > 0) return;
     run.left += run.slots - 1;
     if (run.left) addBefore(ringOf(bin), run);
@@ -218,7 +224,7 @@ function freeEmpty(bin: Bin, run: Run): void {
   freeRun(run);
 }
 
-/** Frees the runs that bins have though no slot is in use. */
+/** Frees the runs that bins hold without a slot in use: kept runs, and those of freed and never-used slots alone. */
 function freeUnused(): void {
   for (let i = FIRST_BIN; i < END_BIN; ++i) {
     const bin = binAt(i);
@@ -229,7 +235,7 @@ function freeUnused(): void {
     }
     const fresh = bin.freshEnd - bin.fresh;
     if (!fresh) continue;
-    // Are all slots free that were ever used?
+    // Are all slots free that were ever used? Then the never-used ones alone count as taken.
     const run = runAt(pageOf(bin.fresh));
     if (!run.next || <u32>run.left != <u32>fresh / bin.size) continue;
     bin.fresh = bin.freshEnd;
@@ -239,8 +245,9 @@ function freeUnused(): void {
 }
 
 /**
- * A run for a large block of `pages`, which lead nowhere yet; of `least` at a multiple of `alignment` where memory would have to
- * grow for more, and need not for these. Null when memory is out.
+ * Returns a run of kind LARGE with `pages` pages, which still point to `noRun`; null when memory is out. If memory
+ * would have to grow for that, but not for `least` pages at a multiple of `alignment` pages, returns a run of those.
+ * The same goes if memory can't grow for `pages`, and `alignment` is 1.
  */
 export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   const s = state();
@@ -262,8 +269,8 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
       isTidy = true;
       continue;
     }
-    // Another thread's own growth of linear memory may leave what is free in two pieces: then once more.
-    // And where growth stopped short, the map may have left a run that is long enough.
+    // Even after growth the search may fail: if another thread grew linear memory as well, what is free may be in two
+    // pieces. Then grow again. If growth fails, search again, in case it has moved the map and left enough pages free.
     const isTry = alignment == 1 && pages > least;
     if (grow(pages, isTry) || findFree(pages)) continue;
     if (!isTry) return changetype<Run>(0);
@@ -271,7 +278,7 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   }
 }
 
-/** Frees what can be without a call's block, and moves the map if that may make room for `pages`. */
+/** Settles all events, frees unused runs, and moves the map if that may make room for `pages` pages. */
 function tidy(pages: u32): void {
   const s = state();
   if (!HARDENED) {
@@ -281,7 +288,7 @@ function tidy(pages: u32): void {
   if (s.end - s.start - s.used >= pages && !findFree(pages)) pack();
 }
 
-/** `extendRun`, for which memory grows if the run is the heap's last, and the block could not move to free memory either. */
+/** Like `extendRun`, but makes memory grow if the run is the heap's last and its block could not move to free pages. */
 export function lengthenRun(run: Run, pages: u32): bool {
   if (extendRun(run, pages)) return true;
   if (!isLast(run) || findFree(pages)) return false;
@@ -292,7 +299,7 @@ export function lengthenRun(run: Run, pages: u32): bool {
   );
 }
 
-/** Returns whether there was memory for it. */
+/** Sets up the heap. Returns false when memory is out. */
 function start(): bool {
   if (!startPages()) return false;
   let size: usize = 0;
@@ -309,14 +316,17 @@ function start(): bool {
   return true;
 }
 
-/** Pages of a run for slots of `size` bytes: as few as waste no more than a part of them, larger if there are four slots. */
+/**
+ * Returns the length in pages of a run of slots of `size` bytes: the shortest of which at most 1 / 2^wasteBits is left
+ * over, or 1 / 2^FOUR_WASTE_BITS if it has four slots or more.
+ */
 export function runPages(size: u32, wasteBits: u32): u32 {
   let bytes: u32 = (size + (PAGE - 1)) & -PAGE;
   while (bytes % size > bytes >>> (bytes < size * 4 ? wasteBits : FOUR_WASTE_BITS)) bytes += PAGE;
   return bytes >>> PAGE_BITS;
 }
 
-/** A slot of a bin that has none at hand; 0 when memory is out. */
+/** Takes a slot of a bin that has none at hand; 0 when memory is out. */
 export function takeSlow(kind: u32): usize {
   const slot = takeFreed(kind);
   if (slot) return slot;
@@ -326,7 +336,7 @@ export function takeSlow(kind: u32): usize {
   bin.kept = changetype<Run>(0);
   if (!run) {
     run = newSlots(kind);
-    // What was seen to meanwhile may have brought a slot, but no pages.
+    // There are no pages, but settling events meanwhile may have freed a slot.
     if (!run) return takeFreed(kind);
   }
   run.left = 1;
@@ -336,14 +346,14 @@ export function takeSlow(kind: u32): usize {
   const end = first + run.slots * size;
   if (size > PAGE) listSlots(run, first + size, end);
   else {
-    // All of them are as good as never used.
+    // All slots are free, so they are as good as never used.
     bin.fresh = first + size;
     bin.freshEnd = end;
   }
   return first;
 }
 
-/** Puts the slots of a run from `from` to `end` into its list, and if there are any, the run into its bin's ring. */
+/** Puts a run's slots from `from` to `end` into its list and, if there are any, the run into its bin's ring. */
 @inline
 function listSlots(run: Run, from: usize, end: usize): void {
   if (from == end) return;
@@ -355,14 +365,17 @@ function listSlots(run: Run, from: usize, end: usize): void {
   } while (end != from);
 }
 
-/** A slot of a run that has slots in use, after what is due; 0 if there is none at once, and pages for a new run are. */
+/**
+ * Settles events until there is a slot at hand, and takes it. Returns 0 if there is none after the last event, or once
+ * there are free pages for a new run.
+ */
 export function takeFreed(kind: u32): usize {
   if (!state().magic) return 0;
   const bin = binAt(kind);
   do {
     settleSome(SLOT_EVENTS);
     const run = bin.first;
-    // It may still wait for something to be done.
+    // All slots of the run are taken. It leaves the ring, but stays on the list of events if it is there.
     if (run != ringOf(bin) && !run.free) {
       remove(run);
       run.left = (run.left & QUEUED) | 1;
@@ -373,14 +386,14 @@ export function takeFreed(kind: u32): usize {
   return 0;
 }
 
-/** Makes a run of slots for a bin; null when memory is out. */
+/** Makes a run of slots for a bin. Returns null when memory is out. */
 function newSlots(kind: u32): Run {
   const bin = binAt(kind);
   const size = bin.size;
   const least = runPages(size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);
   let pages = least;
   while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
-  // Where slots end well before the last page, it is not for them.
+  // Leave out pages at the end that no slot reaches.
   pages = pagesFor(((pages << PAGE_BITS) / size) * size);
   const run = obtainRun(pages, least, 1);
   if (!run) return run;
@@ -392,13 +405,13 @@ function newSlots(kind: u32): Run {
   return run;
 }
 
-/** Whether a large block was freed, once, and waits for `settle`. */
+/** Returns whether a large block was freed, exactly once, and waits for `settle`. */
 @inline
 export function isFreed(run: Run): bool {
   return run.left == QUEUED && run.free == run.start;
 }
 
-/** How many of a run's slots are free after `settle`, those that were never used included. */
+/** Returns how many of a run's slots are free, including those never used. All events must be settled. */
 export function freeSlotsOf(run: Run): u32 {
   if (HARDENED) return countFree(run);
   const bin = binAt(run.kind);

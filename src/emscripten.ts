@@ -1,5 +1,5 @@
-// What Emscripten's libraries and users expect of its malloc besides the C library's functions. The entry of the
-// builds for Emscripten. The names are those of its dlmalloc and emmalloc; cabi/names.ts lists the symbols.
+// The entry of the builds for Emscripten: what its libraries and users expect of its malloc besides the C library's
+// functions. The names are those of its dlmalloc and emmalloc; cabi/names.ts lists the symbols.
 
 import { HARDENED, LARGE } from "./config";
 import { resizeInPlaceChecked } from "./hardened";
@@ -26,7 +26,7 @@ declare function heapMax(): usize;
 @external("env", "sbrk")
 declare function sbrk(increment: isize): usize;
 
-/** POSIX's, of which malloc_stats has need. */
+/** Of POSIX; for `malloc_stats`. */
 @external("env", "write")
 declare function write(file: i32, text: usize, bytes: usize): isize;
 
@@ -34,7 +34,7 @@ const STDERR: i32 = 2;
 
 // Reports.
 
-/** `struct mallinfo` of <malloc.h>. What this heap has no counterpart of is 0. */
+/** `struct mallinfo` of <malloc.h>. Fields that have no counterpart in this heap are 0. */
 @unmanaged
 class GnuMallInfo {
   arena: usize;
@@ -42,7 +42,7 @@ class GnuMallInfo {
   smblks: usize;
   hblks: usize;
   hblkhd: usize;
-  /** The most that was ever in use. */
+  /** The largest number of bytes that were ever in use. */
   usmblks: usize;
   fsmblks: usize;
   /** Bytes in use, and free. */
@@ -67,7 +67,7 @@ export function gnu_mallinfo(out: usize): void {
   info.fordblks = free;
 }
 
-/** Writes "abcd        123\n" to `text`; `label` is four characters, the first lowest. Returns where the text ends. */
+/** Writes "abcd        123\n" to `text`. `label` is four characters, the first in the lowest byte. Returns the end. */
 function writeLine(text: usize, label: u32, value: usize): usize {
   store<u32>(text, label);
   const end = text + 15;
@@ -81,7 +81,7 @@ function writeLine(text: usize, label: u32, value: usize): usize {
   return end + 1;
 }
 
-/** Prints the bytes in the heap, in use, and the most there ever were, to stderr. */
+/** Prints to stderr how many bytes are in the heap and in use, and the peak of these. */
 export function malloc_stats(): void {
   const text = allocate(64);
   if (!text) return;
@@ -96,7 +96,7 @@ export function malloc_stats(): void {
   release(text);
 }
 
-/** Bytes in the heap. It never gets smaller. */
+/** Returns the bytes in the heap, which never shrinks. */
 export function malloc_footprint(): usize {
   return <usize>(summary() >>> 32);
 }
@@ -109,12 +109,12 @@ function summary(): u64 {
   return summarize(changetype<MallInfo>(0), 0);
 }
 
-/** Bytes that the heap might still get from the system. */
+/** Returns how many bytes the heap might still get from the system. */
 export function emmalloc_unclaimed_heap_memory(): usize {
   return heapMax() - sbrk(0);
 }
 
-// Settings. There are none: a heap is what it needs to be, and wasm has no way to give memory back.
+// Settings. There are none: the heap needs no tuning, and wasm has no way to give memory back.
 
 /** Returns 0: no setting was changed. */
 export function mallopt(setting: i32, value: i32): i32 {
@@ -137,7 +137,7 @@ export function malloc_set_footprint_limit(bytes: usize): usize {
 
 // More ways to get blocks.
 
-/** Resizes a block without moving it. Returns it, or 0 if that can't be done. */
+/** Resizes a block without moving it. Returns the block, or 0 if that is not possible. */
 export function realloc_in_place(block: usize, size: usize): usize {
   if (!block || <isize>size < 0) return 0;
   if (HARDENED) return resizeInPlaceChecked(block, size) ? block : 0;
@@ -146,20 +146,20 @@ export function realloc_in_place(block: usize, size: usize): usize {
   return size <= usableSize(block) ? block : 0;
 }
 
-/** `realloc` to a block at a multiple of `alignment`. */
+/** `realloc` for aligned blocks: if the block moves, it goes to a multiple of `alignment`. */
 export function aligned_realloc(block: usize, alignment: usize, size: usize): usize {
   if (realloc_in_place(block, size)) return block;
   const moved = allocateAligned(alignment, size);
   if (moved && block) {
     const kept = min(usableSize(block), size);
-    // A hardened build's blocks of no bytes lie where even copying none traps.
+    // Zero-size blocks of a hardened build lie outside memory, where even copying no bytes traps.
     if (kept) copyMemory(moved, block, kept);
     release(block);
   }
   return moved;
 }
 
-/** `realloc` that need not keep what is in the block. 0, with the block freed, when memory is out. */
+/** `realloc` that need not preserve the block's contents. 0, with the block freed, when memory is out. */
 export function aligned_realloc_uninitialized(block: usize, alignment: usize, size: usize): usize {
   if (realloc_in_place(block, size)) return block;
   release(block);
@@ -170,12 +170,12 @@ export function realloc_uninitialized(block: usize, size: usize): usize {
   return aligned_realloc_uninitialized(block, 1, size);
 }
 
-/** An array at `blocks`, or a new one if that is 0, of `count` blocks of zeros. 0 when memory is out. */
+/** Fills the array at `blocks`, or a new one if that is 0, with `count` zeroed blocks. 0 when memory is out. */
 export function independent_calloc(count: usize, size: usize, blocks: usize): usize {
   return allocateEach(count, size, 0, blocks);
 }
 
-/** The same for blocks of `sizes[i]` bytes, not zeroed. */
+/** `independent_calloc` with `sizes[i]` bytes for block `i`, not zeroed. */
 export function independent_comalloc(count: usize, sizes: usize, blocks: usize): usize {
   return allocateEach(count, 0, sizes, blocks);
 }
@@ -196,7 +196,7 @@ function allocateEach(count: usize, size: usize, sizes: usize, blocks: usize): u
   return array;
 }
 
-/** Frees the blocks in an array and sets its cells to 0. Returns 0: none was left. */
+/** Frees the blocks in an array and clears it. Returns 0, the number of blocks that were not freed. */
 export function bulk_free(array: usize, count: usize): usize {
   for (let i: usize = 0; i < count; ++i) {
     const cell = array + i * sizeof<usize>();

@@ -6,11 +6,11 @@ import { EMSCRIPTEN, LOCKED } from "./config";
 @external("env", "errno")
 declare const ERRNO: usize;
 
-/** The same as libc gives it to the calling thread, whose own it is. */
+/** Of libc: returns the address of the calling thread's own `errno`. */
 @external("env", "__errno_location")
 declare function errnoLocation(): usize;
 
-/** A table index; 0 in a program without that function. */
+/** The table index of that function; 0 in a program without it. */
 @external("env", "address of __errno_location")
 declare const ERRNO_LOCATION: usize;
 

@@ -1,25 +1,30 @@
-// Which pages are free: a bit for each page from address 0, set where it is. The bits lie behind the page map's entries, as many
-// as these, and are zero before the heap and behind it, where there is at least one:
+// Which pages are free: a bit for each page from address 0, set if the page is free. The bits follow the page map's
+// entries, one for each, and each word of 64 bits has a grade:
 //
 //     | entries | bits, 64 to a word | grades, a byte for each of these words | 8 grades that end a search |
 //
-// So pages coalesce by themselves, and neither their neighbours nor what lies in them need be touched. The lowest that will do
-// are taken. A word's grade is that of the longest series of free pages that begins there, or more: a search looks at
-// eight of them at a time, and where one was too high it is lower afterwards.
+// Bits outside the heap are zero. Page 0 is never free, and there is at least one bit past its end, so every series of
+// free pages ends at a zero bit. Free pages coalesce by themselves: neither their neighbours nor their contents are
+// touched.
+//
+// Allocation is first fit: it takes the lowest series that is long enough. A word's grade is an upper bound of the
+// length, up to BEST, of the longest series of free pages that begins in the word. A search compares eight grades at a
+// time, and makes exact those that prove too high.
 
 import { state } from "./config";
 import { copyMemory, fillMemory } from "./memory";
 
 const WORD_BITS: u32 = 6;
-/** Pages to a word of bits. A map has whole words. */
+/** Pages per word of bits. The capacity of a map is a multiple of it. */
 export const WORD_PAGES: u32 = 1 << WORD_BITS;
 const IN_WORD: u32 = WORD_PAGES - 1;
 const ALL: u64 = ~(<u64>0);
 
+/** The highest grade: that many pages or more. It leaves the top bit of the byte clear, which `findFree` needs. */
 export const BEST: u32 = 127;
-/** A grade of 1 in each of eight. */
+/** Eight grades of 1. */
 const ONES: u64 = 0x0101010101010101;
-/** So many of the best grades end a search. */
+/** How many grades of BEST follow those of the words: a sentinel, as many as a search compares at a time. */
 export const END_GRADES: u32 = sizeof<u64>();
 
 
@@ -34,7 +39,7 @@ function wordAt(page: u32): usize {
   return addressOfWord(page >>> WORD_BITS);
 }
 
-/** The grade of so many pages. */
+/** Returns the grade of a series of `pages` free pages. */
 @inline
 export function gradeOf(pages: u32): u32 {
   return min<u32>(pages, BEST);
@@ -46,13 +51,13 @@ function setGrade(word: u32, grade: u32): void {
   store<u8>(state().grades + word, grade);
 }
 
-/** Gives a word a grade without a look at others. */
+/** Sets a word's grade without looking at other words: to BEST if a series may go on in the next. */
 function rate(word: u32): void {
   const bits = load<u64>(addressOfWord(word));
   setGrade(word, <i64>bits < 0 ? BEST : <u32>popcnt<u64>(bits));
 }
 
-/** Sets the bits of pages, which are all the same, to `bits`, of which they are the opposite. */
+/** Sets the bits of `pages` pages to those of `bits`, 0 or ALL. All of them must be the opposite before. */
 function setBits(page: u32, pages: u32, bits: u64): void {
   let at = wordAt(page);
   let mask = ALL << page;
@@ -70,25 +75,28 @@ function setBits(page: u32, pages: u32, bits: u64): void {
   store<u64>(at, load<u64>(at) ^ (mask & (ALL >>> -end)));
 }
 
-/** Makes pages free. */
+/** Marks pages as free. */
 export function addFree(page: u32, pages: u32): void {
   setBits(page, pages, ALL);
   rate((page - freeBefore(page)) >>> WORD_BITS);
 }
 
-/** Has pages no longer free, with which a series of free ones begins, or that `findAligned` found. */
+/**
+ * Marks pages as no longer free. They must be the first of a series, or have been found by `findAligned`: only then is
+ * the grade of their word high enough for what is left of the series there. A later word gets a new one.
+ */
 export function takeFree(page: u32, pages: u32): void {
   const s = state();
-  const behind = page + pages;
+  const end = page + pages;
   setBits(page, pages, 0);
-  s.fresh = max<u32>(s.fresh, behind);
-  if ((behind ^ page) >>> WORD_BITS) rate(behind >>> WORD_BITS);
+  s.fresh = max<u32>(s.fresh, end);
+  if ((end ^ page) >>> WORD_BITS) rate(end >>> WORD_BITS);
 }
 
-/** The first of the lowest free `pages` side by side; 0 if there are none. */
+/** Returns the first page of the lowest series of at least `pages` free pages; 0 if there is none. */
 export function findFree(pages: u32): u32 {
   const s = state();
-  // Sets the top bit of each grade that is as high.
+  // Adding this sets the top bit of each grade that is high enough.
   const difference = ONES * <u64>(BEST + 1 - gradeOf(pages));
   let at = s.grades;
   while (true) {
@@ -102,12 +110,12 @@ export function findFree(pages: u32): u32 {
   }
 }
 
-/** The same at a multiple of `alignment` pages, a power of two. */
+/** Returns the lowest multiple of `alignment`, a power of two, from which on `pages` pages are free; 0 if none. */
 export function findAligned(pages: u32, alignment: u32): u32 {
   let page = (findFree(pages) + alignment - 1) & -alignment;
   for (; page && page < state().end; page += alignment) {
     if (freeFrom(page, pages) >= pages) {
-      // For `takeFree`, as the series may begin before.
+      // `takeFree` counts on the grade of this word, but the series may begin in an earlier one.
       rate(page >>> WORD_BITS);
       return page;
     }
@@ -115,7 +123,10 @@ export function findAligned(pages: u32, alignment: u32): u32 {
   return 0;
 }
 
-/** The first of the lowest free `pages` side by side that begin in a word. If there are none, 0, and the word's grade is exact. */
+/**
+ * Returns the first page of the lowest series of at least `pages` free pages that begins in a word. If there is none,
+ * makes the word's grade exact and returns 0.
+ */
 @inline
 function findIn(word: u32, pages: u32): u32 {
   let bits = load<u64>(addressOfWord(word));
@@ -126,40 +137,40 @@ function findIn(word: u32, pages: u32): u32 {
     const length = freeFrom(page, pages);
     if (length >= pages) return page;
     most = max<u32>(most, length);
-    // Carries from the series' first bit to behind its last.
+    // Clears the series: the carry runs from its first bit to the one after its last.
     bits &= bits + ((<u64>1) << start);
   }
   setGrade(word, gradeOf(most));
   return 0;
 }
 
-/** How many free pages begin with a page; if they are `enough`, so many or more. */
+/** Returns the number of free pages from `page` on. The count may stop early once it has reached `enough`. */
 export function freeFrom(page: u32, enough: u32): u32 {
   let at = wordAt(page);
-  let some = <u32>ctz<u64>(~(load<u64>(at) >>> (page & IN_WORD)));
-  let all = some;
-  if (some == WORD_PAGES - (page & IN_WORD))
+  let inWord = <u32>ctz<u64>(~(load<u64>(at) >>> (page & IN_WORD)));
+  let total = inWord;
+  if (inWord == WORD_PAGES - (page & IN_WORD))
     do {
       at += sizeof<u64>();
-      some = <u32>ctz<u64>(~load<u64>(at));
-      all += some;
-    } while (some == WORD_PAGES && all < enough);
-  return all;
+      inWord = <u32>ctz<u64>(~load<u64>(at));
+      total += inWord;
+    } while (inWord == WORD_PAGES && total < enough);
+  return total;
 }
 
-/** How many free pages end before a page. */
+/** Returns the number of free pages directly before `page`. */
 export function freeBefore(page: u32): u32 {
   --page;
   let at = wordAt(page);
-  let some = <u32>clz<u64>(~(load<u64>(at) << (~page & IN_WORD)));
-  let all = some;
-  if (some == (page & IN_WORD) + 1)
+  let inWord = <u32>clz<u64>(~(load<u64>(at) << (~page & IN_WORD)));
+  let total = inWord;
+  if (inWord == (page & IN_WORD) + 1)
     do {
       at -= sizeof<u64>();
-      some = <u32>clz<u64>(~load<u64>(at));
-      all += some;
-    } while (some == WORD_PAGES);
-  return all;
+      inWord = <u32>clz<u64>(~load<u64>(at));
+      total += inWord;
+    } while (inWord == WORD_PAGES);
+  return total;
 }
 
 
@@ -168,13 +179,13 @@ export function isFree(page: u32): bool {
   return !!((load<u64>(wordAt(page)) >>> page) & 1);
 }
 
-/** Bytes behind the entries of a map of `capacity` pages. */
+/** Returns the size in bytes of the bits and grades that follow the entries of a map of `capacity` pages. */
 @inline
 export function freeBytes(capacity: u32): usize {
   return (capacity >>> 3) + (capacity >>> WORD_BITS) + END_GRADES;
 }
 
-/** Has what is known of free pages lie at another place, with room for more of them. */
+/** Moves the bits and grades to `to`, enlarged to `capacity` pages. */
 export function moveFree(to: usize, capacity: u32): void {
   const s = state();
   const grades = to + (capacity >>> 3);

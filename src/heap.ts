@@ -1,4 +1,4 @@
-// The heap as a C programmer means it: allocate, free, resize, align, measure.
+// The heap as a C programmer knows it: allocate, free, resize, align, measure.
 
 import {
   BINS,
@@ -67,7 +67,7 @@ function isPowerOfTwo(n: usize): bool {
   return popcnt<usize>(n) == 1;
 }
 
-/** What `rsbmallinfo` tells of a bin. */
+/** What `rsbmallinfo` reports on a bin. */
 @unmanaged
 class BinInfo {
   slotSize: usize;
@@ -75,7 +75,7 @@ class BinInfo {
   freeSlots: usize;
 }
 
-/** What `rsbmallinfo` tells, in bytes. A BinInfo for each bin follows. */
+/** What `rsbmallinfo` reports, in bytes. It is followed by a BinInfo for each bin. */
 @unmanaged
 export class MallInfo {
   heap: usize;
@@ -96,7 +96,7 @@ function orFail(block: usize): usize {
   return block ? block : fail(ENOMEM);
 }
 
-/** A block of `size` bytes; 0 and ENOMEM when memory is out. Takes the first free slot of the bin, if there is one. */
+/** Allocates `size` bytes; 0 and ENOMEM when memory is out. The fast path takes a slot that is at hand. */
 export function allocate(size: usize): usize {
   if (HARDENED) return orFail(allocateChecked(size, 0));
   if (CACHED && size <= SMALL_MAX) {
@@ -129,18 +129,18 @@ export function allocate(size: usize): usize {
   return allocateSlow(size);
 }
 
-/** The same for any size, when a call costs little beside the rest. */
+/** The slow path of `allocate`, for any size: here a call costs little compared with the rest. */
 function allocateSlow(size: usize): usize {
   return orFail(takeAny(size));
 }
 
-// These give 0 when memory is out, and leave errno to their callers.
+// The `take` functions and those that they call return 0 when memory is out, and leave errno to their callers.
 
 function takeAny(size: usize): usize {
   return size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
 }
 
-/** A slot of a bin, which gets more if need be. */
+/** Allocates a slot of a bin, which gets a new run if need be. */
 function allocateSlot(bin: u32): usize {
   if (CACHED) return takeSlot(bin);
   lockHere();
@@ -151,7 +151,7 @@ function allocateSlot(bin: u32): usize {
   return slot;
 }
 
-/** A page run for `size` bytes that starts at a multiple of `alignment` pages, a power of two. */
+/** Allocates a page run for `size` bytes at a multiple of `alignment` pages, a power of two. */
 function allocateLarge(size: usize, alignment: u32): usize {
   lock();
   const block = takeLarge(size, alignment);
@@ -159,11 +159,11 @@ function allocateLarge(size: usize, alignment: u32): usize {
   return block;
 }
 
-/** The same. Needs the lock. */
+/** `allocateLarge` for a caller that has the lock. */
 function takeLarge(size: usize, alignment: u32): usize {
   if (<isize>size < 0) return 0;
   const pages = max<u32>(pagesFor(size), 1);
-  // The block freed last may be just as long, and has not been given back yet.
+  // The block freed last may have just the right length, and its run is not free yet.
   const last = changetype<Run>(state().events);
   const isAligned = !!last && !(pageOf(last.start) & (alignment - 1));
   if (isAligned && last.kind == LARGE && last.size == pages << PAGE_BITS && isFreed(last)) {
@@ -180,7 +180,7 @@ function takeLarge(size: usize, alignment: u32): usize {
   return run.start;
 }
 
-/** Ends a block. What becomes of its run, and of a wrong pointer, is up to the next call of `settle`. */
+/** Frees a block. What that means for its run, or for an invalid pointer, is left to a later call of `settle`. */
 export function release(block: usize): void {
   if (HARDENED) {
     releaseChecked(block);
@@ -197,13 +197,13 @@ export function release(block: usize): void {
   unlockHere();
 }
 
-/** `release`, for a caller who says how large the block is and, unless that is 0, at what alignment it was asked for. */
+/** `release` for a caller that states the block's size and, unless 0, the alignment that it was allocated with. */
 export function releaseSized(block: usize, alignment: usize, size: usize): void {
   if (HARDENED && block) expectBlock(block, size, alignment);
   release(block);
 }
 
-/** Looks for damage, and traps if there is any: everywhere in a hardened build, in others in what waits to be free. */
+/** Looks for damage and traps if there is any: everywhere in a hardened build, otherwise in what waits to be freed. */
 export function check(): void {
   if (HARDENED) {
     checkHeap();
@@ -214,14 +214,14 @@ export function check(): void {
   unlock();
 }
 
-/** Gives all free slots back to their runs, wherever they wait, and frees the runs that are empty. Needs the lock. */
+/** Returns slots in batches, in this thread's cache and in quarantine to their runs, and settles. Needs the lock. */
 function collect(): void {
   if (CACHED) giveAllBack();
   if (HARDENED) emptyQuarantine();
   settle();
 }
 
-/** The bytes that a block has room for. */
+/** Returns the number of bytes that a block has room for. */
 export function usableSize(block: usize): usize {
   if (!block) return 0;
   if (HARDENED) return sizeChecked(block);
@@ -230,7 +230,7 @@ export function usableSize(block: usize): usize {
   return run.size;
 }
 
-/** Resizes the run of a large block where it lies. Returns whether it could. */
+/** Resizes the run of a large block in place. Returns whether that was possible. */
 export function resizeInPlace(run: Run, size: usize): bool {
   lock();
   const pages = max<u32>(pagesFor(size), 1);
@@ -242,7 +242,7 @@ export function resizeInPlace(run: Run, size: usize): bool {
   return resized;
 }
 
-/** Resizes a block, in place or by moving it; 0 and ENOMEM, with the block as it was, when memory is out. */
+/** Resizes a block, in place or by moving it; 0 and ENOMEM, with the block unchanged, when memory is out. */
 export function resize(block: usize, size: usize): usize {
   if (!block) return allocate(size);
   if (HARDENED) return orFail(resizeChecked(block, size));
@@ -252,16 +252,16 @@ export function resize(block: usize, size: usize): usize {
   return resizeSlow(run, block, size);
 }
 
-/** The same for a block whose slot does not fit well, and for a large one. */
+/** The slow path of `resize`: for a block whose slot is a bad fit for the new size, and for a large block. */
 function resizeSlow(run: Run, block: usize, size: usize): usize {
   const old = usableSize(block);
   if (run.kind == LARGE) {
     if (old - size < PAGE) return block;
     if (<isize>size < 0) return fail(ENOMEM);
-    // A run that a slot would hold better moves there.
+    // A large block that is better off in a slot moves there.
     if (size > BIN_MAX >>> 1 && resizeInPlace(run, size)) return block;
   }
-  // `copy` moves double words, so not into a slot of 4 B.
+  // Not to a slot of 4 B, because `copy` may write a whole double word.
   const moved = takeAny(max<usize>(size, 8));
   if (!moved) return size <= old ? block : fail(ENOMEM);
   copy(moved, block, min(old, size));
@@ -269,7 +269,10 @@ function resizeSlow(run: Run, block: usize, size: usize): usize {
   return moved;
 }
 
-/** Copies whole double words, but for a slot of 4 B: what lies behind any other block that is read does no harm. */
+/**
+ * Copies whole double words, or a word for up to 4 bytes. That stays within both slots, since only those of 4 B are not
+ * multiples of 8, and copying the rest of a slot does no harm.
+ */
 @inline
 function copy(to: usize, from: usize, bytes: usize): void {
   if (bytes > WORDWISE_MAX) {
@@ -280,7 +283,7 @@ function copy(to: usize, from: usize, bytes: usize): void {
   else for (let i: usize = 0; i < bytes; i += 8) store<u64>(to + i, load<u64>(from + i));
 }
 
-/** A block of `count * size` zero bytes. */
+/** Allocates `count * size` zero bytes. */
 export function allocateZeroed(count: usize, size: usize): usize {
   const product = <u64>count * <u64>size;
   if (product > <u64>isize.MAX_VALUE) return fail(ENOMEM);
@@ -294,7 +297,7 @@ export function allocateZeroed(count: usize, size: usize): usize {
     const fresh = state().fresh;
     block = takeLarge(bytes, 1);
     unlock();
-    // Pages that were never handed out before are zero.
+    // Pages from `fresh` on had never been handed out, and are zero.
     const page = pageOf(block);
     bytes = page < fresh ? min(bytes, (<usize>(fresh - page)) << PAGE_BITS) : 0;
   }
@@ -305,12 +308,12 @@ export function allocateZeroed(count: usize, size: usize): usize {
   return block;
 }
 
-/** A block at a multiple of `alignment`, any power of two; 0 and EINVAL for any other. */
+/** Allocates a block at a multiple of `alignment`; 0 and EINVAL if that is no power of two. */
 export function allocateAligned(alignment: usize, size: usize): usize {
   return isPowerOfTwo(alignment) ? orFail(takeAligned(alignment, size)) : fail(EINVAL);
 }
 
-/** A block at a multiple of `alignment`, a power of two; 0 when memory is out, with errno left alone. */
+/** Allocates a block at a multiple of `alignment`, a power of two; 0 when memory is out. Leaves errno alone. */
 function takeAligned(alignment: usize, size: usize): usize {
   if (<isize>size < 0) return 0;
   if (HARDENED) return allocateChecked(size, alignment);
@@ -321,7 +324,7 @@ function takeAligned(alignment: usize, size: usize): usize {
   return allocateLarge(size, pagesFor(alignment));
 }
 
-/** `allocateAligned` as POSIX has it: the block goes to `*result`, errors are returned, errno is left alone. */
+/** POSIX's form of `allocateAligned`: stores the block in `*result`, returns an error or 0, and leaves errno alone. */
 export function allocateAlignedTo(result: usize, alignment: usize, size: usize): i32 {
   if (alignment < sizeof<usize>() || !isPowerOfTwo(alignment)) return EINVAL;
   const block = takeAligned(alignment, size);
@@ -335,15 +338,15 @@ export function reallocateArray(block: usize, count: usize, size: usize): usize 
   return bytes >>> 32 ? fail(ENOMEM) : resize(block, <usize>bytes);
 }
 
-// The page allocator, public.
+// The public page allocator.
 
-/** A run of whole pages at a multiple of `alignment`, any power of two; 0 with EINVAL or ENOMEM. */
+/** Allocates whole pages at a multiple of `alignment`, any power of two; 0 with EINVAL or ENOMEM. */
 export function allocatePages(size: usize, alignment: usize): usize {
   if (!isPowerOfTwo(alignment)) return fail(EINVAL);
   return orFail(HARDENED ? allocatePagesChecked(size, alignment) : allocateLarge(size, pagesFor(alignment)));
 }
 
-/** Resizes a run, in place or by moving it; 0 and ENOMEM, with the run as it was, when memory is out. */
+/** Resizes a page run, in place or by moving it; 0 and ENOMEM, with the run unchanged, when memory is out. */
 export function resizePages(run: usize, size: usize): usize {
   if (!run) return allocatePages(size, 1);
   if (<isize>size < 0) return fail(ENOMEM);
@@ -357,7 +360,7 @@ export function resizePages(run: usize, size: usize): usize {
   return moved;
 }
 
-/** Writes what `struct rsbmallinfo` of rsbmallocc.h holds to `out`. */
+/** Fills the `struct rsbmallinfo` (rsbmallocc.h) at `out`. */
 export function describe(out: usize): void {
   fillMemory(out, 0, INFO_SIZE);
   const bins = out + offsetof<MallInfo>();
@@ -367,8 +370,8 @@ export function describe(out: usize): void {
 }
 
 /**
- * Fills `info`, and counts each bin's pages and free slots in the BinInfos at `bins`, unless these are 0. Returns the bytes in the
- * heap, in the upper half, and those that are free.
+ * Fills `info`, and adds each bin's pages and free slots to the BinInfos at `bins`; either may be 0. Returns the bytes
+ * in the heap, in the upper half, and those of them that are free, in the lower.
  */
 export function summarize(info: MallInfo, bins: usize): u64 {
   lock();
@@ -385,7 +388,7 @@ export function summarize(info: MallInfo, bins: usize): u64 {
     if (kind < FIRST_BIN) continue;
     const free = freeSlotsOf(run);
     if (free == run.slots) {
-      // Free in all but name, and what lies behind its last slot as well.
+      // Free in all but name, with what is left over after its last slot.
       freeBytes += pages << PAGE_BITS;
       continue;
     }

@@ -1,9 +1,9 @@
-// The functions of the C library, by their C names. cabi/names.ts lists the symbols that each one gets.
+// The functions of the C library under their C names. cabi/names.ts lists the symbols that each of them gets.
 
 import { STATE_SIZE as size, WASM_PAGE } from "./config";
 import { allocateAligned, release, releaseSized } from "./heap";
 
-/** For whoever puts the state into memory. */
+/** For the build, which reserves memory for the state. */
 export const STATE_SIZE: usize = size;
 
 export {
@@ -29,7 +29,7 @@ export function valloc(size: usize): usize {
   return allocateAligned(WASM_PAGE, size);
 }
 
-/** `valloc` of whole pages. A size that overflows when rounded up is left as it is, too large in any case. */
+/** `valloc` of whole wasm pages. A size that would overflow when rounded up stays as it is: it is too large anyway. */
 export function pvalloc(size: usize): usize {
   return allocateAligned(WASM_PAGE, max(size, (size + (WASM_PAGE - 1)) & ~(WASM_PAGE - 1)));
 }

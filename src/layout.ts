@@ -1,5 +1,5 @@
-// The layout of the heap in memory, for those who look at it from outside. An entry of its own: the build compiles it
-// beside the core and writes what it exports to lib/layout.json.
+// The layout of the heap in memory, for tools that inspect it from outside. An entry of its own: the build compiles it
+// separately and writes what it exports to lib/layout.json.
 
 import { Bin } from "./bins";
 import { BIN_BITS, CACHE_BIN_BITS, GUARDS, Guards, HARDENED as hardened, State } from "./config";
@@ -47,10 +47,10 @@ export const STATE_FREE: usize = offsetof<State>("free");
 export const STATE_GRADES: usize = offsetof<State>("grades");
 export const STATE_PEAK: usize = offsetof<State>("peak");
 export const STATE_CACHES: usize = offsetof<State>("caches");
-/** What a thread cache has of a kind of page, in bytes. */
+/** The size of a cell, the part of a thread cache that belongs to one kind, in bytes. */
 export const CACHE_CELL: usize = 1 << CACHE_BIN_BITS;
 
-/** From one Bin to the next. */
+/** The distance from one Bin to the next, in bytes. */
 export const BIN_STEP: usize = 1 << BIN_BITS;
 
 export const RUN_FREE: usize = offsetof<Run>("free");
@@ -70,7 +70,7 @@ export const BIN_KEPT: usize = offsetof<Bin>("kept");
 export const BIN_SIZE: usize = offsetof<Bin>("size");
 export const BIN_PAGES: usize = offsetof<Bin>("pages");
 
-/** 1 in a hardened build, which has the quarantine and what follows; 0 in others. */
+/** 1 in a hardened build, which has the quarantine and the fault's fields; 0 in others. */
 export const HARDENED: u32 = u32(hardened);
 export const FAULT_MESSAGE: usize = GUARDS + offsetof<Guards>("faultMessage");
 export const FAULT_BLOCK: usize = GUARDS + offsetof<Guards>("faultBlock");

@@ -1,4 +1,4 @@
-// Linear memory: where the heap starts and how it grows. Others may grow it too, between our calls.
+// Linear memory: where the heap starts, and how memory grows. Others may grow it as well, between our calls.
 
 import { EMSCRIPTEN, LOCKED, PAGE, PAGE_BITS, PREFIXED, WASM_PAGE_BITS } from "./config";
 import { getErrno, setErrno } from "./errno";
@@ -6,15 +6,15 @@ import { getErrno, setErrno } from "./errno";
 
 @external("env", "__heap_base")
 declare const HEAP_BASE: usize;
-/** Newer linkers define it; 0 elsewhere. */
+/** Defined by newer linkers; 0 with older ones. */
 @external("env", "__heap_end")
 declare const HEAP_END: usize;
 
-/** Moves Emscripten's end of memory in use. Returns the old one; -1 when memory is out. */
+/** Of Emscripten: moves the break, the end of the memory in use. Returns the old break; -1 when memory is out. */
 @external("env", "sbrk")
 declare function sbrk(increment: isize): usize;
 
-/** Of wasi-libc, beside whose malloc a library with prefixed names may live. */
+/** Of wasi-libc: a library with prefixed names may be linked beside its malloc. */
 @external("env", "__libc_malloc")
 declare function libcMalloc(size: usize): usize;
 
@@ -22,30 +22,30 @@ declare function libcMalloc(size: usize): usize;
 @external("env", "__libc_free")
 declare function libcFree(block: usize): void;
 
-/** A table index; 0 in a program without libc's malloc. */
+/** The table index of `__libc_malloc`; 0 in a program without libc's malloc. */
 @external("env", "address of __libc_malloc")
 declare const LIBC_MALLOC: usize;
 
 /**
- * Has libc's malloc start, if there is one: in releases without `__heap_end` it takes, with its first call, all that linear memory
- * has by then, what we have added included.
+ * Makes libc's malloc, if there is one, claim its memory now: in releases without `__heap_end` its first call takes
+ * everything up to the current end of linear memory, including what we have added by then.
  */
 export function startLibc(): void {
   if (PREFIXED && !EMSCRIPTEN && LIBC_MALLOC) libcFree(libcMalloc(1));
 }
 
-/** Whether memory after the program's own data is ours from the start. */
+/** Whether the memory after the program's own data is ours from the start. */
 const HAS_FIRST_MEMORY: bool = !PREFIXED && !EMSCRIPTEN;
 
-/** Where that begins, in bytes; 0 if there is none. */
+/** Returns the address where the memory that is ours from the start begins; 0 if there is none. */
 @inline
 export function heapBase(): usize {
   return HAS_FIRST_MEMORY ? (HEAP_BASE + 15) & ~15 : 0;
 }
 
 /**
- * The page up to which it is ours; 0 if there is none.
- * Without `__heap_end` only the rest of a wasm page is sure to be in the initial memory.
+ * Returns the page up to which memory is ours from the start; 0 if there is none.
+ * Without `__heap_end`, initial memory is certain to reach only to the end of the wasm page that the heap starts in.
  */
 @inline
 export function heapEndPage(): u32 {
@@ -54,38 +54,38 @@ export function heapEndPage(): u32 {
   return <u32>(end >>> PAGE_BITS);
 }
 
-/** log2 of the pages by which linear memory grows. */
+/** log2 of the unit by which memory grows, in pages. */
 const UNIT_BITS: u32 = EMSCRIPTEN ? 0 : WASM_PAGE_BITS - PAGE_BITS;
 
-/** How many pages `growMemory` takes to have `pages`. */
+/** Returns how many pages `growMemory(pages)` takes. */
 @inline
 export function grownPages(pages: u32): u32 {
   return (pages + (1 << UNIT_BITS) - 1) & -(1 << UNIT_BITS);
 }
 
-/** Whether linear memory reaches up to a page: under Emscripten there may be some that nobody has taken yet. */
+/** Returns whether linear memory reaches page `end`. Under Emscripten, some of it may lie above the break. */
 @inline
 export function isInMemory(end: u32): bool {
   return end <= (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
 }
 
-/** Takes `grownPages(pages)` fresh pages. Returns the first of them, or 0 when there is no more memory. */
+/** Takes `grownPages(pages)` fresh pages. Returns the first of them, or 0 when memory is out. */
 export function growMemory(pages: u32): u32 {
   if (!EMSCRIPTEN) {
     const old = memory.grow(<i32>(grownPages(pages) >>> UNIT_BITS));
     return old == -1 ? 0 : (<u32>old) << UNIT_BITS;
   }
-  // sbrk sets it, but the call that memory grows for may find other memory.
+  // sbrk sets errno when it fails, but the call that needs memory may still find some elsewhere.
   const error = getErrno();
-  // A number of bytes that sbrk would take for a negative one, with room before it.
+  // With the padding before it, sbrk would take this size for a negative increment.
   if ((pages + 1) >>> (31 - PAGE_BITS)) return 0;
   const bytes = pages << PAGE_BITS;
   let room: u32;
   let least: u32 = 0;
   let old: usize;
   do {
-    // Whoever called sbrk before may have left the break in mid-page. If another thread does so now, what we get is lost,
-    // once: then there is room for it.
+    // Another caller of sbrk may have left the break in mid-page, so pad to the next page. If another thread moves the
+    // break between the two calls, what we get is lost, but only once: the second try has a whole page of padding.
     room = max<u32>(<u32>(-sbrk(0) & (PAGE - 1)), least);
     least = PAGE;
     old = sbrk(room + bytes);
@@ -97,19 +97,19 @@ export function growMemory(pages: u32): u32 {
   return <u32>((old + (PAGE - 1)) >>> PAGE_BITS);
 }
 
-/** The first page that nobody has taken yet. */
+/** Returns the first page that nobody has taken yet. */
 @inline
 export function memoryEndPage(): u32 {
   if (EMSCRIPTEN) return <u32>((sbrk(0) - 1) >>> PAGE_BITS) + 1;
   return (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
 }
 
-/** Up to here a loop over words is faster than the engine's `memory.copy` and `memory.fill`, in bytes. */
+/** Up to this many bytes, a loop over words is faster than the engine's `memory.copy` and `memory.fill`. */
 export const WORDWISE_MAX: usize = 256;
 
 /**
- * `memory.fill` on memory that another thread may have added. V8 (Node 20) may tell a thread that has just started of
- * memory that others add only with the next that they add: loads and stores reach it, but instructions for many bytes trap.
+ * `memory.fill` for memory that another thread may have added. In V8 (Node 20), a thread that has just started may not
+ * learn of memory that others add until they add more: loads and stores reach it, but bulk memory instructions trap.
  */
 @inline
 export function fillMemory(at: usize, value: u8, bytes: usize): void {
@@ -117,14 +117,14 @@ export function fillMemory(at: usize, value: u8, bytes: usize): void {
   memory.fill(at, value, bytes);
 }
 
-/** `memory.copy`, likewise. */
+/** `memory.copy` for memory that another thread may have added: see `fillMemory`. */
 @inline
 export function copyMemory(to: usize, from: usize, bytes: usize): void {
   if (LOCKED) reach(max(to, from) + bytes);
   memory.copy(to, from, bytes);
 }
 
-/** Growing by nothing makes the thread look. */
+/** Makes the thread learn of memory up to `end`: growing by 0 pages has the engine look at the present size. */
 function reach(end: usize): void {
   if (<i32>((end - 1) >>> WASM_PAGE_BITS) >= memory.size()) memory.grow(0);
 }

@@ -1,31 +1,36 @@
-// The page map and the page allocator: runs of pages that split, coalesce and grow in place.
+// The page map and the page allocator: page runs, which are allocated, freed, and grown in place.
 //
-// A run is some neighbouring pages that serve one thing: a bin's slots or a large block. What is known of it stands in a Run,
-// among its like in pages that are made of them, where it stays as long as the run is in use. The page map has an address for
-// each page from address 0, that of its Run, so that one load tells what a pointer is:
+// A page run is a range of adjacent pages with one purpose: slots of a bin, or a large block. It is described by a
+// record, its Run, which lies among others in a metadata page and does not move while the run is in use. The page map
+// has an entry for each page from address 0, the address of its Run, so that one load tells what a pointer is:
 //
 //     map      | noRun | metadata | a | a | a | b | noRun | noRun | noRun | ...
-//     run                             slots       large block  free
+//     pages     program  Runs       slots       large block         free
 //
-// All pages of a run of several slots lead to its Run, and the first of one that serves a single block, in a slot or large.
-// Pages that Runs lie in lead to `metadata`, and all others to `noRun`, which are of kind NONE. That goes for pages before and
-// behind the heap, too, as far as the map reaches. Which of them are free is known to src/free-pages.ts.
+// All pages of a run with several slots point to its Run. If the run holds a single block, be that a slot or a large
+// block, only its first page does. Metadata pages point to the Run `metadata`, and all others to `noRun`, including
+// those outside the heap, as far as the map reaches. Both are of kind NONE. src/free-pages.ts keeps track of the pages
+// that are free.
 //
-// A page is made Runs when one is wanted and none is spare, and is free again once none of them is in use.
+// A page is turned into Runs when one is needed and none is spare. It becomes free when none of its Runs is in use.
 //
-// The map begins in the odd space after the program's data and moves to a place twice as large when the heap outgrows it.
-// Before memory grows though enough of it is free, `pack` moves it to a lower place: it may lie between free pages.
+// The map begins in the odd space after the program's data, and moves to a place twice as large when the heap outgrows
+// it. Before memory grows although enough pages are free in total, `pack` moves the map to a lower place: it may lie
+// between free pages.
 //
-// Where there are threads, all of this needs the lock but one thing: whoever has a block may look up its Run, and there
-// its kind and size.
-// - The map's entry for the block's page and these two were written before the heap handed the block out, and they stay
-//   while the block lives; but for the size of a large block, which changes when its owner resizes it. Words are apart:
-//   writing another page's entry, or what else is in the Run, does not touch them.
-// - A Run with blocks stays where it is, and so does the page that it lies in.
-// - When the map moves, its new address is stored after the copy and loaded by `runOf`, both atomically: who sees the
-//   new address sees the copy. Who has just loaded the old address finds the block's entry there, because the memory of
-//   old maps is never used again. The map doubles, so all old ones together are no larger than the present one.
-// - An older address than that of the block's own time can't be loaded: the block came to this thread after it.
+// Memory ordering. In builds for threads the lock guards all of this, with one exception: a thread that has a block may
+// look up the block's Run, and its kind and size there, without the lock. wasi-tests/model/map.pml checks that this
+// holds while the map moves.
+// - The map entry of the block's page and these two fields were written before the heap handed the block out, and do
+//   not change while the block lives, except for the size of a large block, which changes when its owner resizes it.
+//   They share no word with what others write meanwhile: the entries of other pages, and other fields of the Run.
+// - A Run with blocks does not move, and its metadata page stays one.
+// - When the map moves, its new address is stored after the copy, and `runOf` loads it, both atomically: a thread that
+//   sees the new address sees the copy. A thread that has just loaded the old address finds the block's entry there,
+//   because the memory of old maps is never reused. The map doubles each time, so all old maps together are no larger
+//   than the present one.
+// - A thread can't load an address older than the one that was current when the block was handed out, because the
+//   block reached the thread after that.
 
 import {
   EMSCRIPTEN,
@@ -70,48 +75,48 @@ import {
   startLibc,
 } from "./memory";
 
-/** What is known of a run. In a hardened build some of it means other things: src/hardened.ts. */
+/** The metadata of a page run. Some fields have other meanings in a hardened build: src/hardened.ts. */
 @unmanaged
 export class Run {
-  /** Slots: the first that was freed, a list linked through their first words. LARGE: the block, once it is freed. */
+  /** Slots: head of the list of freed slots, linked through their first words. LARGE: the block, once it is freed. */
   free: usize;
-  /** The next run with an event. */
+  /** The next in the list of runs with an event. */
   event: usize;
-  /** How many frees it takes until there is an event; see src/bins.ts. */
+  /** Number of frees until the run has an event; see src/bins.ts. */
   left: i32;
-  /** Neighbours in a ring: the bin's runs with freed slots. `next` is null in none. */
+  /** Neighbours in the ring of the bin's runs that have freed slots. `next` is null if the run is in no ring. */
   next: Run;
   prev: Run;
   /** Address of the first page. */
   start: usize;
-  /** Bytes of a slot; of the whole run, if it is of another kind. */
+  /** Size in bytes of a slot; of a large block's whole run. */
   size: u32;
-  /** What the run serves. */
+  /** What the run is used for: NONE, LARGE or a bin. */
   kind: u16;
-  /** How many slots there are; 1 if the run is of another kind. */
+  /** Number of slots; 1 for a large block, 0 for `noRun` and `metadata`. */
   slots: u16;
 }
 
 /**
- * Where the Runs of a page end that is made of them. In a hardened build the last one stays zero: what is written before a block
- * that lies behind shows there.
+ * Where the Runs of a metadata page end. In a hardened build the last one stays zero, to reveal writes before the start
+ * of a block in the next page.
  */
 export const RUNS_END: usize = <usize>PAGE - (HARDENED ? RUN_STEP : 0);
 
-/** How many Runs a page has for others. */
+/** Number of Runs in a metadata page, without the one that the page has for itself. */
 export const RUNS_PER_PAGE: u32 = <u32>(RUNS_END >>> RUN_BITS) - 1;
 
-/** So many pages are made Runs at first. In a hardened build as many as a small program needs: no block was ever there. */
+/** Metadata pages to start with. A hardened build takes as many as a small program needs, where no block ever was. */
 const FIRST_METADATA_PAGES: u32 = HARDENED ? 2 : 1;
 
-/** How many pages a page of the map describes. */
+/** Number of pages that one page of the map describes. */
 const MAP_PAGE: u32 = 1 << (PAGE_BITS - 2);
 
-/** Bytes of an entry of the map, and how an offset from a page's start becomes that of its entry. */
+/** Size of a map entry in bytes, and the shift from the address of a page to the offset of its entry. */
 const ENTRY: usize = sizeof<usize>();
 const ENTRY_SHIFT: u32 = PAGE_BITS - 2;
 
-/** What growing may add to what was asked for, in pages: a wasm page begun, and pages for the map and Runs. */
+/** What growing may add to the pages asked for, in pages: the rest of a wasm page, and room for the map and Runs. */
 const SLACK: u32 = 4 << (WASM_PAGE_BITS - PAGE_BITS);
 
 
@@ -126,7 +131,7 @@ export function addressOf(page: u32): usize {
   return (<usize>page) << PAGE_BITS;
 }
 
-/** Pages that hold `bytes`. */
+/** Returns the number of pages that hold `bytes`. */
 @inline
 export function pagesFor(bytes: usize): u32 {
   return <u32>((bytes + (PAGE - 1)) >>> PAGE_BITS);
@@ -138,7 +143,7 @@ export function pagesOf(run: Run): u32 {
   return pagesFor(<usize>run.slots * run.size);
 }
 
-/** Pages to go on by from the first page of a run, or from one in none. */
+/** Returns how many pages a walk over the heap advances by: those of a run, or 1 for a page that is in none. */
 export function lengthOf(run: Run): u32 {
   return max<u32>(pagesOf(run), 1);
 }
@@ -150,7 +155,7 @@ export function noRun(): Run {
   return changetype<Run>(STATE + NO_RUN);
 }
 
-/** Stands in the map for pages that are made of Runs. */
+/** What metadata pages point to in the map. */
 @inline
 export function metadata(): Run {
   return changetype<Run>(STATE + METADATA);
@@ -168,64 +173,59 @@ function entryOf(page: u32): usize {
   return pageMap() + ((<usize>page) << 2);
 }
 
-/** Where the map has the page that starts at an address. */
+/** Returns the address of the map entry of the page that starts at `start`. */
 @inline
 function entryAt(start: usize): usize {
   return pageMap() + (start >>> ENTRY_SHIFT);
 }
 
-/** The entry behind those of a run, of which the first is given. */
-@inline
-function entriesBehind(first: usize, run: Run): usize {
-  return first + (run.size >>> ENTRY_SHIFT);
-}
-
-/** The Run that a block's page leads to. */
+/** Returns the Run that a block's page points to. */
 @inline
 export function runOf(block: usize): Run {
   return changetype<Run>(load<usize>(entryOf(pageOf(block))));
 }
 
-/** The Run that a page leads to: the same, where code is to be small. */
+/** Returns the Run that a page points to. Not inlined, for where small code matters more than speed. */
 export function runAt(page: u32): Run {
   return changetype<Run>(load<usize>(entryOf(page)));
 }
 
-/** Makes the page that an address lies in lead to a Run. */
+/** Makes the page that an address lies in point to a Run. */
 export function setRun(address: usize, run: Run): void {
   store<Run>(entryOf(pageOf(address)), run);
 }
 
-/** Makes the pages of a run in use lead to it or to nobody. Of one that serves a single block only the first ever does. */
+/** Makes the pages of a run in use point to it or to `noRun`; only the first page if it holds a single block. */
 export function setRuns(run: Run, to: Run): void {
   let entry = entryAt(run.start);
   const end = entry + (run.slots > 1 ? (<usize>pagesOf(run)) << 2 : ENTRY);
   for (; entry < end; entry += ENTRY) store<Run>(entry, to);
 }
 
-/** Makes `bytes` of entries lead to nobody, which are many or none: what is done already does as much again. */
+/** Makes `bytes` of entries, none or many, point to `noRun`: each copy doubles the part that is done. */
 @inline
-function leadNowhere(first: usize, bytes: usize): void {
+function clearEntries(first: usize, bytes: usize): void {
   if (!bytes) return;
   store<Run>(first, noRun());
   for (let done = ENTRY; done < bytes; done <<= 1) copyMemory(first + done, first, min(done, bytes - done));
 }
 
-/** Sets what a run serves and its slots, which lie side by side. */
+/** Sets a run's `kind` and `slots`, which share a word, by one store. */
 @inline
 export function setKind(run: Run, kind: u32, slots: u32): void {
   store<u32>(changetype<usize>(run), kind | (slots << 16), offsetof<Run>("kind"));
 }
 
-// Pages that are made of Runs. Each has a list of those that are spare, and the first of its Runs is for itself:
+// Metadata pages, which are made of Runs. The first Run of each page is its header, with a list of the spare ones:
 //
-//     free          the first of the spare Runs; the end of them all if there is none
-//     left          how many are in use
-//     next, prev    neighbours in the ring of such pages that have spare Runs; `next` is null in none
+//     free          the first spare Run; the end of the page's Runs if there is none
+//     left          number of Runs in use
+//     next, prev    neighbours in the ring of metadata pages that have spare Runs; `next` is null if the page has none
 //
-// A spare Run has in `event` how much further than to its neighbour the list goes on: a page of zeros lists them all.
+// In a spare Run, `event` is the distance in bytes from the Run right after it to the next spare one, so that in a page
+// of zeros all Runs are listed.
 
-/** A run for a large block, whose pages lead nowhere. Needs a spare Run. */
+/** Makes a run of kind LARGE whose pages still point to `noRun`. There must be a spare Run. */
 function newRun(start: usize, bytes: u32): Run {
   const header = metadataPages().next;
   const run = changetype<Run>(header.free);
@@ -240,7 +240,7 @@ function newRun(start: usize, bytes: u32): Run {
   return run;
 }
 
-/** Has a Run no longer in use, and frees its page if no other is in use there. */
+/** Puts a Run back among the spare ones, and frees its metadata page if no other Run there is in use. */
 function dropRun(run: Run): void {
   const header = changetype<Run>(changetype<usize>(run) & -PAGE);
   run.event = header.free - changetype<usize>(run) - RUN_STEP;
@@ -253,29 +253,29 @@ function freeMetadata(header: Run): void {
   const page = changetype<usize>(header);
   remove(header);
   setRun(page, noRun());
-  // All that is free is zero there.
+  // In a hardened build all free memory is zero.
   if (HARDENED) fillMemory(page, 0, PAGE);
   addFree(pageOf(page), 1);
 }
 
-/** Whether there is a spare Run. */
+/** Returns whether there is a spare Run. */
 @inline
 export function hasSpareRun(): bool {
   return metadataPages().next != metadataPages();
 }
 
-/** Sees to it that there is a spare Run. Returns whether there is. */
+/** Makes sure that there is a spare Run. Returns false when memory is out. */
 function reserve(): bool {
   while (!hasSpareRun()) {
     const page = findFree(1);
     if (page) makeMetadata(takeOwn(page, 1));
-    // Where growth stopped short, the map may have left some.
+    // Look again before giving up, in case a growth that fails has moved the map and left pages free.
     else if (!grow(1, false) && !findFree(1)) return false;
   }
   return true;
 }
 
-/** Makes Runs of a page that leads nowhere. */
+/** Turns a page that points to `noRun` into a metadata page. */
 function makeMetadata(page: usize): void {
   setRun(page, metadata());
   fillMemory(page, 0, PAGE);
@@ -284,15 +284,15 @@ function makeMetadata(page: usize): void {
   addBefore(metadataPages(), header);
 }
 
-// Rings of runs. Each has a place that is none, but whose `next` and `prev` are the first and the last of them.
+// Rings of runs. Each has a sentinel, which is not a run: its `next` and `prev` are the first and the last run.
 
-/** Makes a ring of no runs. */
+/** Makes `ring` the sentinel of an empty ring. */
 export function startRing(ring: Run): void {
   ring.next = ring;
   ring.prev = ring;
 }
 
-/** Adds a run before another one; before a ring's own place, as the last. */
+/** Inserts a run before `next`; before the sentinel, as the last of the ring. */
 @inline
 export function addBefore(next: Run, run: Run): void {
   const prev = next.prev;
@@ -310,25 +310,26 @@ export function remove(run: Run): void {
   run.next = changetype<Run>(0);
 }
 
-/** The ring of pages with spare Runs. */
+/** Returns the sentinel of the ring of metadata pages with spare Runs. */
 @inline
 function metadataPages(): Run {
   return changetype<Run>(STATE + METADATA_PAGES - offsetof<Run>("next"));
 }
 
-// Pages that are handed out and given back.
+// Handing out pages, and taking them back.
 
-/** Takes free pages for what the heap has for its own use, and returns their address. */
+/** Takes free pages for the heap's own use. Returns their address. */
 function takeOwn(page: u32, pages: u32): usize {
   const start = addressOf(page);
-  // What is written there now would hide what a program wrote. Nobody has written to fresh pages.
+  // Check now: our own data will hide what the program wrote here while the pages were free. Fresh pages were never
+  // written to.
   if (HARDENED && !isZero(start, addressOf(min(page + pages, state().fresh))))
     rsbmalloc_use_after_free(start, 0);
   takeFree(page, pages);
   return start;
 }
 
-/** Counts pages that are handed out. */
+/** Counts pages as handed out. */
 @inline
 function use(pages: u32): void {
   const s = state();
@@ -337,8 +338,8 @@ function use(pages: u32): void {
 }
 
 /**
- * Hands out free pages, as a run for a large block whose pages lead nowhere; null if there is no other page for its Run. Traps if an
- * address was freed where no block starts, for that may be one of theirs.
+ * Hands out free pages as a run of kind LARGE whose pages still point to `noRun`. Returns null if there is no page for
+ * its Run. Traps if the program has freed an address where no block starts, for it may lie in these pages.
  */
 export function take(page: u32, pages: u32): Run {
   if (noRun().left != 1) trapUnlocked();
@@ -351,13 +352,13 @@ export function take(page: u32, pages: u32): Run {
   return newRun(addressOf(page), pages << PAGE_BITS);
 }
 
-/** Makes pages free that were handed out and lead nowhere. */
+/** Frees pages that were handed out and point to `noRun`. */
 function putFree(start: usize, pages: u32): void {
   state().used -= pages;
   addFree(pageOf(start), pages);
 }
 
-/** Gives a run back. */
+/** Frees a run: its pages and its Run. */
 export function freeRun(run: Run): void {
   const pages = pagesOf(run);
   const start = run.start;
@@ -366,7 +367,7 @@ export function freeRun(run: Run): void {
   putFree(start, pages);
 }
 
-/** Frees the pages after the first `pages` of a run that is no bin's. */
+/** Frees all but the first `pages` pages of a run of kind LARGE. */
 export function shrinkRun(run: Run, pages: u32): void {
   const rest = (run.size >>> PAGE_BITS) - pages;
   if (!rest) return;
@@ -374,14 +375,14 @@ export function shrinkRun(run: Run, pages: u32): void {
   putFree(run.start + run.size, rest);
 }
 
-/** Frees what lies before a multiple of `alignment` pages, and what is more than `pages`. */
+/** Trims a run of kind LARGE to `pages` pages that begin at a multiple of `alignment` pages, and frees the others. */
 export function trimRun(run: Run, alignment: u32, pages: u32): void {
   const before = -pageOf(run.start) & (alignment - 1);
   if (before) cutFront(run, before);
   shrinkRun(run, pages);
 }
 
-/** Frees the first `pages` of a run that leads nowhere. */
+/** Frees the first `pages` pages of a run whose pages point to `noRun`. */
 export function cutFront(run: Run, pages: u32): void {
   const start = run.start;
   run.start += addressOf(pages);
@@ -389,7 +390,7 @@ export function cutFront(run: Run, pages: u32): void {
   putFree(start, pages);
 }
 
-/** Lengthens a run that is no bin's to `pages` where it lies. Returns whether there was room. */
+/** Extends a run of kind LARGE to `pages` pages in place. Returns whether enough pages after it were free. */
 export function extendRun(run: Run, pages: u32): bool {
   const next = pageOf(run.start + run.size);
   const more = pages - (run.size >>> PAGE_BITS);
@@ -400,7 +401,7 @@ export function extendRun(run: Run, pages: u32): bool {
   return true;
 }
 
-/** Whether behind a run that is no bin's there is nothing but free pages, which grow with linear memory. */
+/** Returns whether only free pages follow a run of kind LARGE, up to the end of memory, so that it can grow there. */
 export function isLast(run: Run): bool {
   const s = state();
   const next = pageOf(run.start + run.size);
@@ -409,12 +410,12 @@ export function isLast(run: Run): bool {
 
 // Growing.
 
-/** Where what is ours ends of the memory that `growMemory(pages)` took from `page` on. */
+/** Returns where our part of the memory ends that `growMemory(pages)` took from `page` on. */
 function grownEnd(page: u32, pages: u32): u32 {
   return min<u32>(page + grownPages(pages), LAST_PAGE);
 }
 
-/** Makes the first map, and has free what lies behind it. Returns whether there was memory. */
+/** Makes the first map and the first Runs, and frees the memory after them. Returns false when memory is out. */
 export function startPages(): bool {
   startLibc();
   const s = state();
@@ -423,42 +424,42 @@ export function startPages(): bool {
   startRing(metadataPages());
   let base = heapBase();
   let end = heapEndPage();
-  // With room for the pages of the map itself.
+  // Include the pages of the map itself.
   let capacity = max(end, memoryEndPage()) + SLACK;
   capacity = (capacity + capacity / MAP_PAGE + WORD_PAGES) & -WORD_PAGES;
-  // In pages, which do not wrap at 4 GiB.
+  // Compare pages: unlike addresses they do not wrap at 4 GiB.
   const bytes = mapBytes(capacity) + FIRST_METADATA_PAGES * PAGE;
-  let own = pageOf(base) + pagesFor((base & (PAGE - 1)) + bytes);
-  if (<i32>(end - own) < 0) {
+  let firstFree = pageOf(base) + pagesFor((base & (PAGE - 1)) + bytes);
+  if (<i32>(end - firstFree) < 0) {
     const pages = pagesFor(bytes);
     const page = growMemory(pages);
     end = grownEnd(page, pages);
     if (!page) return false;
-    // Another thread's own growth came between: what we have then is lost.
+    // Another thread grew memory meanwhile, and this map would not reach so far. Start over; these pages are lost.
     if (LOCKED && end >= capacity) return startPages();
     base = addressOf(page);
-    own = page + pages;
+    firstFree = page + pages;
   }
   s.start = pageOf(base);
   s.end = end;
-  s.fresh = own;
+  s.fresh = firstFree;
   moveMap(base, capacity);
-  for (let page = own - FIRST_METADATA_PAGES; page < own; ++page) makeMetadata(addressOf(page));
-  // It is in use for ever, so that their page stays, below all that is free.
+  for (let page = firstFree - FIRST_METADATA_PAGES; page < firstFree; ++page) makeMetadata(addressOf(page));
+  // A Run that is never dropped keeps the first metadata page, low in the heap, from becoming free.
   newRun(0, 0);
-  addPages(own, end);
+  addPages(firstFree, end);
   return true;
 }
 
-/** How many pages a map describes that reaches as far as page `end`, and as far again: whole pages of the map. */
+/** Returns the capacity of a map that reaches page `end` and as far again, in whole pages of the map. */
 function capacityFor(end: u32): u32 {
   return min<u32>(((end + SLACK) << 1) | (MAP_PAGE - 1), LAST_PAGE | (MAP_PAGE - 1)) + 1;
 }
 
 /**
- * Grows linear memory until a run of `pages` fits at its end, using what is free there. Returns false when it can't grow so far;
- * then nothing has changed.
- * Under Emscripten, whose sbrk may end the program where there is no more memory, a try grows only to where linear memory ends.
+ * Grows linear memory until a run of `pages` pages fits at its end, together with what is free there already. Returns
+ * false, with the heap unchanged, if it can't grow that far.
+ * Under Emscripten, where sbrk may abort the program when memory is out, a try never makes linear memory itself grow.
  */
 export function grow(pages: u32, isTry: bool): bool {
   const s = state();
@@ -475,10 +476,10 @@ export function grow(pages: u32, isTry: bool): bool {
     const map = pagesFor(mapBytes(capacity));
     const place = findFree(map);
     if (!place) more = pages + map;
-    // It will lie in what is free at the end.
+    // The map will take up some of the free pages at the end.
     else if (place >= memoryEnd - room) more += map;
   }
-  // At 4 GiB the end of memory is behind the last page.
+  // With 4 GiB of memory, its end is already beyond LAST_PAGE.
   if (<i32>(memoryEnd + more) > <i32>LAST_PAGE) return false;
   if (EMSCRIPTEN && isTry && !isInMemory(memoryEnd + more)) return false;
   const page = growMemory(more);
@@ -486,15 +487,15 @@ export function grow(pages: u32, isTry: bool): bool {
   const end = grownEnd(page, more);
   let first = page;
   if (end >= s.capacity) {
-    // Another thread's own growth may have come between.
+    // Another thread may have grown memory meanwhile.
     if (LOCKED && end >= capacity) capacity = capacityFor(end);
-    // Better in the midst of the heap than at its end, where it would be in the way of blocks that grow.
+    // Rather in the middle of the heap than at its end, where the map would be in the way of blocks that grow.
     const map = pagesFor(mapBytes(capacity));
     const place = findFree(map);
     if (place) {
       moveMap(takeOwn(place, map), capacity);
     } else {
-      // What no map describes is lost.
+      // These pages have no room for a map that describes them: they are lost.
       if (LOCKED && <i32>(end - page) < <i32>map) return grow(pages, isTry);
       moveMap(addressOf(page), capacity);
       first += map;
@@ -505,40 +506,41 @@ export function grow(pages: u32, isTry: bool): bool {
   return true;
 }
 
-/** Moves the map to a lower place, if there is one: it may lie between free pages, which coalesce then. */
+/** Moves the map to a lower place if there is one: free pages on both sides of it will then coalesce. */
 export function pack(): void {
   const s = state();
-  // Where there are threads, a map's place stays in use. The first map is none of whole pages.
+  // With threads, the memory of an old map is never reused. The first map, whose capacity is not in whole pages of the
+  // map, lies lowest anyway.
   if (LOCKED || s.capacity & (MAP_PAGE - 1)) return;
   const pages = pagesFor(mapBytes(s.capacity));
   const page = findFree(pages);
   if (page && page < pageOf(pageMap())) moveMap(takeOwn(page, pages), s.capacity);
 }
 
-/** Makes the pages from `page` to `end` free. */
+/** Frees the pages from `page` to `end`, if there are any. */
 function addPages(page: u32, end: u32): void {
   if (page < end) addFree(page, end - page);
 }
 
-/** Whether a page begins within the map. */
+/** Returns whether a page begins within the map. */
 export function isMapPage(page: u32): bool {
   return addressOf(page) - pageMap() < mapBytes(state().capacity);
 }
 
-/** Bytes of a map of `capacity` pages. */
+/** Returns the size of a map of `capacity` pages, in bytes. */
 function mapBytes(capacity: u32): usize {
   return ((<usize>capacity) << 2) + freeBytes(capacity);
 }
 
-/** Makes a map of `capacity` pages at `address`, and frees the old one. */
+/** Moves the map to `address`, enlarged to `capacity` pages. Frees the old one, unless threads may still read it. */
 function moveMap(address: usize, capacity: u32): void {
   const s = state();
   const old = pageMap();
   const oldSize = mapBytes(s.capacity);
-  const kept = (<usize>s.capacity) << 2;
+  const copied = (<usize>s.capacity) << 2;
   const entries = (<usize>capacity) << 2;
-  copyMemory(address, old, kept);
-  leadNowhere(address + kept, entries - kept);
+  copyMemory(address, old, copied);
+  clearEntries(address + copied, entries - copied);
   moveFree(address + entries, capacity);
   s.capacity = capacity;
   if (LOCKED) {
@@ -550,7 +552,7 @@ function moveMap(address: usize, capacity: u32): void {
   const page = pagesFor(old);
   const end = pagesFor(old + oldSize);
   if (!old || page >= end) return;
-  // The call that this growth is for may be calloc, and count on fresh pages.
+  // The map may lie where pages were still fresh when the present call began. If that is a calloc, it counts on zeros.
   memory.fill(addressOf(page), 0, addressOf(end - page));
   addPages(page, end);
 }

@@ -1,8 +1,8 @@
-// Emscripten's `sbrk`, for its releases that keep it in the same library as their malloc, so that -sMALLOC=none
-// leaves a program without it. An entry of its own, and an object of its own in the library.
+// Emscripten's `sbrk`, for releases that keep it in the same library as their malloc, so that -sMALLOC=none leaves a
+// program without it. An entry of its own, and an object of its own in the library.
 //
-// The break is where the memory that someone has taken ends. Between it and the end of linear memory lies what
-// Emscripten has grown in advance.
+// The break is the end of the memory that has been taken. Between it and the end of linear memory lies what Emscripten
+// has grown in advance.
 
 import { ENOMEM, LOCKED, WASM_PAGE_BITS } from "./config";
 import { setErrno } from "./errno";
@@ -17,11 +17,11 @@ declare const BREAK: usize;
 
 export const STATE_SIZE: usize = sizeof<usize>();
 
-/** Grows linear memory to `bytes` at least and renews JavaScript's views of it. Returns whether it could. */
+/** Grows linear memory to at least `bytes` and renews JavaScript's views of it. Returns whether that was possible. */
 @external("env", "emscripten_resize_heap")
 declare function resizeHeap(bytes: usize): i32;
 
-/** The break stays aligned for any object, as Emscripten has it: alignof(max_align_t). */
+/** The break stays aligned for any object, as in Emscripten: alignof(max_align_t). */
 const ALIGNMENT: usize = 8;
 
 
@@ -30,13 +30,13 @@ function align(bytes: usize): usize {
   return (bytes + (ALIGNMENT - 1)) & ~(ALIGNMENT - 1);
 }
 
-/** For whoever looks the break up without moving it: SAFE_HEAP does so at every access to memory. */
+/** Returns the address of the break, for reading it without a call: SAFE_HEAP does so at every memory access. */
 export function emscripten_get_sbrk_ptr(): usize {
   if (!load<usize>(BREAK)) replaceBreak(0, HEAP_BASE);
   return BREAK;
 }
 
-/** Sets the break, unless another thread has moved it. Returns whether it did. */
+/** Moves the break from `old`, unless another thread has moved it. Returns whether it did. */
 @inline
 function replaceBreak(old: usize, to: usize): bool {
   if (LOCKED) return atomic.cmpxchg<usize>(BREAK, old, to) == old;
@@ -44,13 +44,13 @@ function replaceBreak(old: usize, to: usize): bool {
   return true;
 }
 
-/** Whether linear memory reaches up to `end`. Its size is in pages, as 4 GiB would be 0. */
+/** Returns whether linear memory reaches up to `end`. Compares wasm pages, since 4 GiB in bytes would wrap to 0. */
 @inline
 function isInMemory(end: usize): bool {
   return (end - 1) >>> WASM_PAGE_BITS < <usize>memory.size();
 }
 
-/** Moves the break up by `increment` bytes, rounded up. Returns the old one; -1 and ENOMEM when memory is out. */
+/** Raises the break by `increment` bytes, rounded up. Returns the old break; -1 and ENOMEM when memory is out. */
 export function sbrk(increment: isize): usize {
   const bytes = align(increment);
   for (;;) {
@@ -64,13 +64,13 @@ export function sbrk(increment: isize): usize {
     } else if (!LOCKED || memory.grow(0) == size) {
       break;
     }
-    // Emscripten refuses what memory has meanwhile grown to, by another thread: then once more.
+    // Try again: another thread has moved the break, or grown memory, which made Emscripten refuse.
   }
   setErrno(ENOMEM);
   return -1;
 }
 
-/** Current releases' malloc calls this one, whose increment is signed. The break moves up only: -1 and ENOMEM else. */
+/** `sbrk` as current releases' malloc calls it, with a signed increment; -1 and ENOMEM if it would lower the break. */
 export function _sbrk64(increment: i64): usize {
   if (<u64>increment <= usize.MAX_VALUE) return sbrk(<isize>increment);
   setErrno(ENOMEM);

@@ -1,25 +1,29 @@
 // Request size <-> bin.
 //
-//     4, 8, 16, 32, 48, 64, then 1 << SMALL_STEPS bins to a doubling: 80, 96, 112, 128, 160, ... 1024,
-//     then MEDIUM_BINS: 1088, 1152, 1280, 1408, 1536, ... 2048, 2176, 2304, ... 16384
+//     4, 8, 16, 32, 48, 64, then 1 << SMALL_STEPS bins per doubling: 80, 96, 112, 128, 160, ... 1024,
+//     then MEDIUM_BINS per doubling: 1088, 1152, 1280, 1408, 1536, ... 2048, 2176, 2304, ... 16384
 //
-// Programs like powers of two with a little more, as a page and its header: so there is a bin just above each.
+// Programs often ask for a power of two and a little more, such as a page and its header, so above SMALL_MAX there is
+// a bin just above each power of two.
 //
-// A slot of 16 B or more is a multiple of 16, so that its alignment follows from that of its page.
+// Slot sizes of 16 B and more are multiples of 16, so the alignment of a slot follows from that of its page.
 
 import { FIRST_BIN, MEDIUM_BINS, SMALL_BINS, SMALL_MAX, SMALL_STEPS } from "./config";
 
-/** What the formula gives for a size, less that size's bin, where there are 1 << SMALL_STEPS bins to a doubling. */
+/** `formula` of a size minus the size's bin, in the range with 1 << SMALL_STEPS bins per doubling. */
 const SMALL: u32 = (4 << SMALL_STEPS) - FIRST_BIN - 2;
 
-/** log2 of the steps that those of more than SMALL_MAX bytes are made of: sixteenths. */
+/** log2 of the steps per doubling that bins above SMALL_MAX are composed of: sixteenths. */
 const FINE_STEPS: u32 = 4;
 
-/** How many doublings the formula counts below SMALL_MAX then, and the first bin above. */
+/** How many doublings of sixteenths `formula` counts up to SMALL_MAX, and the first bin above it. */
 const DOUBLINGS: u32 = 11 - FINE_STEPS;
 const FIRST_MEDIUM: u32 = FIRST_BIN + SMALL_BINS;
 
-/** Bins count up with the top `steps` + 1 bits of the size less one: a bin's number is a tiny floating-point number. */
+/**
+ * Returns size - 1 as a tiny floating-point number with `steps` bits of mantissa, below the exponent: it counts up with
+ * the top `steps` + 1 bits of size - 1, and bins count up with it.
+ */
 @inline
 function formula(size: usize, steps: u32): u32 {
   const last = <u32>size - 1;
@@ -27,24 +31,24 @@ function formula(size: usize, steps: u32): u32 {
   return (last >>> shift) + (shift << steps);
 }
 
-/** The largest size for which the formula gives `value`. */
+/** Returns the largest size for which `formula` returns `value`. */
 @inline
 function inverse(value: u32, steps: u32): u32 {
   return ((value & ((1 << steps) - 1)) + (1 << steps) + 1) << ((value >>> steps) - 1);
 }
 
-/** The bin of a request of `size` bytes, BIN_MAX at most. */
+/** Returns the bin for a request of `size` bytes, at most BIN_MAX. */
 export function binOfSize(size: usize): u32 {
   if (size <= 8) return FIRST_BIN + u32(size > 4);
   if (size <= 16 << SMALL_STEPS) return FIRST_BIN + 1 + <u32>((size + 15) >>> 4);
   if (size <= SMALL_MAX) return formula(size, SMALL_STEPS) - SMALL;
-  // Two sixteenths are one bin, but the first two of a doubling are one each.
+  // A bin spans two sixteenths, except that the first two of a doubling are a bin each.
   const value = formula(size, FINE_STEPS);
   const halved = (value >>> 1) + u32((value & ((1 << FINE_STEPS) - 1)) != 0);
   return halved + (value >>> FINE_STEPS) + (FIRST_MEDIUM - DOUBLINGS * MEDIUM_BINS);
 }
 
-/** The size of a bin's slots in bytes. */
+/** Returns the size of a bin's slots, in bytes. */
 export function slotSize(bin: u32): u32 {
   const linear = bin - (FIRST_BIN + 1);
   if (<i32>linear <= 0) return bin == FIRST_BIN ? 4 : 8;
@@ -57,8 +61,8 @@ export function slotSize(bin: u32): u32 {
 }
 
 /**
- * The first bin from `bin` on whose slots lie at multiples of `alignment`, a power of two of PAGE at most. Runs start at a page, so
- * a slot is aligned when its size is a multiple of the alignment. BIN_MAX is.
+ * Returns the first bin from `bin` on whose slots are aligned to `alignment`, a power of two, at most PAGE. Runs start
+ * at page boundaries, so slots are aligned if their size is a multiple of the alignment. BIN_MAX always is.
  */
 export function alignedBin(bin: u32, alignment: u32): u32 {
   while (slotSize(bin) & (alignment - 1)) ++bin;

@@ -1,9 +1,9 @@
 /*
- * The stack of batches of src/batches.ts: threads take batches and put them back in another order, so that what one of
- * them has read is out of date when it compares and exchanges. A thread that has a batch writes to its link. Checked: no
- * batch is ever taken twice, and in the end all of them are there.
+ * A stack of batches of src/batches.ts. Threads take batches and put them back in another order, so that what one of
+ * them has read may be out of date at its compare-and-exchange. A thread that has a batch writes to its link. Checked:
+ * no batch is ever taken twice, and in the end all of them are on the stack.
  *
- * UNCOUNTED is wrong: the head is an address alone.
+ * The variant UNCOUNTED is wrong, and must fail: the head is an address without a count.
  */
 #define THREADS 3
 #define BATCHES 3
@@ -13,7 +13,7 @@
 byte head = 0;
 byte puts = 0;
 byte link[BATCHES];
-/* A ghost: the batches that are not on the stack. */
+/* Ghost variable: the batches that are not on the stack. */
 bool taken[BATCHES];
 
 #ifdef UNCOUNTED

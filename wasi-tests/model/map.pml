@@ -1,10 +1,10 @@
 /*
- * The page map of src/pages.ts, moved by one thread under the lock while others look up Runs without it. A map is an
- * array of two entries; pages 0 and 1 are those of blocks that a mover has handed out: one before it moves the map, one
- * after. Checked: whoever has a block finds its Run, wherever the map is just then.
+ * The page map of src/pages.ts, moved by one thread under the lock while others look up Runs without the lock. A map is
+ * an array of two entries, for pages 0 and 1. Each is the page of a block that the mover hands out: the first before it
+ * moves the map, the second after. Checked: a thread that has a block finds its Run, wherever the map is at the time.
  *
- * EARLY is wrong: the new map's address is published before the copy. REUSED is wrong, too: the old map's memory is freed
- * and written to.
+ * Two variants are wrong, and must fail. EARLY publishes the new map's address before the copy. REUSED frees the memory
+ * of the old map, which is then written to.
  */
 #define MAPS 2
 #define PAGES 2
@@ -14,7 +14,7 @@
 typedef Map { byte entry[PAGES] };
 Map map[MAPS];
 byte current = 0;
-/* Blocks on their way to the readers: set when they are handed over. */
+/* Which blocks have been handed over to the readers. */
 bool given[PAGES];
 
 inline copy() {
@@ -22,7 +22,7 @@ inline copy() {
   map[1].entry[1] = map[0].entry[1]
 }
 
-/* Has the lock all the time: nobody else writes. */
+/* Holds the lock all the time: nobody else writes. */
 proctype Mover() {
   map[current].entry[0] = RUN;
   given[0] = true;
