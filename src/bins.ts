@@ -270,9 +270,9 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
       continue;
     }
     // Even after growth the search may fail: if another thread grew linear memory as well, what is free may be in two
-    // pieces. Then grow again. If growth fails, search again, in case it has moved the map and left enough pages free.
+    // pieces. Then grow again.
     const isTry = alignment == 1 && pages > least;
-    if (grow(pages, isTry) || findFree(pages)) continue;
+    if (grow(pages, isTry)) continue;
     if (!isTry) return changetype<Run>(0);
     pages = least;
   }

@@ -269,8 +269,7 @@ function reserve(): bool {
   while (!hasSpareRun()) {
     const page = findFree(1);
     if (page) makeMetadata(takeOwn(page, 1));
-    // Look again before giving up, in case a growth that fails has moved the map and left pages free.
-    else if (!grow(1, false) && !findFree(1)) return false;
+    else if (!grow(1, false)) return false;
   }
   return true;
 }
@@ -480,7 +479,7 @@ export function grow(pages: u32, isTry: bool): bool {
     else if (place >= memoryEnd - room) more += map;
   }
   // With 4 GiB of memory, its end is already beyond LAST_PAGE.
-  if (<i32>(memoryEnd + more) > <i32>LAST_PAGE) return false;
+  if (memoryEnd + more > LAST_PAGE) return false;
   if (EMSCRIPTEN && isTry && !isInMemory(memoryEnd + more)) return false;
   const page = growMemory(more);
   if (!page) return false;
