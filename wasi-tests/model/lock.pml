@@ -1,8 +1,9 @@
 /*
- * The lock of src/lock.ts: WAITERS threads that spin once and then wait, and one that may not wait and spins on. Checked:
- * never two in the critical section, and none waits for ever.
+ * The lock of src/lock.ts: WAITERS threads that spin once and then wait, and one thread that may not wait and spins on.
+ * Checked: there are never two threads in the critical section, and no thread waits forever.
  *
- * FORGETFUL is a lock that is wrong: who has waited takes it as HELD. With three waiters one of them sleeps for ever.
+ * FORGETFUL is a broken lock: a thread that has waited acquires it as HELD. With three waiters, one of them sleeps
+ * forever.
  */
 #define WAITERS 3
 #define ROUNDS 2
@@ -19,7 +20,7 @@
 
 byte word = FREE;
 byte inside = 0;
-/* Who is asleep in memory.atomic.wait32. */
+/* Which threads are asleep in memory.atomic.wait32. */
 bool asleep[WAITERS];
 
 inline enter() {
@@ -35,7 +36,7 @@ inline unlock() {
   }
   if
   :: before == CONTENDED ->
-    /* memory.atomic.notify wakes one of those that are asleep, if there is any. */
+    /* memory.atomic.notify wakes one of the sleeping threads, if there are any. */
     atomic {
       if
       :: asleep[0] -> asleep[0] = false
@@ -52,7 +53,7 @@ proctype Waiter(byte me) {
   byte before;
   byte round;
   for (round : 1 .. ROUNDS) {
-    /* The fast path, and the same once more for the spinning before the wait. */
+    /* The CAS of the fast path, and a second one that stands for the spinning before the wait. */
     atomic { before = word; if :: before == FREE -> word = HELD :: else fi }
     if
     :: before != FREE ->
@@ -64,7 +65,7 @@ proctype Waiter(byte me) {
       do
       ::
 #ifdef FORGETFUL
-        /* cmpxchg to HELD; only then mark it. */
+        /* A CAS to HELD; the word is only marked CONTENDED if that fails. */
         atomic { before = word; if :: before == FREE -> word = AFTER_WAIT :: else -> word = CONTENDED fi }
 #else
         atomic { before = word; word = AFTER_WAIT }
@@ -73,7 +74,7 @@ proctype Waiter(byte me) {
         :: before == FREE -> break
         :: else
         fi
-        /* memory.atomic.wait32 looks at the word and falls asleep in one step. */
+        /* memory.atomic.wait32 tests the word and falls asleep in one step. */
         atomic {
           if
           :: word == CONTENDED -> asleep[me] = true
