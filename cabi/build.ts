@@ -68,7 +68,7 @@ function hardenedLibrary(library: Library): Library {
 /** The linker rejects objects without these two features in a program with shared memory. */
 const THREAD_FEATURES = ["atomics", "bulk-memory"];
 
-/** One heap behind a lock; and that with thread caches in front of it. */
+/** One heap behind a lock, without and with thread caches in front of it. */
 const THREAD_VARIANTS = [
   { suffix: "-locked", constants: ["RSB_LOCKED"] },
   { suffix: "-mt", constants: ["RSB_MT"] },

@@ -8,7 +8,7 @@ import type { PublicSymbol } from "./object.ts";
 
 export type Target = "wasm32-wasi" | "wasm32-emscripten";
 
-/** The core's exports that implement standard or common functions, by the names of these. */
+/** The core's exports that are functions of C, POSIX or common extensions: each is exported under its usual name. */
 const STANDARD = [
   "malloc",
   "free",

@@ -57,7 +57,8 @@ export type Address =
 
 export interface ObjectDescription {
   /**
-   * The public symbols of each exported function, by the export's name. Calls inside the object use a strong first one.
+   * The public symbols of each exported function, by the export's name. Calls inside the object use the first, if it is
+   * strong.
    */
   readonly functions: ReadonlyMap<string, readonly PublicSymbol[]>;
   /** What each imported global stands for, by the import's name. */

@@ -24,7 +24,9 @@ export interface Layout {
 /** The custom section that holds the Layout as JSON: `WebAssembly.Module.customSections(module, LAYOUT_SECTION)`. */
 export const LAYOUT_SECTION = "rsbmalloc";
 
-/** Returns `module` with its function exports renamed: `names` has the new names, if any. Other exports are dropped. */
+/**
+ * Returns `module` with each function export replaced by those that `names` lists for it, and without other exports.
+ */
 export function writeStandalone(
   module: Uint8Array,
   names: ReadonlyMap<string, readonly string[]>,

@@ -21,8 +21,8 @@
 // much less than their number. Where a batch would be a single slot, `most` is 0: slots so large go straight to the
 // stacks, each as a batch of its own.
 //
-// NONE and LARGE never have room, nor does any list of NO_CACHE: whatever does not belong in a cache, or has no cache
-// to go to, takes the slow path of `free`.
+// The cells of NONE and LARGE never have room, nor do those of NO_CACHE: whatever does not belong in a cache, or has no
+// cache to go to, takes the slow path of `free`.
 //
 // The heap can only reclaim memory whose slots it has, so all batches go back to it before it grows for a slot or a
 // large block.
@@ -88,8 +88,8 @@ const RESERVE: usize = NO_CACHE + CACHE_RESERVE;
 const MOST: usize = NO_CACHE + 12;
 
 /**
- * Limits of a batch: in slots, and in bytes while there is one cache. Further caches share these bytes. For slots of up
- * to SMALL_SLOT bytes there are more.
+ * Limits of a batch: in slots, and in bytes, which are divided by the number of caches. Slots of up to SMALL_SLOT bytes
+ * have a limit of their own.
  */
 const BATCH_SLOTS: u32 = 32;
 const BATCH_BYTES: u32 = 8192;

@@ -5,8 +5,8 @@
 //
 // `free` has a bit for each free slot, `used` one for each slot that has ever held a block. They cover up to 64 slots.
 // Runs of the smallest slots have twice as many: then `free` and `used` cover the half that slots are taken from, and
-// `other` and `otherUsed` the other one. The former half is without a free slot only if the other one is too. A ring's
-// sentinel looks like a run without free slots.
+// `other` and `otherUsed` the other one. The half that slots are taken from has no free slot only if the other one has
+// none either. A ring's sentinel looks like a run without free slots.
 
 import { RUN_STEP, guards } from "./config";
 import { Run } from "./pages";
@@ -53,7 +53,7 @@ function setReady(run: Run, bits: u64): void {
   store<u64>(changetype<usize>(run), bits, FREE_BITS);
 }
 
-/** Returns a bitmap of `slots` free slots, up to HALF. For 2 * HALF, the only larger number, it is that of one half. */
+/** Returns a bitmap of `slots` free slots, at most HALF, or of one half of them if there are 2 * HALF. */
 @inline
 function allOf(slots: u32): u64 {
   return (<u64>-1) >>> -(<u64>slots);
@@ -118,7 +118,7 @@ export function slotNumber(run: Run, slot: usize): u32 {
 export function give(run: Run, index: u32): bool {
   const s = slotRun(run);
   // The bit that tells the halves apart, halved, is the offset from `free` to `other`.
-  if (OTHER_FREE_BITS - FREE_BITS != HALF / 2) ERROR("`other` is not HALF / 2 bytes behind `free`");
+  if (OTHER_FREE_BITS - FREE_BITS != HALF / 2) ERROR("`other` is not HALF / 2 bytes after `free`");
   const place = changetype<usize>(run) + (((index ^ s.half) & HALF) >>> 1);
   const before = load<u64>(place, FREE_BITS);
   const after = before | ((<u64>1) << index);

@@ -22,7 +22,7 @@ import { WORDWISE_MAX, fillMemory } from "./memory";
 export const GUARD: u8 = 0xb7;
 const END: u8 = 0xd9;
 const TRAILER_SIZE: u32 = 3;
-/** The least by which a slot is longer than its block, in bytes: a guard byte and the trailer. */
+/** The minimum number of bytes between a block's end and its slot's: a guard byte and the trailer. */
 export const TAIL_SIZE: u32 = 1 + TRAILER_SIZE;
 
 const SIZE_BITS: u32 = 14;
@@ -102,13 +102,13 @@ export function isUsed(contents: u32, bytes: u32): bool {
   return isPlain(contents & ~ALIGNED, bytes);
 }
 
-/** Returns whether they are those of a block in use from `malloc`. If so, they equal its size. */
+/** Returns whether a trailer's contents are those of a block from `malloc` in use. If so, they equal its size. */
 @inline
 export function isPlain(contents: u32, bytes: u32): bool {
   return contents - 1 < bytes - TAIL_SIZE;
 }
 
-/** Returns whether a block from `malloc` in a slot of `bytes` has a guard behind it, then zeros up to the trailer. */
+/** Returns whether a block from `malloc` in a slot of `bytes` has a guard after it, then zeros up to the trailer. */
 @inline
 export function endsWell(block: usize, size: u32, bytes: u32): bool {
   // The last eight bytes before the trailer, and how many of them belong to the block.
@@ -132,8 +132,8 @@ export function isWhole(block: usize, contents: u32, bytes: u32): bool {
 }
 
 /**
- * Returns whether a block has a guard behind it, then zeros up to `end`, and there the log2 of an alignment, of which
- * the block's address is a multiple.
+ * Returns whether a block has a guard after it, then zeros up to `end`, and at `end` the log2 of an alignment that the
+ * block's address has.
  */
 function isGuardedAligned(block: usize, size: usize, end: usize): bool {
   let bits = load<u8>(block + size) ^ GUARD;
@@ -143,8 +143,8 @@ function isGuardedAligned(block: usize, size: usize, end: usize): bool {
 }
 
 /**
- * The alignment that vector loads may declare: free memory is checked from a double word on, not from a multiple of 16.
- * Emscripten's SAFE_HEAP traps where an address has less than the declared alignment.
+ * The alignment that vector loads declare: what is checked begins at a multiple of 8, not always of 16. Emscripten's
+ * SAFE_HEAP traps for an address with less than the declared alignment.
  */
 const WORD: usize = 8;
 
@@ -185,11 +185,11 @@ export function isZero(start: usize, end: usize): bool {
 @inline
 export function isClean(slot: usize, bytes: u32): bool {
   // Check both ends, which touch or coincide in a short slot, then the middle.
-  const behind = slot + bytes - 64;
-  let bits = v128.or(v128.load(slot, 0, WORD), v128.load(behind, 48, WORD));
+  const last64 = slot + bytes - 64;
+  let bits = v128.or(v128.load(slot, 0, WORD), v128.load(last64, 48, WORD));
   if (bytes > 32) {
-    bits = v128.or(bits, v128.or(v128.load(slot, 16, WORD), v128.load(behind, 32, WORD)));
-    if (bytes > 64) bits = v128.or(bits, bitsOf(slot + 32, behind + 32));
+    bits = v128.or(bits, v128.or(v128.load(slot, 16, WORD), v128.load(last64, 32, WORD)));
+    if (bytes > 64) bits = v128.or(bits, bitsOf(slot + 32, last64 + 32));
   }
   return !v128.any_true(bits);
 }
@@ -197,13 +197,13 @@ export function isClean(slot: usize, bytes: u32): bool {
 /** Zeroes a slot of `bytes`, a multiple of 16. */
 @inline
 export function wipe(slot: usize, bytes: u32): void {
-  const behind = slot + bytes - 64;
+  const last64 = slot + bytes - 64;
   v128.store(slot, v128.splat<u64>(0));
-  v128.store(behind, v128.splat<u64>(0), 48);
+  v128.store(last64, v128.splat<u64>(0), 48);
   if (bytes > 32) {
     v128.store(slot, v128.splat<u64>(0), 16);
-    v128.store(behind, v128.splat<u64>(0), 32);
-    if (bytes > 64) wipeMiddle(slot + 32, behind + 32);
+    v128.store(last64, v128.splat<u64>(0), 32);
+    if (bytes > 64) wipeMiddle(slot + 32, last64 + 32);
   }
 }
 

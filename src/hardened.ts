@@ -1,14 +1,15 @@
 // The heap of the hardened build: every block is guarded, and a bug in the program traps as soon as it can be detected.
-// This replaces the free lists of the bins; src/guards.ts draws the layout of a slot.
+// It replaces the free lists of the bins. src/guards.ts draws the layout of a slot.
 //
 // - Each run of slots has a bitmap of its free slots (src/free-slots.ts) and hands them out in an order that cannot be
 //   predicted. A bin has a ring of the runs with free slots; empty runs are at its end, and go back to the page
 //   allocator before memory grows.
 // - A freed block is wiped and waits in a FIFO quarantine before its slot is free. A write to it, then or later, is
 //   detected when the slot is handed out again, when its run is given back, or by a check of the whole heap.
-// - A large block is a page run with a guard byte behind the block. Free pages are zero, like all memory that no block
-//   uses. A new run does not begin where a recently freed large block did, unless there is no room elsewhere; one page
-//   further on is enough.
+// - A large block is a page run with a guard byte after the block's last byte. Free pages are zero, like all memory
+// that
+//   no block uses. A new run does not begin where a recently freed large block did, unless there is no room elsewhere;
+//   one page further on is enough.
 // - A zero-size block has an address in the last wasm page below 4 GiB, which the heap never reaches.
 //
 // There are no events here (src/bins.ts), and some fields have another meaning:
@@ -119,7 +120,7 @@ const SMALLEST_SLOT: usize = 16;
 /** The first bin of slots of more than SMALL_MAX bytes. */
 const MEDIUM_BIN: u32 = FIRST_BIN + SMALL_BINS;
 
-/** Zero-size blocks have their addresses from here on, a granule of 1 << ZERO_GRANULE_BITS bytes each. */
+/** The addresses of zero-size blocks start here: one per granule of 1 << ZERO_GRANULE_BITS bytes. */
 const ZERO_BASE: usize = 0xffff0000;
 const ZERO_GRANULE_BITS: usize = 4;
 
@@ -132,24 +133,24 @@ function log2(alignment: usize): u32 {
 // Allocating.
 
 /**
- * Returns a block of `size` zero bytes, or 0 when out of memory. `alignment` is a power of two, or 0 for `malloc`,
+ * Returns a zeroed block of `size` bytes, or 0 when out of memory. `alignment` is a power of two, or 0 for `malloc`,
  * which asks for none.
  */
 @inline
 export function allocateChecked(size: usize, alignment: usize): usize {
   lock();
-  const block = takeHere(size, alignment);
+  const block = takeInline(size, alignment);
   unlock();
   return block;
 }
 
 function takeBlock(size: usize): usize {
-  return takeHere(size, 0);
+  return takeInline(size, 0);
 }
 
 
 @inline
-function takeHere(size: usize, alignment: usize): usize {
+function takeInline(size: usize, alignment: usize): usize {
   if (!alignment && size < state().smallEnd) {
     const run = changetype<Bin>(smallBin(size + TAIL_SIZE)).first;
     const ready = readySlots(run);
@@ -182,7 +183,7 @@ function takeOther(size: usize, alignment: usize): usize {
   return block ? block : takeSlow(1, alignment);
 }
 
-/** Hands out one of the free slots of a run that are in the bitmap `ready`. `alignment` is its log2, or 0. */
+/** Hands out one of a run's free slots in the bitmap `ready`. `alignment` is its log2, or 0. */
 @inline
 function handOut(run: Run, ready: u64, size: usize, alignment: u32): usize {
   const bytes = run.size;
@@ -200,8 +201,8 @@ function begin(): bool {
   // The wall is the heap's own data, which does not count as used.
   --state().used;
   guards().wall = wall.start;
-  // `takeHere` looks up size + TAIL_SIZE. Below SMALLEST_SLOT that must not find a smaller bin, except for a size of 0:
-  // its entry stays that of a bin which never has slots, so that zero-size blocks take the slow path.
+  // `takeInline` looks up size + TAIL_SIZE. If that is below SMALLEST_SLOT, it must not find a smaller bin. Only for a
+  // size of 0 the entry remains that of a bin which never has slots, so that zero-size blocks take the slow path.
   state().smallEnd = SMALL_MAX + 1 - TAIL_SIZE;
   for (let room: usize = TAIL_SIZE + 4; room < SMALLEST_SLOT; room += 4)
     store<Bin>(STATE + room, binAt(binOfSize(SMALLEST_SLOT)), BIN_OF);
@@ -237,13 +238,13 @@ function findPages(pages: u32): Run {
   return obtainRun(pages, pages, 1);
 }
 
-/** Does what `findPages` does, but leaves the quarantine alone. */
+/** Like `findPages`, but leaves the quarantine alone. */
 function obtainPages(pages: u32): Run {
   freeEmptyRuns(pages);
   return obtainRun(pages, pages, 1);
 }
 
-/** Traps if the pages of a new run were written to. Those from `fresh` on were never handed out and need no check. */
+/** Traps if a new run's pages were written to while free. Those from `fresh` on, never handed out, need no check. */
 function expectUnused(run: Run, fresh: u32): void {
   expectZero(run.start, min(endOf(run), addressOf(fresh)));
 }
@@ -253,7 +254,7 @@ function expectZero(start: usize, end: usize): void {
   if (!isZero(start, end)) blamePages(start, end);
 }
 
-/** Returns the address behind a run's last page. */
+/** Returns the address where a run's last page ends. */
 @inline
 function endOf(run: Run): usize {
   return run.start + addressOf(pagesOf(run));
@@ -274,7 +275,7 @@ function takeLarge(size: usize, alignment: usize): usize {
   return run.start;
 }
 
-/** Returns whether a page holds the heap's own data, where an underflow of the block behind it would go unnoticed. */
+/** Returns whether a page holds the heap's own data, where an underflow of the block after it would go unnoticed. */
 function isOwn(page: u32): bool {
   return runAt(page) == metadata() || isMapPage(page);
 }
@@ -379,7 +380,7 @@ function isSound(run: Run, page: u32): bool {
   return first >= s.start && page - first < pages && pages <= s.end - first;
 }
 
-/** Returns the trailer's contents of a block in a slot. Traps if it is not in use or was written past its end. */
+/** Returns the contents of the trailer of a block in a slot. Traps if it is not in use or was written past its end. */
 @inline
 function contentsOf(run: Run, block: usize): u32 {
   const bytes = run.size;
@@ -398,7 +399,7 @@ function sizeOfLarge(run: Run): usize {
     rsbmalloc_overflow(run.start, size);
   const end = run.start + size;
   if (size >= run.size) rsbmalloc_overflow(run.start, 0);
-  // Everything from the guard to the end of the run is zero.
+  // After the guard, the rest of the run must be zero.
   if (load<u8>(end) != GUARD || !isZero(end + 1, endOf(run))) rsbmalloc_overflow(run.start, size);
   return size;
 }
@@ -446,17 +447,17 @@ function alignmentOf(run: Run, block: usize): u32 {
 @inline
 export function releaseChecked(block: usize): void {
   lock();
-  freeHere(block);
+  freeInline(block);
   unlock();
 }
 
 function freeBlock(block: usize): void {
-  freeHere(block);
+  freeInline(block);
 }
 
 
 @inline
-function freeHere(block: usize): void {
+function freeInline(block: usize): void {
   const end = addressOf(state().end);
   // One comparison for both: the rotation moves the low bits of what is not a multiple of 16 to the top.
   if (rotr<usize>(block, 4) < end >>> 4) {
@@ -505,7 +506,7 @@ function quarantineSmall(slot: usize): usize {
   return quarantine(next, slot);
 }
 
-/** Does what `quarantineSmall` does, for a slot that is not small. */
+/** Like `quarantineSmall`, for a slot that is not small. */
 function quarantineMedium(slot: usize): usize {
   const g = guards();
   const next = g.mediumNext;
@@ -551,13 +552,13 @@ function freeEmptyRuns(pages: u32): void {
   for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, kind < MEDIUM_BIN));
 }
 
-/** Gives back the last run of a bin if it is empty; not the bin's only one if that `stays`. Returns whether it did. */
-function freeLastRun(kind: u32, stays: bool): bool {
+/** Gives back the last run of a bin if it is empty, except for an only run with `keepOnly`. Returns whether it did. */
+function freeLastRun(kind: u32, keepOnly: bool): bool {
   const bin = binAt(kind);
   const run = bin.last;
   // Before the first allocation the bin has no ring.
   if (!run || run == ringOf(bin)) return false;
-  if (!isUnused(run) || (stays && run == bin.first)) return false;
+  if (!isUnused(run) || (keepOnly && run == bin.first)) return false;
   checkSlots(run);
   remove(run);
   freeRun(run);
@@ -616,7 +617,7 @@ export function resizeInPlaceChecked(block: usize, size: usize): bool {
   return resized;
 }
 
-/** Returns whether a block resized to `size` bytes would use its run or slot well enough to stay there if it fits. */
+/** Returns whether `size` bytes would make good enough use of a block's slot or run for the block to stay there. */
 function fitsWell(run: Run, size: usize): bool {
   return size > (run.kind == LARGE ? BIN_MAX : <usize>run.size) >>> 1;
 }
@@ -625,7 +626,7 @@ function fitsWell(run: Run, size: usize): bool {
 function resizeInPlace(run: Run, block: usize, old: usize, size: usize): bool {
   const bytes = run.size;
   if (run.kind == LARGE ? !fitLarge(run, size) : size > bytes - TAIL_SIZE) return false;
-  // Erase the old guard and whatever lies behind the new end. The block loses its alignment.
+  // Erase the old guard and whatever lies past the new end. The block's alignment is not kept.
   store<u8>(block + old, 0);
   if (size < old) fillMemory(block + size, 0, old - size);
   if (run.kind != LARGE) {
@@ -730,11 +731,12 @@ function freeZero(block: usize): void {
   store<u8>(zeroBit(index), load<u8>(zeroBit(index)) ^ bit);
 }
 
-// Telling which bug caused the damage. These are slow, and only those that trap on a condition ever return.
+// Diagnosis: which bug was it? The `blame` functions are slow and always trap, except that `blameBefore` and
+// `blameBeforePage` return if they find nothing.
 
 /** Traps for a pointer that, by the page map, is not the start of a block. */
 function blamePointer(block: usize): void {
-  // What is freed while it is free was most likely a block that was freed before.
+  // A pointer to free memory is most likely one that was freed before.
   if (noteOf(block) || (!(block & 15) && isFreeAgain(pageOf(block)))) rsbmalloc_double_free(block, 0);
   rsbmalloc_invalid_free(block, 0);
 }
@@ -751,7 +753,7 @@ function blameBlock(run: Run, block: usize): void {
   const index = <u32>(block - run.start) / bytes;
   const slot = run.start + index * bytes;
   const isNew = index >= run.slots || !wasUsed(run, index);
-  // Even in the middle of a free slot: a block of another size may have begun there earlier.
+  // Also in the middle of a free slot: a block of another size may have begun there earlier.
   if (!isNew && isFreeSlot(run, slot, index)) rsbmalloc_double_free(block, 0);
   if (isNew || slot != block) rsbmalloc_invalid_free(block, 0);
   const contents = trailerOf(slot, bytes);
@@ -793,16 +795,16 @@ function isWaiting(slot: usize): bool {
 /** How far before a block's start an underflow is assumed to reach, in bytes. */
 const UNDERFLOW: usize = 64;
 
-/** Traps for free pages that were written to: through a stale pointer, or from the block before or behind them. */
+/** Traps for free pages that were written to: through a stale pointer, or from the block before or after them. */
 function blamePages(start: usize, end: usize): void {
   blameBeforePage(start);
   blameFreed(start, end);
 }
 
-/** Does what `blamePages` does, once the block before the pages is known not to be the cause. */
+/** Like `blamePages`, when the block before the pages is known not to be the cause. */
 function blameFreed(start: usize, end: usize): void {
-  const behind = soundRun(pageOf(end));
-  const isBlock = behind.kind == LARGE || (behind.kind >= FIRST_BIN && !isBare(end, behind.size));
+  const after = soundRun(pageOf(end));
+  const isBlock = after.kind == LARGE || (after.kind >= FIRST_BIN && !isBare(end, after.size));
   if (isBlock && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
   rsbmalloc_use_after_free(start, 0);
 }
@@ -836,7 +838,7 @@ export function checkHeap(): void {
   unlock();
 }
 
-/** Checks a page that is marked free and whose map entry is `run`: it must be in no run, and must not be written to. */
+/** Checks a page that is marked free, with `run` as its map entry: it must be in no run and must still be zero. */
 function checkFree(page: u32, run: Run): void {
   if (run != noRun()) rsbmalloc_corruption(addressOf(page), 0);
   if (page < state().fresh) expectZero(addressOf(page), addressOf(page + 1));
@@ -847,7 +849,7 @@ function checkNowhere(page: u32, end: u32): void {
   for (; page < end; ++page) if (runAt(page) != noRun()) rsbmalloc_corruption(addressOf(page), 0);
 }
 
-/** Checks a page of Runs: the list of the spare ones, and that the space behind the last is zero. */
+/** Checks a page of Runs: the list of the spare ones, and that the space after the last is zero. */
 function checkMetadata(page: usize): void {
   const header = changetype<Run>(page);
   let left = RUNS_PER_PAGE - header.left;
@@ -860,7 +862,7 @@ function checkMetadata(page: usize): void {
   if (left) rsbmalloc_corruption(page, 0);
 }
 
-/** Checks the slots of a run, and that the space behind the last one is zero. */
+/** Checks the slots of a run, and that the space after the last one is zero. */
 function checkSlots(run: Run): void {
   if (!isSoundAccount(run)) rsbmalloc_corruption(run.start, 0);
   const bytes = run.size;
