@@ -1,20 +1,21 @@
 /**
- * Writes static libraries: GNU `ar` archives whose first member is an index of the symbols that the others define.
+ * Writes static libraries: GNU `ar` archives, whose first member is an index of the symbols that the other members
+ * define.
  *
  *     "!<arch>\n"
  *     header "/"         number of symbols, each symbol's member (its header's offset), each symbol's name and a NUL
  *     header "name.o/"   the object                             numbers are 32-bit, big-endian
  *     ...
  *
- * Dates, owners and modes are fixed, so that the same input gives the same bytes.
+ * Dates, owners and modes are constant, so that the output depends on the members alone.
  */
 import { Buffer } from "node:buffer";
 
 export interface Member {
-  /** At most 15 ASCII characters, without a slash: longer names need a table that this writer has not. */
+  /** At most 15 ASCII characters, without a slash: longer names need a table, which this writer does not support. */
   readonly name: string;
   readonly bytes: Uint8Array;
-  /** The names of the symbols that a linker may fetch this member for. */
+  /** The symbols that a linker may fetch this member for. */
   readonly defines: readonly string[];
 }
 
@@ -22,7 +23,7 @@ const MAGIC = Buffer.from("!<arch>\n");
 const HEADER_SIZE = 60;
 const NAME_SIZE = 15;
 
-/** Returns the archive. Throws a RangeError for a member name that does not fit. */
+/** Returns the archive. Throws a RangeError for a member name that is not allowed. */
 export function writeArchive(members: readonly Member[]): Uint8Array {
   const symbols = members.flatMap(({ defines }, member) => defines.map((name) => ({ name, member })));
   const names = Buffer.from(symbols.map(({ name }) => `${name}\0`).join(""));
@@ -49,7 +50,7 @@ export function writeArchive(members: readonly Member[]): Uint8Array {
   return new Uint8Array(Buffer.concat(parts));
 }
 
-/** Members start at even offsets. */
+/** Returns how many bytes a member takes in the archive: padded, since members start at even offsets. */
 function memberSize(bytes: Uint8Array): number {
   return HEADER_SIZE + bytes.length + (bytes.length % 2);
 }

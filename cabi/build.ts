@@ -1,4 +1,4 @@
-/** Makes lib/ and include/: `node --import tsx cabi/build.ts`. */
+/** Builds lib/ and include/: `node --import tsx cabi/build.ts`. */
 import { copyFile, mkdir, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { ROOT, runCommand } from "../tools/command.ts";
@@ -22,19 +22,19 @@ import { writeStandalone } from "./standalone.ts";
 
 interface Library {
   readonly file: string;
-  /** The core's compile-time constants (src/config.ts) that are set. */
+  /** The compile-time constants to set for the core (src/config.ts). */
   readonly constants: readonly string[];
   readonly members: readonly LibraryObject[];
   /** The wasm features that the code uses, as LLVM names them. */
   readonly features: readonly string[];
-  /** Imported functions that a program need not have. */
+  /** The imported functions that a program need not define. */
   readonly weakFunctions?: ReadonlySet<string>;
 }
 
 /** An object in a library. */
 interface LibraryObject {
   readonly name: string;
-  /** The files in src/ that are compiled, whose exports are the object's. */
+  /** The files in src/ to compile. Their exports are the object's. */
   readonly entries: readonly string[];
   readonly functions: ReadonlyMap<string, readonly PublicSymbol[]>;
 }
@@ -43,7 +43,7 @@ function core(functions: LibraryObject["functions"], entry = "src/index.ts"): Li
   return { name: "rsbmallocc.o", entries: [entry], functions };
 }
 
-/** A library that finds bugs of the program, made from the row of one that does not. */
+/** Returns the hardened variant of a library. */
 function hardenedLibrary(library: Library): Library {
   return {
     ...library,
@@ -65,19 +65,19 @@ function hardenedLibrary(library: Library): Library {
   };
 }
 
-/** The linker takes nothing without these two for a program with shared memory. */
+/** The linker rejects objects without these two features in a program with shared memory. */
 const THREAD_FEATURES = ["atomics", "bulk-memory"];
 
-/** One heap behind a lock, and thread caches on top of it. */
+/** One heap behind a lock, without and with thread caches in front of it. */
 const THREAD_VARIANTS = [
   { suffix: "-locked", constants: ["RSB_LOCKED"] },
   { suffix: "-mt", constants: ["RSB_MT"] },
 ];
 
-/** What the libraries for threads use of wasi-libc. A program that makes its threads without it has none of them. */
+/** The wasi-libc functions that the libraries for threads use. A program that makes its threads without it has none. */
 const WASI_THREAD_FUNCTIONS = ["__errno_location", "__wait", "pthread_key_create", "pthread_setspecific"];
 
-/** What a library with prefixed names uses of the malloc that it lives beside, where there is one. */
+/** What a library with prefixed names uses of libc's malloc, if the program has that too. */
 const LIBC_MALLOC = ["__libc_malloc", "__libc_free"];
 
 const PLAIN_LIBRARIES: readonly Library[] = [
@@ -127,17 +127,17 @@ const PLAIN_LIBRARIES: readonly Library[] = [
   })),
 ];
 
-/** Finding bugs needs the lock alone: a hardened library for threads has no caches. */
+/** There is one hardened library for threads, with the lock and without caches: that of the -mt row. */
 const LIBRARIES = PLAIN_LIBRARIES.flatMap((library) =>
   library.constants.includes("RSB_LOCKED") ? [library] : [library, hardenedLibrary(library)],
 );
 
-/** For the functions' names in stack traces of the programs that they come into. */
+/** Keeps the functions' names, for stack traces in the programs that the modules are put into. */
 const KEEP_NAMES = ["--debug"];
 
-/** Modules that hold the core, with the names that they export each function by. */
+/** Modules that contain the core, with the names under which they export each function. */
 const MODULES = [
-  // What `rsbmalloc swap` puts into finished modules: the core over either source of memory, and a source.
+  // What `rsbmalloc swap` puts into finished modules: the core on top of memory.grow or of sbrk, and an sbrk.
   ...[
     { file: "lib/swap/core-grow.wasm", constants: [] },
     { file: "lib/swap/core-sbrk.wasm", constants: ["RSB_EMSCRIPTEN"] },
@@ -155,7 +155,7 @@ const LAYOUTS = [
   { file: "lib/layout.json", constants: [] },
   { file: "lib/layout-hardened.json", constants: ["RSB_HARDENED"] },
 ];
-/** What is shipped as it lies here. */
+/** Files that are shipped unchanged. */
 const COPIES = [
   { from: "cabi/include/rsbmallocc.h", file: "include/rsbmallocc.h" },
   ...["rsbmalloc-config.cmake", "rsbmalloc-config-version.cmake"].map((name) => ({
@@ -165,10 +165,12 @@ const COPIES = [
   { from: "cabi/packages/rsbmalloc.py", file: "lib/wasm32-emscripten/rsbmalloc.py" },
 ];
 
-/** The state holds 64-bit numbers; 16 keeps its lists off more cache lines than they need. */
+/**
+ * In bytes. The state holds 64-bit numbers; 16 also keeps its records from crossing cache lines more than they must.
+ */
 const STATE_ALIGNMENT = 16;
 
-/** What the core's imported globals stand for. */
+/** Returns what the core's imported globals stand for, by name. */
 function addresses({ stateSize }: Core): Map<string, Address> {
   return new Map([
     ["__rsb_state", { kind: "bss", size: stateSize, alignment: STATE_ALIGNMENT }],
@@ -176,7 +178,7 @@ function addresses({ stateSize }: Core): Map<string, Address> {
     ["__heap_base", { kind: "data", symbol: "__heap_base" }],
     // wasm-ld before LLVM 16 does not define it.
     ["__heap_end", { kind: "data", symbol: "__heap_end", weak: true }],
-    // Thread-local in libc, but a variable like any other where there is one thread. A program without libc has none.
+    // libc declares it thread-local, but with a single thread it is an ordinary variable. Without libc there is none.
     ["errno", { kind: "data", symbol: "errno", weak: true }],
     ["rsbmalloc_cores", { kind: "data", symbol: "rsbmalloc_cores", weak: true }],
     ...Object.values(FAULTS).map((text): [string, Address] => [`text of ${text}`, { kind: "text", text }]),
@@ -200,10 +202,10 @@ async function library(
     const bytes = writeObject(compiled.relocatable, {
       functions,
       features,
-      // Without the lock, no memory that threads share.
+      // A library without the lock must not get into a program whose threads share memory.
       forbidden: features.includes("atomics") ? [] : ["shared-mem"],
       weakFunctions: weakFunctions ?? new Set(),
-      // For -sMAIN_MODULE.
+      // For programs that are linked with -sMAIN_MODULE.
       positionIndependent: constants.includes("RSB_EMSCRIPTEN"),
       addresses: addresses(compiled),
       localName: (local) => local.replace(/^src\/faults\//, "").replace(/^src\//, "rsbmalloc/"),
@@ -213,7 +215,7 @@ async function library(
   return writeArchive(await Promise.all(objects));
 }
 
-/** Writes a product in one step, so that nobody reads half of it. */
+/** Writes a file and renames it into place, so that nobody reads a half-written one. */
 async function publish(file: string, write: (to: string) => Promise<void>): Promise<void> {
   const product = path.join(ROOT, file);
   const unfinished = `${product}.${process.pid}`;

@@ -1,4 +1,4 @@
-/** Compiles the core: from AssemblyScript to a wasm module, and to the relocatable form that the object writer takes. */
+/** Compiles the core from AssemblyScript to a wasm module, and to the relocatable form that the object writer reads. */
 import path from "node:path";
 import asc from "assemblyscript/asc";
 import loadWabt from "wabt";
@@ -8,15 +8,15 @@ import { EXTERN, SECTION, readExports, readGlobals, readImports, readSections } 
 export interface Core {
   /** The module as compiled. */
   readonly module: Uint8Array;
-  /** The same module with five-byte indices and a reloc.Code section. */
+  /** `module` with five-byte indices and a reloc.Code section. */
   readonly relocatable: Uint8Array;
-  /** How much memory the core's state takes, in bytes. */
+  /** The size of the core's state in memory, in bytes. */
   readonly stateSize: number;
 }
 
 /**
- * Compiles entries of src/ with each of `constants` defined as 1, and `options` added to those of asconfig.json.
- * Throws a UserError with the compiler's own messages.
+ * Compiles entries of src/ with each of `constants` defined as 1 and with `options` besides those of asconfig.json.
+ * Throws a UserError with the compiler's messages if that fails.
  */
 export async function compile(
   entries: readonly string[],
@@ -35,7 +35,7 @@ export async function compile(
   return { module: outputs.get("core.wasm") as Uint8Array, text: outputs.get("core.wat") as string };
 }
 
-/** Compiles entries, an export STATE_SIZE of which tells what memory they need; see `compile`. */
+/** Compiles entries like `compile`. One of them must export STATE_SIZE, the size of the state. */
 export async function compileCore(
   entries: readonly string[],
   constants: readonly string[],
@@ -50,7 +50,7 @@ export async function compileCore(
   return { module, relocatable: buffer, stateSize: exportedConstant(module, "STATE_SIZE") };
 }
 
-/** The value of an immutable i32 global that the module exports. */
+/** Returns the value of an immutable i32 global that the module exports. */
 function exportedConstant(module: Uint8Array, name: string): number {
   const payload = (id: number) =>
     readSections(module).find((section) => section.id === id)?.payload ?? Uint8Array.of(0);

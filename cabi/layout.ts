@@ -1,10 +1,7 @@
-/** Describes the layout of the heap in memory (src/layout.ts), for tools that look at it from outside. */
+/** Describes the layout of the heap in memory (src/layout.ts), for tools that inspect it from outside. */
 import { compile } from "./core.ts";
 
-/**
- * What src/layout.ts exports, for a core that is compiled with `constants`: each constant by its name, and its functions
- * as tables.
- */
+/** Returns what src/layout.ts exports when compiled with `constants`: constants by name, functions as tables. */
 export async function describeLayout(
   constants: readonly string[],
 ): Promise<Record<string, number | number[]>> {
@@ -21,14 +18,14 @@ export async function describeLayout(
   const { slotSize, gradeOf } = functions as Record<"slotSize" | "gradeOf", (n: number) => number>;
   return {
     ...numbers,
-    // By bin, the first being FIRST_BIN: bytes of a slot.
+    // The size of a slot in bytes, by bin, from FIRST_BIN on.
     SLOT_SIZES: Array.from({ length: BINS }, (_, bin) => slotSize(FIRST_BIN + bin)),
-    // By grade of free pages: how many have it, at least.
+    // By grade: the least number of free pages that has it.
     GRADE_MINIMA: Array.from({ length: BEST + 1 }, (_, wanted) => fewestOf(wanted, gradeOf)),
   };
 }
 
-/** The fewest pages to which `gradeOf`, which never falls, gives the grade `wanted` or a better one. */
+/** Returns the fewest pages for which `gradeOf`, a non-decreasing function, gives at least the grade `wanted`. */
 function fewestOf(wanted: number, gradeOf: (pages: number) => number): number {
   let low = 0;
   let high = 1 << 20;

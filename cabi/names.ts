@@ -1,14 +1,14 @@
 /**
- * The public names: which symbols each function that the core exports has in the libraries.
+ * The public names: under which symbols the libraries define each function that the core exports.
  *
- * A program that uses a name which libc's own malloc object defines and this library does not would pull that object
- * in, and the link would end in duplicate symbols. So each target lists every name of that object.
+ * If a program used a name that libc's own malloc object defines but this library does not, the linker would pull that
+ * object in and fail with duplicate symbols. So each target lists every name that its libc's object defines.
  */
 import type { PublicSymbol } from "./object.ts";
 
 export type Target = "wasm32-wasi" | "wasm32-emscripten";
 
-/** The functions that the core exports, with their standard names. */
+/** The core's exports that are functions of C, POSIX or common extensions: each is exported under its usual name. */
 const STANDARD = [
   "malloc",
   "free",
@@ -25,12 +25,14 @@ const STANDARD = [
   "free_aligned_sized",
 ] as const;
 
-/** Those that no standard knows: they have a prefixed name alone. */
+/** The core's exports that are rsbmalloc's own: they only have a prefixed name. */
 const OWN = ["page_alloc", "page_realloc", "page_free", "mallinfo", "malloc_check"] as const;
 
 type Standard = (typeof STANDARD)[number];
 
-/** The names that the target's libc defines in the objects that define `malloc`, by the function that takes its place. */
+/**
+ * The names that each target's libc defines in the objects that define `malloc`, by the function that replaces them.
+ */
 const LIBC_MALLOC_OBJECT: Readonly<Record<Target, Partial<Record<Standard, readonly string[]>>>> = {
   "wasm32-wasi": {
     malloc: ["malloc", "__libc_malloc"],
@@ -41,7 +43,7 @@ const LIBC_MALLOC_OBJECT: Readonly<Record<Target, Partial<Record<Standard, reado
     posix_memalign: ["posix_memalign"],
     malloc_usable_size: ["malloc_usable_size"],
   },
-  // All of them weak, so that a program can define its own malloc over emscripten_builtin_malloc.
+  // All of these are weak, so that a program can define its own malloc on top of emscripten_builtin_malloc.
   "wasm32-emscripten": {
     malloc: ["__libc_malloc", "emscripten_builtin_malloc", "emmalloc_malloc"],
     free: ["__libc_free", "emscripten_builtin_free", "emmalloc_free"],
@@ -53,7 +55,7 @@ const LIBC_MALLOC_OBJECT: Readonly<Record<Target, Partial<Record<Standard, reado
   },
 };
 
-/** What the core exports for Emscripten alone, with its names in dlmalloc and in emmalloc. */
+/** What the core exports only for Emscripten, with the names in dlmalloc and in emmalloc. */
 const EMSCRIPTEN: Readonly<Record<string, readonly string[]>> = {
   gnu_mallinfo: ["mallinfo", "emmalloc_mallinfo"],
   malloc_stats: ["malloc_stats"],
@@ -77,15 +79,15 @@ export function prefixed(name: string): string {
   return `rsb${name}`;
 }
 
-/** The symbols of `librsbmallocc-prefixed.a`, by the core's export. */
+/** Returns the symbols of `librsbmallocc-prefixed.a`, by the core's export. */
 export function prefixedNames(): Map<string, PublicSymbol[]> {
   return new Map([...STANDARD, ...OWN].map((name) => [name, [{ name: prefixed(name) }]]));
 }
 
 /**
- * The symbols of `librsbmallocc.a`, by the core's export. The prefixed name comes first: the library's own calls use
- * it, and a program's `--wrap=malloc` does not catch them. Standard names that are not in libc's malloc object are weak,
- * as a program may bring its own `reallocarray`.
+ * Returns the symbols of `librsbmallocc.a`, by the core's export. The prefixed name comes first: the library's own
+ * calls use it, so that a program's `--wrap=malloc` does not catch them. Standard names that libc's malloc object does
+ * not define are weak, as a program may bring its own `reallocarray`, for one.
  */
 export function allNames(target: Target): Map<string, PublicSymbol[]> {
   const names = prefixedNames();
@@ -102,7 +104,7 @@ export function allNames(target: Target): Map<string, PublicSymbol[]> {
   return names;
 }
 
-/** What the libraries for threads have besides `allNames`. The destructor is for the object's own use. */
+/** Returns `allNames` and those that the libraries for threads add. The destructor gets no public symbol. */
 export function threadNames(target: Target): Map<string, PublicSymbol[]> {
   return new Map([
     ...allNames(target),
@@ -111,7 +113,7 @@ export function threadNames(target: Target): Map<string, PublicSymbol[]> {
   ]);
 }
 
-/** What the text of a fault says, by the core's function that traps for it. */
+/** The message of each fault, by the core's function that traps for it. */
 export const FAULTS: Readonly<Record<string, string>> = {
   rsbmalloc_double_free: "double free",
   rsbmalloc_invalid_free: "free of a pointer that is no block's",
@@ -122,34 +124,35 @@ export const FAULTS: Readonly<Record<string, string>> = {
   rsbmalloc_corruption: "heap corrupted",
 };
 
-/** `names` and the faults, whose functions are for the object's own use. */
+/** Returns `names` and the functions of the faults, which get no public symbols. */
 export function hardened(
   names: ReadonlyMap<string, readonly PublicSymbol[]>,
 ): Map<string, readonly PublicSymbol[]> {
   return new Map([...names, ...Object.keys(FAULTS).map((fault) => [fault, []] as const)]);
 }
 
-/** The symbol of the object that stands in for the function of a program which is told of faults. */
+/** Returns the symbol of the object that a program's own `rsbmalloc_on_fault` takes the place of. */
 export function onFaultNames(): Map<string, PublicSymbol[]> {
   return new Map([["rsbmalloc_on_fault", [weak("rsbmalloc_on_fault")]]]);
 }
 
-/** The symbols of the object in Emscripten's library that stands in for its `sbrk`. */
+/** Returns the symbols of the object in the library for Emscripten that replaces Emscripten's `sbrk`. */
 export function sbrkNames(): Map<string, PublicSymbol[]> {
   return new Map(["sbrk", "_sbrk64", "brk", "emscripten_get_sbrk_ptr"].map((name) => [name, [weak(name)]]));
 }
 
-/** Names of dlmalloc's functions inside, with those that stand in for them; and one that is compiled into others. */
+// Names inside dlmalloc: its public functions with a prefix, and an internal function that others call or have inlined,
+// by the export that replaces it.
 const DLMALLOC_PREFIX = "dl";
 const DLMALLOC_INTERNAL: Readonly<Record<string, readonly string[]>> = { memalign: ["internal_memalign"] };
 
-/** Those of the standard functions that libc makes from the others: they are no part of a malloc. */
+/** The standard functions that libc implements on top of the others: they are not part of its malloc. */
 const OVER_MALLOC: readonly string[] = ["reallocarray", "free_sized", "free_aligned_sized"];
 
-/** What needs more of Emscripten's libraries than a finished module may have. */
+/** Functions that need more of Emscripten's libraries than a finished module may have. */
 const NEED_LIBRARIES: readonly string[] = ["malloc_stats", "emmalloc_unclaimed_heap_memory"];
 
-/** The names that a function of the core takes the place of in a finished module, by the core's export. */
+/** Returns the names of the functions that one of the core replaces in a finished module, by the core's export. */
 export function swapNames(): Map<string, string[]> {
   const names = new Map<string, string[]>([...STANDARD, ...OWN].map((name) => [name, []]));
   for (const name of STANDARD) {
@@ -173,12 +176,12 @@ function weak(name: string): PublicSymbol {
   return { name, weak: true };
 }
 
-/** The names alone, in the order of the symbol table. */
+/** Returns the symbols' names in the order of the symbol table. */
 export function flatNames(functions: ReadonlyMap<string, readonly PublicSymbol[]>): string[] {
   return [...functions.values()].flatMap((symbols) => symbols.map(({ name }) => name));
 }
 
-/** The names that the stand-alone module exports, by the core's export: the standard one and the prefixed one. */
+/** Returns the names that the stand-alone module exports, by the core's export: standard and prefixed ones. */
 export function moduleNames(): Map<string, string[]> {
   const names = new Map<string, string[]>(STANDARD.map((name) => [name, [name, prefixed(name)]]));
   for (const name of OWN) names.set(name, [prefixed(name)]);

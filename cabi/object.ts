@@ -1,9 +1,9 @@
 /**
  * Makes an LLVM object file out of a wasm module, so that a linker takes it for compiled C.
  *
- * The input is a module as wabt's `toBinary({ relocatable: true })` writes it: every index in its code takes five
- * bytes and is listed in a `reloc.Code` section. docs/object-format.md tells what becomes of it; the format is that of
- * https://github.com/WebAssembly/tool-conventions/blob/main/Linking.md, whose terms are used here.
+ * The input is a module as written by wabt's `toBinary({ relocatable: true })`: every index in its code takes five
+ * bytes and is listed in a `reloc.Code` section. docs/object-format.md tells how it is transformed. The format and the
+ * terms used here are those of https://github.com/WebAssembly/tool-conventions/blob/main/Linking.md.
  */
 import { UserError } from "../tools/command.ts";
 import {
@@ -33,41 +33,45 @@ import {
   type Import,
 } from "./wasm.ts";
 
-/** A symbol that other objects see. */
+/** A symbol that other objects can refer to. */
 export interface PublicSymbol {
   readonly name: string;
-  /** Gives way to another object's definition of the same name. */
+  /** Whether another object's strong definition of the name overrides this one. */
   readonly weak?: boolean;
 }
 
-/** What an imported immutable i32 global stands for: the address of a data symbol, or of a function. */
+/** What an imported immutable i32 global stands for: the address of data, or of a function. */
 export type Address =
   /**
-   * Zeroed memory that this object brings along; `alignment` is a power of two. Sizes in bytes. What the code adds to
-   * this address to load from is the distance to a higher one: a load's offset does not wrap at 4 GiB as a sum does.
+   * Zeroed memory that this object defines. `size` and `alignment`, a power of two, are in bytes. Whatever the code
+   * adds to this address to load from must lead to a higher address, because the sum may become the offset of the load,
+   * and an offset, unlike a sum, does not wrap at 4 GiB.
    */
   | { readonly kind: "bss"; readonly size: number; readonly alignment: number }
-  /** Zero-terminated UTF-8 that this object brings along. */
+  /** A zero-terminated UTF-8 string that this object defines. */
   | { readonly kind: "text"; readonly text: string }
-  /** Another object's variable, or the linker's (`__heap_base`). A weak one that nobody defines has address 0. */
+  /** A variable that another object or the linker defines (`__heap_base`). An undefined weak one has address 0. */
   | { readonly kind: "data"; readonly symbol: string; readonly weak?: boolean }
-  /** A function that the core imports or exports, by that name, as a table index. A weak one that nobody defines has index 0. */
+  /** The table index of a function that the core imports or exports by this name; 0 for an undefined weak one. */
   | { readonly kind: "function"; readonly symbol: string };
 
 export interface ObjectDescription {
-  /** The public symbols of each exported function, by the export's name. The object's own calls use the first. */
+  /**
+   * The public symbols of each exported function, by the export's name. Calls inside the object use the first, if it is
+   * strong.
+   */
   readonly functions: ReadonlyMap<string, readonly PublicSymbol[]>;
   /** What each imported global stands for, by the import's name. */
   readonly addresses: ReadonlyMap<string, Address>;
-  /** Imported functions that need not exist. A call to one that does not exist traps. */
+  /** The imported functions that may stay undefined. A call to one that is undefined traps. */
   readonly weakFunctions?: ReadonlySet<string>;
-  /** Names a function that only this object sees, by its name in the module. */
+  /** Returns the symbol's name for a function that is local to this object, from its name in the module. */
   readonly localName?: (name: string) => string;
   /** The wasm features that the code uses, as LLVM names them. */
   readonly features: readonly string[];
-  /** Those that no program may use which the code is linked into. */
+  /** The features that a program with this code must not use. */
   readonly forbidden?: readonly string[];
-  /** Whether the code may go into a module whose place in memory is not known before it is loaded. */
+  /** Whether the code may be linked into a module whose address in memory is only known when it is loaded. */
   readonly positionIndependent?: boolean;
 }
 
@@ -92,7 +96,10 @@ const FLAG = {
 const LINKING_VERSION = 2;
 const SUBSECTION = { segmentInfo: 5, symbolTable: 8 } as const;
 
-/** What the module may have; the rest (a start function, tables, data at fixed addresses) has no place in the object. */
+/**
+ * The sections that the input may have. Others (a start function, tables, data at fixed addresses) do not fit an
+ * object.
+ */
 const SECTIONS_UNDERSTOOD: readonly number[] = [
   SECTION.custom,
   SECTION.type,
@@ -103,7 +110,7 @@ const SECTIONS_UNDERSTOOD: readonly number[] = [
   SECTION.code,
 ];
 
-/** Returns the object file. Throws a UserError where the module holds what an object made here cannot. */
+/** Returns the object file. Throws a UserError if the module has anything that does not fit into it. */
 export function writeObject(bytes: Uint8Array, description: ObjectDescription): Uint8Array {
   const module = readModule(bytes);
   const symbols = symbolTable();
@@ -146,7 +153,7 @@ function features({ features, forbidden = [] }: ObjectDescription): Bytes {
 }
 
 interface Module {
-  /** Sections that the object takes over as they are. */
+  // Payloads of sections that go into the object unchanged.
   readonly types: Uint8Array;
   readonly functions: Uint8Array;
   readonly functionCount: number;
@@ -156,7 +163,7 @@ interface Module {
   readonly exportedFunctions: readonly Export[];
   readonly names: ReadonlyMap<number, string>;
   readonly code: Uint8Array;
-  /** The indices in the code: where each stands, and what it is the index of. */
+  /** The indices in the code: the relocation type and the offset of each. */
   readonly indices: readonly { readonly type: number; readonly offset: number }[];
 }
 
@@ -203,7 +210,7 @@ function readRelocations(payload: Uint8Array): { type: number; offset: number }[
 
 interface SymbolTable {
   readonly entries: Bytes[];
-  /** Adds a symbol and returns its index. `rest` is what its kind has after the flags. */
+  /** Adds a symbol and returns its index. `rest` is what a symbol of its kind has after the flags. */
   add(kind: number, flags: number, ...rest: Bytes[]): number;
   addLocal(kind: number, index: number, name: string): number;
 }
@@ -217,9 +224,9 @@ function symbolTable(): SymbolTable {
   return { entries, add, addLocal };
 }
 
-/** Returns the symbol that stands for each function in the object's own calls, by function index. */
+/** Adds the functions' symbols. Returns the one that calls inside the object refer to, by function index. */
 function addFunctions(module: Module, description: ObjectDescription, symbols: SymbolTable): number[] {
-  // Two exports can share one function: the compiler merges functions that do the same.
+  // Two exports can share a function: the compiler merges functions with identical code.
   const publicSymbols = new Map<number, PublicSymbol[]>();
   const missing = new Set(description.functions.keys());
   for (const { name, index } of module.exportedFunctions) {
@@ -235,7 +242,7 @@ function addFunctions(module: Module, description: ObjectDescription, symbols: S
     const weak = description.weakFunctions?.has(name) ? FLAG.weak : 0;
     const flags = FLAG.undefined | weak;
     if (from === "env") return symbols.add(SYMBOL_KIND.function, flags, unsigned(index));
-    // Not another object's, but the host's: the program imports it. The name is as wasi-libc has it.
+    // The host defines it, not another object: the program imports it. The symbol is named as in wasi-libc.
     const symbol = text(`__imported_${from}_${name}`);
     return symbols.add(SYMBOL_KIND.function, flags | FLAG.explicitName, unsigned(index), symbol);
   });
@@ -245,7 +252,7 @@ function addFunctions(module: Module, description: ObjectDescription, symbols: S
     const [first] = named.map(({ name, weak }) =>
       symbols.add(SYMBOL_KIND.function, weak ? FLAG.weak : 0, unsigned(index), text(name)),
     );
-    // A program's own definition of a weak name is not for this object's calls.
+    // A weak symbol may be overridden by the program's own definition, which this object's calls must not reach.
     if (first !== undefined && !named[0]!.weak) return first;
     const name = module.names.get(index) ?? `function${index}`;
     return symbols.addLocal(SYMBOL_KIND.function, index, description.localName?.(name) ?? name);
@@ -308,16 +315,16 @@ function addAddresses(
   return { targets, segments };
 }
 
-/** What takes the place of a stretch of the code: it ends in five bytes that the linker fills in. */
+/** A replacement for a range of the code. It ends in a field of five bytes that the linker overwrites. */
 interface Patch {
   readonly start: number;
   readonly end: number;
   readonly beforeField: Bytes;
-  /** Stands in the field until then. */
+  /** The field's value before linking. */
   readonly value: number;
   readonly relocation: number;
   readonly symbol: number;
-  /** What is added to the address, for relocations that are addresses. */
+  /** What the linker adds to the address, in relocations of addresses. */
   readonly addend?: number;
 }
 
@@ -325,7 +332,7 @@ const FIELD = 5;
 
 interface Relocated {
   readonly code: Bytes;
-  /** The globals that the code uses: those that only an export mentions are constants for the build. */
+  /** The globals that the code uses. Those that are only exported are constants for the build, and are dropped. */
   readonly globals: readonly Bytes[];
   readonly relocations: readonly Bytes[];
 }
@@ -367,14 +374,14 @@ function relocate(
   return { ...applyPatches(code, patches), globals };
 }
 
-/** What becomes of the read of an imported global, whose index stands at `offset`, and of a sum with it. */
+/** Returns the patch for a read of an imported global, whose index is at `offset`, and for a sum or a load with it. */
 function addressPatch(code: Uint8Array, offset: number, { kind, symbol }: Target): Patch {
   const start = offset - 1;
   const end = offset + FIELD;
   const constant = { start, end, beforeField: OPCODE.i32Const, value: 0, symbol };
   if (kind === "function") return { ...constant, relocation: RELOCATION.tableIndexSigned };
   const address = { ...constant, relocation: RELOCATION.memoryAddressSigned, addend: 0 };
-  // The address of a weak symbol that nobody defines is 0, whatever is to be added.
+  // The linker resolves an undefined weak symbol to 0 and ignores the addend. So the code keeps its own addition.
   if (kind === "data") return address;
 
   const sum = constantAdded(code, end);
@@ -385,7 +392,9 @@ function addressPatch(code: Uint8Array, offset: number, { kind, symbol }: Target
   return { start, end: load.end, beforeField: [load.index, load.instruction], symbol, ...changed };
 }
 
-/** The constant that the code at `start` adds to what is on the stack, and where it has done so. */
+/**
+ * Returns the constant that the code at `start` adds to the top of the stack, 0 if none, and where the addition ends.
+ */
 function constantAdded(code: Uint8Array, start: number): { addend: number; end: number } {
   const read = reader(code, start);
   if (read.byte() === OPCODE.i32Const) {
@@ -397,17 +406,19 @@ function constantAdded(code: Uint8Array, start: number): { addend: number; end: 
   return { addend: 0, end: start };
 }
 
-/** A load from an index that was added to the address which it is loaded from. */
+/** A load from the sum of an address and an index. */
 interface IndexedLoad {
-  /** What computes the index; nothing if that came before the address. */
+  /** The code that computes the index; empty if the index was pushed before the address. */
   readonly index: Uint8Array;
-  /** The load, up to its offset. */
+  /** The load instruction up to its offset. */
   readonly instruction: Uint8Array;
   readonly offset: number;
   readonly end: number;
 }
 
-/** The load that the code at `start`, where the address is on the stack, comes to by mere arithmetic. */
+/**
+ * Returns the load that the code at `start`, with the address on the stack, gets to by nothing but arithmetic, if any.
+ */
 function loadFrom(code: Uint8Array, start: number): IndexedLoad | undefined {
   const read = reader(code, start);
   let above = 0; // values on the stack above the address
@@ -436,7 +447,9 @@ function loadFrom(code: Uint8Array, start: number): IndexedLoad | undefined {
   }
 }
 
-/** Makes the patches, which are in the order of the code, and says where their fields came to lie. */
+/**
+ * Applies the patches, which are in the order of the code. Returns the new code and the relocations of their fields.
+ */
 function applyPatches(code: Uint8Array, patches: readonly Patch[]): Pick<Relocated, "code" | "relocations"> {
   const read = reader(code);
   const bodies = read.vector(() => {
@@ -469,7 +482,7 @@ function applyPatches(code: Uint8Array, patches: readonly Patch[]): Pick<Relocat
   return { code: vector(patched), relocations };
 }
 
-/** The linker makes the memory, the table and the globals with addresses, and sets their limits. */
+/** Returns the import section. Memory, table and address globals have no limits or values yet: the linker sets them. */
 function importSection(functions: readonly Import[], needsTable: boolean, offsets: readonly Target[]): Bytes {
   const NO_LIMITS = [0, unsigned(0)];
   const memory = [text("env"), text("__linear_memory"), EXTERN.memory, NO_LIMITS];
@@ -492,7 +505,7 @@ function segmentInfo({ name, alignment }: Segment): Bytes {
   return [text(name), unsigned(Math.log2(alignment)), unsigned(FLAGS)];
 }
 
-/** The segments' contents, one after the other. */
+/** Returns the data segments, laid out one after the other. */
 function placeSegments(segments: readonly Segment[]): Bytes[] {
   const ACTIVE = 0;
   const END = 0x0b;

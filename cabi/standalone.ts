@@ -1,4 +1,4 @@
-/** Makes the stand-alone module: the core as compiled, with the public names for exports. */
+/** Makes the stand-alone module: the core as compiled, but with the public names as its exports. */
 import { UserError } from "../tools/command.ts";
 import {
   EXTERN,
@@ -14,9 +14,9 @@ import {
   vector,
 } from "./wasm.ts";
 
-/** What a host must know before it can provide the module's imports. Bytes. */
+/** What a host must know to provide the module's imports. In bytes. */
 export interface Layout {
-  /** The zeroed memory at `env.__rsb_state` that the module takes for its own. */
+  /** The size of the zeroed memory at `env.__rsb_state` that the host reserves for the module's state. */
   readonly stateSize: number;
   readonly stateAlignment: number;
 }
@@ -24,7 +24,9 @@ export interface Layout {
 /** The custom section that holds the Layout as JSON: `WebAssembly.Module.customSections(module, LAYOUT_SECTION)`. */
 export const LAYOUT_SECTION = "rsbmalloc";
 
-/** Returns `module` with each function that `names` lists exported by those names, and nothing else exported. */
+/**
+ * Returns `module` with each function export replaced by those that `names` lists for it, and without other exports.
+ */
 export function writeStandalone(
   module: Uint8Array,
   names: ReadonlyMap<string, readonly string[]>,

@@ -1,5 +1,5 @@
 /**
- * The wasm binary format, as far as the library's build reads and writes it: LEB128 numbers, names, sections.
+ * The part of the wasm binary format that the library's build reads and writes: LEB128 numbers, names, sections.
  * https://webassembly.github.io/spec/core/binary/
  */
 
@@ -21,7 +21,7 @@ export const SECTION = {
   dataCount: 12,
 } as const;
 
-/** What an import or an export is. */
+/** Kinds of imports and exports. */
 export const EXTERN = { function: 0, table: 1, memory: 2, global: 3 } as const;
 
 export const FUNCREF = 0x70;
@@ -38,20 +38,20 @@ export const OPCODE = {
   f64Const: 0x44,
   i32Add: 0x6a,
   i32Sub: 0x6b,
-  /** add, sub, mul, ..., rotr: they take two numbers and leave one. */
+  /** add, sub, mul, ..., rotr: binary operators, which pop two numbers and push one. */
   firstI32Arithmetic: 0x6a,
   lastI32Arithmetic: 0x78,
 } as const;
 
 export interface Section {
   readonly id: number;
-  /** A custom section's name, "" for the others. */
+  /** The name of a custom section; "" for others. */
   readonly name: string;
-  /** A custom section's begins after its name. */
+  /** The contents; those of a custom section begin after its name. */
   readonly payload: Uint8Array;
 }
 
-/** Bytes to be written: numbers are single bytes, the rest is flattened in order. */
+/** Bytes to write: numbers stand for single bytes, and nested arrays are flattened in order. */
 export type Bytes = number | Uint8Array | readonly Bytes[];
 
 export function flatten(bytes: Bytes): Uint8Array {
@@ -65,7 +65,7 @@ export function flatten(bytes: Bytes): Uint8Array {
   return new Uint8Array(Buffer.concat(parts));
 }
 
-/** An unsigned LEB128 number of as few bytes as it needs. */
+/** Encodes a number as unsigned LEB128, in as few bytes as possible. */
 export function unsigned(value: number): Uint8Array {
   const bytes: number[] = [];
   for (let rest = value >>> 0; ; rest >>>= 7) {
@@ -74,7 +74,7 @@ export function unsigned(value: number): Uint8Array {
   }
 }
 
-/** A signed LEB128 number of as few bytes as it needs. */
+/** Encodes a number as signed LEB128, in as few bytes as possible. */
 export function signed(value: number): Uint8Array {
   const bytes: number[] = [];
   for (let rest = value | 0; ; rest >>= 7) {
@@ -83,7 +83,7 @@ export function signed(value: number): Uint8Array {
   }
 }
 
-/** A LEB128 number padded to the five bytes that a linker can overwrite with any other. */
+/** Encodes a number as LEB128, padded to five bytes, so that a linker can overwrite it with any other. */
 export function padded(value: number): Uint8Array {
   const byte = (shift: number): number => ((value >>> shift) & 0x7f) | 0x80;
   return Uint8Array.of(byte(0), byte(7), byte(14), byte(21), (value >>> 28) & 0x7f);
@@ -94,7 +94,7 @@ export function text(value: string): Bytes {
   return [unsigned(bytes.length), bytes];
 }
 
-/** A vector: the number of items, then the items. */
+/** Encodes a vector: the number of items, then the items. */
 export function vector(items: readonly Bytes[]): Bytes {
   return [unsigned(items.length), items];
 }
@@ -108,7 +108,7 @@ export function customSection(name: string, payload: Bytes): Bytes {
   return section(SECTION.custom, [text(name), payload]);
 }
 
-/** Reads numbers and names from `bytes`, front to back. Throws a RangeError past their end. */
+/** Returns a reader of numbers and names in `bytes`, from `start` on. It throws a RangeError past their end. */
 export function reader(bytes: Uint8Array, start = 0) {
   let at = start;
   const byte = (): number => {
@@ -116,7 +116,7 @@ export function reader(bytes: Uint8Array, start = 0) {
     if (value === undefined) throw new RangeError("a wasm module ends in mid-section");
     return value;
   };
-  /** The low 32 bits of a number, and how many bits were given. */
+  /** Reads a LEB128 number. Returns its low 32 bits, and how many bits were encoded. */
   const leb = (): [number, number] => {
     let value = 0;
     for (let shift = 0; ;) {
@@ -148,7 +148,7 @@ export function reader(bytes: Uint8Array, start = 0) {
   return read;
 }
 
-/** The sections of a module or an object, in their order. */
+/** Returns the sections of a module or an object, in their order. */
 export function readSections(module: Uint8Array): Section[] {
   if (!HEADER.every((byte, index) => module[index] === byte)) throw new Error("not a wasm module");
   const read = reader(module, HEADER.length);
@@ -196,7 +196,7 @@ export function readImports(payload: Uint8Array): Import[] {
 }
 
 export interface Global {
-  /** Type, mutability and initial value, as they stand in the section. */
+  /** Type, mutability and initial value, as encoded in the section. */
   readonly bytes: Uint8Array;
   /** The value of an i32 constant; undefined for any other initial value. */
   readonly value: number | undefined;
@@ -230,7 +230,7 @@ export function readExports(payload: Uint8Array): Export[] {
   return read.vector(() => ({ name: read.text(), kind: read.byte(), index: read.u32() }));
 }
 
-/** The functions' names in a `name` section, by function index. */
+/** Returns the function names in a `name` section, by function index. */
 export function readFunctionNames(payload: Uint8Array): Map<number, string> {
   const FUNCTION_NAMES = 1;
   const read = reader(payload);

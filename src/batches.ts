@@ -1,25 +1,27 @@
-// Batches: chains of free slots of a bin that pass between threads whole, without the lock.
+// Batches: linked lists of free slots of a bin that pass between threads as a whole, without the lock.
 //
-// A bin has some stacks of them. A thread puts a batch on one and takes it from there, with slots that its core still has in
-// its own cache, as long as there are any; only then from another one. The second word of a batch's first slot links it to
-// the next batch:
+// Each bin has BATCH_STACKS stacks of them. A thread pushes batches onto its own stack and pops them from there, since
+// its core still has their slots in its cache; only if that stack is empty does it try the others. The second word of a
+// batch's first slot links it to the next batch:
 //
 //     head of a stack --> | next slot | next batch | --> | next slot | next batch | --> 0
 //                               |                              |
 //                               v                              v
 //                         | next slot |                  | next slot | --> 0
 //
-// The head is a double word that is only ever changed as a whole: the first batch's address below, and above it how many
-// were ever put there. `takeBatch` reads the link of a batch that another thread may take at the same time, and write
-// what it likes to. Its compare-and-exchange then fails: either another batch is the first now, or the same one was put
-// there again, and the count has changed. It would have to change by 2^32 in between not to be seen.
+// The head is a double word that only changes as a whole: its low half is the address of the first batch, its high half
+// counts how many were ever pushed, against ABA. `pop` may read the link of a batch that another thread pops at the
+// same time and then overwrites. In that case its CAS fails: either another batch is the first by now, or the same one
+// was pushed again and the count has changed. Only exactly 2^32 pushes in between would go unnoticed.
 //
-// Orderings. All of these instructions are sequentially consistent: wasm has no weaker ones. What a thread wrote to a
-// batch before it put it there is seen by the one that takes it. wasi-tests/model/batches.pml checks this.
+// Memory ordering. Wasm atomics are all sequentially consistent. So whatever a thread wrote to a batch before it pushed
+// it is visible to the thread that pops it. wasi-tests/model/batches.pml checks this.
 
 import { BATCHES, BATCH_ROW, BATCH_STACKS, STATE } from "./config";
 
+/** The offset of the link to the next batch in a batch's first slot. */
 export const NEXT_BATCH: usize = 4;
+/** One push in the count of a head. */
 const COUNT: u64 = 1 << 32;
 
 
@@ -28,7 +30,7 @@ function headOf(bin: u32, stack: u32): usize {
   return STATE + <usize>(stack & (BATCH_STACKS - 1)) * BATCH_ROW + ((<usize>bin) << 3);
 }
 
-/** Puts a batch, whose slots have two words at least, on one of its bin's stacks: any number names one. */
+/** Pushes a batch, whose slots have at least two words, onto one of its bin's stacks. `stack` may be any number. */
 export function putBatch(bin: u32, stack: u32, batch: usize): void {
   const at = headOf(bin, stack);
   let head = atomic.load<u64>(at, BATCHES);
@@ -41,8 +43,8 @@ export function putBatch(bin: u32, stack: u32, batch: usize): void {
 }
 
 /**
- * Takes a batch off a stack of its bin, or else off another one; 0 if there is none. One that another thread puts on a stack just
- * after that was looked at is missed: then the heap is asked, as if there were none.
+ * Pops a batch off a stack of its bin, or else off any other of them; returns 0 if all are empty. A batch that another
+ * thread pushes onto a stack just after it was tried is missed, as if it had come later: the caller turns to the heap.
  */
 export function takeBatch(bin: u32, stack: u32): usize {
   for (let i: u32 = 0; i < BATCH_STACKS; ++i) {
@@ -52,7 +54,7 @@ export function takeBatch(bin: u32, stack: u32): usize {
   return 0;
 }
 
-/** Takes the first batch of a stack; 0 if there is none. */
+/** Pops the first batch off the stack whose head is at `at`; returns 0 if it is empty. */
 function pop(at: usize): usize {
   let head = atomic.load<u64>(at, BATCHES);
   while (<u32>head) {

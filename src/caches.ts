@@ -1,40 +1,44 @@
-// Thread caches: free slots, by bin, that one thread takes and puts back without a lock.
+// Thread caches: free lists, one per bin, that a thread takes slots from and returns them to without a lock.
 //
-// Each wasm thread is an instance of its own, so a mutable wasm global is thread-local: `cache` tells where the thread's
-// cache lies, as the distance from NO_CACHE, an empty one that stands for none and needs no test on the fast path.
+// Each wasm thread is an instance of its own, so a mutable wasm global is thread-local. `cache` is the offset of the
+// thread's cache from NO_CACHE, an empty cache that stands for none, so that the fast path needs no test for that.
 //
-// A cache has four words for each kind of page:
+// A cache has a cell of four words for each kind of run:
 //
 //     | list | room | reserve | most |
 //
-// NONE, which has no slots, has the cache's own words there: the next spare cache, 0, the next of all caches, its number.
+// The cell of NONE, which has no slots, holds words about the cache: the next spare cache, 0, the next in the list of
+// all caches, the cache's number.
 //
-// `malloc` takes the first slot of the list. `free` puts a slot there, whichever thread got it, until there is no more room:
-// then the list is a whole batch of `most` slots. One batch is kept in reserve, the next goes to one of the bin's stacks of
-// batches (src/batches.ts), where any thread whose list and reserve are empty finds it. Only when there is none there does a
-// thread lock the heap. So a cache holds two batches of a bin at most, and memory stays bounded when one thread allocates
-// and others free; and a thread that goes to and fro between a full and an empty list meets others once in a batch.
+// `malloc` pops the first slot of the list. `free` pushes a slot there, whichever thread allocated it, as long as there
+// is room. A full list is a batch of `most` slots. One batch is kept in reserve; the next goes to one of the bin's
+// stacks of batches (src/batches.ts), for any thread whose list and reserve are empty. Only when those stacks are empty
+// too does a thread lock the heap. So a cache holds at most two batches of a bin, and memory stays bounded when one
+// thread allocates and others free. And a thread that alternates between a full and an empty list touches shared state
+// only once per batch.
 //
-// The more caches there are, the smaller are the batches that are made from then on: what all together hold back grows
-// much less than their number. Slots so large that a batch would be one of them go to the stack at once, each by itself: `most` is 0.
+// The more caches there are, the smaller are the batches made from then on: the memory in all caches together grows
+// much less than their number. Where a batch would be a single slot, `most` is 0: slots so large go straight to the
+// stacks, each as a batch of its own.
 //
-// NONE and LARGE never have room, nor has any list of NO_CACHE: what is not for a cache, and what has no cache to go to,
-// takes the slow path of `free`.
+// The cells of NONE and LARGE never have room, nor do those of NO_CACHE: whatever does not belong in a cache, or has no
+// cache to go to, takes the slow path of `free`.
 //
-// The heap looks at its own slots alone when it wants memory back, so batches return to it before it grows for a slot or
-// a large block.
+// The heap can only reclaim memory whose slots it has, so all batches go back to it before it grows for a slot or a
+// large block.
 //
-// Orderings. A cache belongs to one thread at a time. It changes hands through the list of spare ones under the lock, so
-// its next owner sees all that the last one wrote. The same goes for the slots that pass through the heap or in batches. A
-// slot that another thread frees was given to it by the program, and that ordered the two threads (C17 5.1.2.4): all that
-// the allocating thread did to it comes before. wasi-tests/model/caches.pml checks the hand-over.
+// Memory ordering. A cache belongs to one thread at a time. It changes hands through the list of spare caches, under
+// the lock, so its next owner sees everything that the last one wrote. The same holds for slots that pass through the
+// heap (the lock) or in batches (src/batches.ts). If a thread frees a slot that another one allocated, the program has
+// handed it over, which synchronized the two threads (C17 5.1.2.4): whatever the allocating thread did to it happens
+// before. wasi-tests/model/caches.pml checks the hand-over.
 //
-// What else is read without the lock: the Run of a block (src/pages.ts); how many caches there are; and `binOf`, which the
-// first allocation writes, maybe while other threads read it. They find the right number there or 0, which is the
-// place of NONE, where no cache has a slot.
+// Also read without the lock are the Run of a block (src/pages.ts), the number of caches, and `binOf`, which the first
+// allocation may write while other threads read it. They find the final value there, or 0: that is the cell of NONE, in
+// which no cache has a slot.
 //
-// A Run's cache line is read by whoever frees a block of it, and written when slots go to the heap or come from there:
-// with caches that is once in a batch as a rule, so two Runs may share a line.
+// A Run's cache line is read by every thread that frees a block of the run, and written when slots move to or from the
+// heap. With caches that is usually once per batch, so two Runs may share a line.
 
 import {
   CACHES,
@@ -69,46 +73,49 @@ import { Run, hasSpareRun, pagesFor, runOf } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 import { slotSize } from "./size-classes";
 
-/** Caches to a core: threads that wait for something else keep theirs. */
+/** Caches per core: more than one, because a thread keeps its cache while it is blocked. */
 const CACHES_PER_CORE: u32 = 4;
 const MAX_CORES: u32 = 256;
 
-// What a cache has of a bin: offsets from what `cellOf` returns.
-/** First of the free slots. */
+// The words of a cell: offsets from what `cellOf` returns.
+/** First slot of the free list, or 0. */
 const LIST: usize = NO_CACHE;
-/** How many more fit. */
+/** How many more slots the list has room for. */
 const ROOM: usize = NO_CACHE + 4;
-/** A batch, or 0. */
+/** The first slot of a batch, or 0. */
 const RESERVE: usize = NO_CACHE + CACHE_RESERVE;
-/** How many slots there are in a batch; 0 where slots are not kept. */
+/** How many slots a batch has; 0 if the cache keeps none of the bin. */
 const MOST: usize = NO_CACHE + 12;
 
-/** The most that a batch holds, in slots, and in bytes if there were one cache: more of slots that are small. */
+/**
+ * Limits of a batch: in slots, and in bytes, which are divided by the number of caches. Slots of up to SMALL_SLOT bytes
+ * have a limit of their own.
+ */
 const BATCH_SLOTS: u32 = 32;
 const BATCH_BYTES: u32 = 8192;
 const SMALL_BATCH_BYTES: u32 = 3 * BATCH_BYTES;
 const SMALL_SLOT: u32 = 256;
 
-/** What the caches have in common, at CACHES; the lock guards it. */
+/** State that all caches share, at CACHES. The lock guards it. */
 @unmanaged
 class Common {
-  /** First of the caches that no thread has; the first word of each is the next one's address. */
+  /** First of the caches without a thread, a list linked through their first words. */
   spare: usize;
-  /** How many there may be; 0 as long as that is not known. */
+  /** The maximum number of caches; 0 as long as that is not known. */
   most: u32;
-  /** How many there are. Also read without the lock: it need not be the newest number. */
+  /** The number of caches. Also read without the lock, where a stale value does no harm. */
   made: u32;
-  /** Whether there is a key with a destructor for threads that end. */
+  /** Whether `key` is a pthread key, whose destructor runs when a thread ends. */
   hasKey: bool;
   key: u32;
 }
 
-/** Where the thread's cache lies, counted from NO_CACHE. */
+/** The offset of the calling thread's cache from NO_CACHE; 0 if it has none. */
 let cache: usize = 0;
-/** How many caches there were when the batches of this one got their size. */
+/** The number of caches when this cache's batches were last sized. */
 let sizedFor: u32 = 0;
 
-/** This module's `thread_destructor`, as a table index. */
+/** The table index of this module's `thread_destructor`. */
 @external("env", "address of thread_destructor")
 declare const DESTRUCTOR: usize;
 
@@ -124,31 +131,31 @@ function cellOf(kind: u32): usize {
   return STATE + cache + ((<usize>kind) << CACHE_BIN_BITS);
 }
 
-/** Which of a bin's stacks of batches is the thread's. */
+/** Returns the number of the stack that the thread prefers among a bin's stacks of batches. */
 function ownStack(): u32 {
   return load<u32>(cellOf(NONE), MOST);
 }
 
-/** Where the thread's cache has the bin of a small size. */
+/** Returns the cell that the thread's cache has for a size of at most SMALL_MAX. */
 @inline
 export function smallCell(size: usize): usize {
   return STATE + cache + smallBin(size);
 }
 
-/** The first slot of a cell's list; 0 if there is none. */
+/** Returns the first slot of a cell's list, or 0. */
 @inline
 export function firstSlot(cell: usize): usize {
   return load<usize>(cell, LIST);
 }
 
-/** Takes it from the list. */
+/** Pops `slot`, the first one, off a cell's list. */
 @inline
 export function takeCached(cell: usize, slot: usize): void {
   store<usize>(cell, load<usize>(slot), LIST);
   store<u32>(cell, load<u32>(cell, ROOM) + 1, ROOM);
 }
 
-/** Puts a slot of a run into the thread's cache, or where there is a place for it. */
+/** Frees a block: into the thread's cache, or on the slow path if there is no room for it. */
 @inline
 export function releaseCached(run: Run, slot: usize): void {
   const cell = cellOf(run.kind);
@@ -162,7 +169,7 @@ export function releaseCached(run: Run, slot: usize): void {
   store<u32>(cell, room - 1, ROOM);
 }
 
-/** A slot of a bin, with more of them brought to the thread's cache; 0 when memory is out. */
+/** Returns a slot of a bin, refilling the thread's cache if need be; 0 when out of memory. */
 export function takeSlot(bin: u32): usize {
   bin = max(bin, LEAST_BIN);
   const cell = cellOf(bin);
@@ -181,12 +188,12 @@ export function takeSlot(bin: u32): usize {
   return batch;
 }
 
-/** The same from the heap: as much as a batch, if the heap has it at hand. */
+/** Returns a slot of the heap, and refills the thread's cache with as much of a batch as the heap has ready. */
 function takeFromHeap(bin: u32): usize {
   lock();
   const slot = heapSlot(bin);
   if (slot) {
-    // Not before there is a slot, which may need the last free page.
+    // Claim a cache only now: had it been made first, it might have taken the last free page, which the slot needed.
     if (!cache) claim();
     else if (sizedFor != common().made) sizeBatches();
     const cell = cellOf(bin);
@@ -209,7 +216,7 @@ function takeFromHeap(bin: u32): usize {
   return slot;
 }
 
-/** A slot of a bin of the heap; 0 when memory is out. */
+/** Returns a slot of one of the heap's bins; 0 when out of memory. Needs the lock. */
 function heapSlot(bin: u32): usize {
   const slot = takeFreed(bin);
   if (slot) return slot;
@@ -217,7 +224,7 @@ function heapSlot(bin: u32): usize {
   return takeSlow(bin);
 }
 
-/** Gives all free slots back to the heap if it has no run of `pages`, but those in other threads' caches. Needs the lock. */
+/** Gives all batches and the thread's own cache back to the heap if it has no free run of `pages`. Needs the lock. */
 export function makeRoom(pages: u32): void {
   if (!state().magic) return;
   if (hasSpareRun() && findFree(pages)) return;
@@ -225,7 +232,7 @@ export function makeRoom(pages: u32): void {
   if (!hasSpareRun() || !findFree(pages)) giveAllBack();
 }
 
-/** Frees what there is no room for in a list. */
+/** Frees a block whose cell has no room for it. Traps if no block can start in its page. */
 function releaseSlow(run: Run, block: usize): void {
   const kind: u32 = run.kind;
   if (kind < LARGE) unreachable();
@@ -244,14 +251,14 @@ function releaseSlow(run: Run, block: usize): void {
     if (batch) putBatch(kind, ownStack(), batch);
     return;
   }
-  // No reason to claim a cache: C libraries free a thread's own data after its destructors, when nobody would give it back,
-  // and the block may be the one where `pthread_setspecific` writes.
+  // Freeing must not claim a cache. C libraries free a thread's own data after its destructors have run, when nothing
+  // would return the cache any more; and the block may be the one that `pthread_setspecific` would write to.
   lock();
   giveBack(block);
   unlock();
 }
 
-/** Gives the slots that are linked from `slot` on back to the heap. Returns whether there were any. */
+/** Gives the linked list of slots from `slot` on back to the heap. Returns whether there were any. Needs the lock. */
 function giveBack(slot: usize): bool {
   if (!slot) return false;
   do {
@@ -283,7 +290,7 @@ function emptyCache(): void {
   }
 }
 
-/** Gives the thread a spare cache, or a new one as long as there may be more. Needs the lock. */
+/** Gives the thread a spare cache or else a new one, if there may be another. Needs the lock. */
 function claim(): void {
   const c = common();
   if (!c.most) c.most = min<u32>(max<u32>(cores(), 1), MAX_CORES) * CACHES_PER_CORE;
@@ -298,7 +305,7 @@ function claim(): void {
   if (c.hasKey) atThreadEnd(c.key);
 }
 
-/** Gives the batches of the thread's cache the size that is due with as many caches as there are now. */
+/** Sets the batch sizes of the thread's cache according to the present number of caches. */
 function sizeBatches(): void {
   sizedFor = common().made;
   for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
@@ -309,7 +316,7 @@ function sizeBatches(): void {
   }
 }
 
-/** A new, empty cache; 0 if there are enough, or memory is out. */
+/** Returns a new, empty cache; 0 if there are `most` already or memory is out. */
 function make(c: Common): usize {
   const s = state();
   const peak = s.peak;
@@ -317,7 +324,7 @@ function make(c: Common): usize {
   const run = c.made < c.most ? obtainRun(pages, pages, 1) : changetype<Run>(0);
   if (!run) return 0;
   ++c.made;
-  // Like the page map it is the allocator's own: no block, and not in use.
+  // Like the page map, the cache is the allocator's own memory: not a block, so not counted as used.
   s.used -= pages;
   s.peak = peak;
   const made = run.start;
@@ -328,7 +335,7 @@ function make(c: Common): usize {
   return made;
 }
 
-/** Gives the thread's cache, and all that is in it, back. The thread may go on: it gets another. */
+/** Empties the thread's cache into the heap and makes it spare. A thread that goes on allocating gets another one. */
 export function endThread(): void {
   if (!cache) return;
   lock();

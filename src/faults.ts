@@ -1,8 +1,8 @@
-// What the hardened build does when it finds a bug in the program: it traps in a function that is named for the bug,
-// which is what a stack trace shows. An entry of its own beside those of the C library, so that each of these functions
-// stays one.
+// What the hardened build does when it finds a bug in the program: it traps in a function named for the bug, so that a
+// stack trace shows which one it was. This file is an entry of its own, beside that of the C library: exported, each of
+// these functions stays one.
 //
-// Before the trap, a function of the program is told, if it has one (otherwise src/on-fault.ts):
+// Before the trap, this function of the program is called, or else the weak one of src/on-fault.ts:
 //
 //     void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
 
@@ -13,7 +13,7 @@ import { unlock } from "./lock";
 @external("env", "rsbmalloc_on_fault")
 declare function onFault(message: usize, pointer: usize, size: usize): void;
 
-// The messages, zero-terminated: the build puts the text behind "text of" into the object.
+// The addresses of the messages. The build puts what follows "text of" into the object as a zero-terminated string.
 
 @external("env", "text of double free")
 declare const DOUBLE_FREE: usize;
@@ -42,21 +42,21 @@ declare const ALIGNMENT_MISMATCH: usize;
 @external("env", "text of heap corrupted")
 declare const CORRUPTION: usize;
 
-/** Leaves what is known where a host finds it, tells the program, and traps. */
+/** Stores what is known of the fault where a host can find it, calls the program's function, and traps. */
 @inline
 function trap(message: usize, block: usize, size: usize): void {
   const g = guards();
   g.faultMessage = message;
   g.faultBlock = block;
   g.faultSize = size;
-  // The program may print something, and another thread may have to do that for it.
+  // The program may print something, and that may need another thread, which must not wait for the lock.
   unlock();
   onFault(message, block, size);
   unreachable();
 }
 
-// `block` is the pointer that the program gave, or the block that was found damaged; `size` the bytes that it was
-// allocated with, 0 if that is not known.
+// `block` is the pointer that the program passed, or the block that was found damaged; `size` is what it was allocated
+// with, in bytes, or 0 if that is not known.
 
 export function rsbmalloc_double_free(block: usize, size: usize): void {
   trap(DOUBLE_FREE, block, size);

@@ -1,34 +1,38 @@
-// The hardened build's account of a run's slots. It stands in the Run, out of the reach of a program that writes where it
-// should not; slots that are free hold nothing.
+// Which slots of a run are free, in the hardened build. The bitmaps are in the Run, not in the slots, where the program
+// could overwrite them: free slots hold nothing but zeros.
 //
 //     Run    | free | ... as everywhere ... | other | used | otherUsed | half | reciprocal |
 //
-// `free` has a bit for each slot that is free, `used` one for each that ever was a block's. They are about 64 slots: all that
-// a run has, or the half of the smallest ones that slots are taken from; `other` is about the other half then. The first
-// half has none that is free only if the second has none either. A ring's own place looks like a run that has none.
+// `free` has a bit for each free slot, `used` one for each slot that has ever held a block. They cover up to 64 slots.
+// Runs of the smallest slots have twice as many: then `free` and `used` cover the half that slots are taken from, and
+// `other` and `otherUsed` the other one. The half that slots are taken from has no free slot only if the other one has
+// none either. A ring's sentinel looks like a run without free slots.
 
 import { RUN_STEP, guards } from "./config";
 import { Run } from "./pages";
 
 const HALF: u32 = 64;
 
-/** `free` is where others have `free` and `event`. */
+/** The 64-bit `free` is where other builds have `free` and `event`. */
 @unmanaged
 class SlotRun extends Run {
   other: u64;
   used: u64;
   otherUsed: u64;
-  /** The first slot that `free` and `used` are about. */
+  /** The number of the first slot that `free` and `used` cover: 0 or HALF. */
   half: u32;
-  /** Divides offsets by the slots' size. */
+  /** Multiplied by an offset in the run and shifted by RECIPROCAL_BITS, gives a slot's number. */
   reciprocal: u32;
 }
 
-/** Offsets, for those who look at the heap from outside. */
+/** Offsets in a Run; also for tools that inspect the heap from outside. */
 export const FREE_BITS: usize = offsetof<Run>("free");
 export const OTHER_FREE_BITS: usize = offsetof<SlotRun>("other");
 
-/** The quotient of a multiple of the size, up to 64 KiB, lies so many bits up. */
+/**
+ * How many bits the product with a reciprocal is shifted to give the quotient. That is exact for multiples of the slot
+ * size up to 64 KiB.
+ */
 const RECIPROCAL_BITS: u32 = 16;
 
 
@@ -37,7 +41,7 @@ function slotRun(run: Run): SlotRun {
   return changetype<SlotRun>(run);
 }
 
-/** Which slots of a run are free that can be taken at once. */
+/** Returns the bitmap of the free slots of a run, in the half that slots are taken from. */
 @inline
 export function readySlots(run: Run): u64 {
   return load<u64>(changetype<usize>(run), FREE_BITS);
@@ -49,7 +53,7 @@ function setReady(run: Run, bits: u64): void {
   store<u64>(changetype<usize>(run), bits, FREE_BITS);
 }
 
-/** Bits for so many slots, a half of them at most, or for a half of more. */
+/** Returns a bitmap of `slots` free slots, at most HALF, or of one half of them if there are 2 * HALF. */
 @inline
 function allOf(slots: u32): u64 {
   return (<u64>-1) >>> -(<u64>slots);
@@ -61,9 +65,9 @@ function reciprocalOf(size: u32): u32 {
   return ((1 << RECIPROCAL_BITS) + size - 1) / size;
 }
 
-/** Has all slots of a run free, and none of them ever used. */
+/** Marks all slots of a run free, and none of them ever used. */
 export function freeAll(run: Run): void {
-  if (offsetof<SlotRun>() != RUN_STEP) ERROR("a Run has other bits than those of its slots");
+  if (offsetof<SlotRun>() != RUN_STEP) ERROR("a SlotRun is not as long as a Run must be");
   const s = slotRun(run);
   setReady(run, allOf(s.slots));
   s.other = s.slots > HALF ? allOf(s.slots - HALF) : 0;
@@ -73,7 +77,7 @@ export function freeAll(run: Run): void {
   s.reciprocal = reciprocalOf(s.size);
 }
 
-/** Takes one of the `ready` slots of a run, of `bytes`: the first from a place on that nobody can foresee. */
+/** Takes one of the `ready` slots of a run, of `bytes` each: the first one at or after an unpredictable position. */
 @inline
 export function takeAny(run: Run, ready: u64, bytes: u32): usize {
   const s = slotRun(run);
@@ -86,7 +90,10 @@ export function takeAny(run: Run, ready: u64, bytes: u32): usize {
   return start + ((<usize>index) | s.half) * bytes;
 }
 
-/** Exchanges the halves of a run of whose first one no slot is free. Returns whether one is now. */
+/**
+ * Swaps the halves of a run that has no free slot left in the half that they are taken from. Returns whether there is
+ * one now.
+ */
 export function turnOver(run: Run): bool {
   const s = slotRun(run);
   const ready = readySlots(run);
@@ -100,18 +107,18 @@ export function turnOver(run: Run): bool {
   return true;
 }
 
-/** The number of the slot that an address lies in; for an address outside of the run anything. */
+/** Returns the number of the slot that starts at an address in the run; for any other address, an arbitrary number. */
 @inline
 export function slotNumber(run: Run, slot: usize): u32 {
   return (<u32>((slot - run.start) * slotRun(run).reciprocal)) >>> RECIPROCAL_BITS;
 }
 
-/** Has a slot free. Returns whether it may be the only one now, or the last that was in use. */
+/** Marks a slot free. Returns true if it may be the run's only free slot, or may have been the last in use. */
 @inline
 export function give(run: Run, index: u32): bool {
   const s = slotRun(run);
-  // `other` lies as far behind `free` as half of HALF.
-  if (OTHER_FREE_BITS - FREE_BITS != HALF / 2) ERROR("the other half's bits lie elsewhere");
+  // The bit that tells the halves apart, halved, is the offset from `free` to `other`.
+  if (OTHER_FREE_BITS - FREE_BITS != HALF / 2) ERROR("`other` is not HALF / 2 bytes after `free`");
   const place = changetype<usize>(run) + (((index ^ s.half) & HALF) >>> 1);
   const before = load<u64>(place, FREE_BITS);
   const after = before | ((<u64>1) << index);
@@ -119,14 +126,14 @@ export function give(run: Run, index: u32): bool {
   return !before || after == allOf(s.slots);
 }
 
-/** Whether none of a run's slots is in use. */
+/** Returns whether none of a run's slots is in use. */
 @inline
 export function isUnused(run: Run): bool {
   const s = slotRun(run);
   return readySlots(run) == allOf(s.slots) && (s.slots <= HALF || s.other == allOf(s.slots));
 }
 
-/** Whether what is known of a run's slots can be. */
+/** Returns whether the bitmaps of a run are consistent. */
 export function isSoundAccount(run: Run): bool {
   const s = slotRun(run);
   const isLong = s.slots > HALF;

@@ -1,21 +1,23 @@
-// The heap of the hardened build: every block is guarded, and a bug in the program traps as soon as it can be seen.
-// It takes the place of the bins' lists; src/guards.ts draws what a slot holds.
+// The heap of the hardened build: every block is guarded, and a bug in the program traps as soon as it can be detected.
+// It replaces the free lists of the bins. src/guards.ts draws the layout of a slot.
 //
-// - Each run of slots knows which of them are free (src/free-slots.ts), and hands out any. A bin has a ring of the runs that
-//   have free slots; those without blocks come last, and go back to the page allocator before memory grows.
-// - A freed block is wiped and waits in a quarantine, first in, first out, before it is free. What was written to it
-//   meanwhile, or later, shows when it is handed out, when its run is given back, or in a check of the heap.
-// - A large block is a page run with a guard behind it. Free pages are zero, as is all memory that no block uses. A new
-//   block does not begin where one was that is gone for a short time, unless there is no room for it elsewhere: a page
-//   further is enough.
-// - A block of no bytes has an address in the last wasm page below 4 GiB, which the heap never reaches.
+// - Each run of slots has a bitmap of its free slots (src/free-slots.ts) and hands them out in an order that cannot be
+//   predicted. A bin has a ring of the runs with free slots; empty runs are at its end, and go back to the page
+//   allocator before memory grows.
+// - A freed block is wiped and waits in a FIFO quarantine before its slot is free. A write to it, then or later, is
+//   detected when the slot is handed out again, when its run is given back, or by a check of the whole heap.
+// - A large block is a page run with a guard byte after the block's last byte. Free pages are zero, like all memory
+// that
+//   no block uses. A new run does not begin where a recently freed large block did, unless there is no room elsewhere;
+//   one page further on is enough.
+// - A zero-size block has an address in the last wasm page below 4 GiB, which the heap never reaches.
 //
-// There are no events here (src/bins.ts), and some fields hold other things:
+// There are no events here (src/bins.ts), and some fields have another meaning:
 //
-//                  of a run of slots                 of a large block
-//     Run.left     nothing                           log2 of its alignment, 0 for a block of `malloc`
-//     Run.free     which slots are free              its size in bytes
-//     Bin.first    its runs with free slots
+//                  for a run of slots                for a large block
+//     Run.left     unused                            log2 of its alignment, 0 for a block from `malloc`
+//     Run.free     bitmap of the free slots          its size in bytes
+//     Bin.first    first of the runs with free slots
 
 import {
   BINS,
@@ -112,13 +114,13 @@ import {
 } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
-/** Slots are looked at sixteen bytes at a time. */
+/** In bytes: slots are checked and wiped sixteen bytes at a time. */
 const SMALLEST_SLOT: usize = 16;
 
 /** The first bin of slots of more than SMALL_MAX bytes. */
 const MEDIUM_BIN: u32 = FIRST_BIN + SMALL_BINS;
 
-/** Blocks of no bytes lie from here on, a granule each. */
+/** The addresses of zero-size blocks start here: one per granule of 1 << ZERO_GRANULE_BITS bytes. */
 const ZERO_BASE: usize = 0xffff0000;
 const ZERO_GRANULE_BITS: usize = 4;
 
@@ -130,22 +132,25 @@ function log2(alignment: usize): u32 {
 
 // Allocating.
 
-/** A block of `size` zero bytes at a multiple of `alignment`, a power of two, or 0 for `malloc`; 0 when memory is out. */
+/**
+ * Returns a zeroed block of `size` bytes, or 0 when out of memory. `alignment` is a power of two, or 0 for `malloc`,
+ * which asks for none.
+ */
 @inline
 export function allocateChecked(size: usize, alignment: usize): usize {
   lock();
-  const block = takeHere(size, alignment);
+  const block = takeInline(size, alignment);
   unlock();
   return block;
 }
 
 function takeBlock(size: usize): usize {
-  return takeHere(size, 0);
+  return takeInline(size, 0);
 }
 
 
 @inline
-function takeHere(size: usize, alignment: usize): usize {
+function takeInline(size: usize, alignment: usize): usize {
   if (!alignment && size < state().smallEnd) {
     const run = changetype<Bin>(smallBin(size + TAIL_SIZE)).first;
     const ready = readySlots(run);
@@ -161,12 +166,12 @@ function takeSlow(size: usize, alignment: usize): usize {
   const least = binOfSize(max(max(room, SMALLEST_SLOT), alignment));
   const kind = alignedBin(least, max<u32>(<u32>alignment, 1));
   const bin = binAt(kind);
-  // If there is no memory for a run, the bin may have been given slots that were in quarantine.
+  // Even if there is no memory for a new run, the search for it may have returned quarantined slots to the bin.
   if (!hasSlots(bin) && !fillBin(kind) && !hasSlots(bin)) return 0;
   return handOut(bin.first, readySlots(bin.first), size, log2(alignment));
 }
 
-/** Whether a bin has free slots. Before the first allocation it has no ring. */
+/** Returns whether a bin has free slots. Before the first allocation it has no ring. */
 @inline
 function hasSlots(bin: Bin): bool {
   return state().magic && bin.first != ringOf(bin);
@@ -178,7 +183,7 @@ function takeOther(size: usize, alignment: usize): usize {
   return block ? block : takeSlow(1, alignment);
 }
 
-/** Hands out one of a run's `ready` slots. `alignment` is its log2, or 0. */
+/** Hands out one of a run's free slots in the bitmap `ready`. `alignment` is its log2, or 0. */
 @inline
 function handOut(run: Run, ready: u64, size: usize, alignment: u32): usize {
   const bytes = run.size;
@@ -189,14 +194,15 @@ function handOut(run: Run, ready: u64, size: usize, alignment: u32): usize {
   return slot;
 }
 
-/** Before the first run is handed out. Returns whether there was memory. */
+/** Sets the heap up before it hands out its first run. Returns false when out of memory. */
 function begin(): bool {
   const wall = obtainRun(1, 1, 1);
   if (!wall) return false;
-  // As the heap's own data, it does not count as used.
+  // The wall is the heap's own data, which does not count as used.
   --state().used;
   guards().wall = wall.start;
-  // So that `takeHere` finds no slots for blocks of no bytes, and none that are too small for others.
+  // `takeInline` looks up size + TAIL_SIZE. If that is below SMALLEST_SLOT, it must not find a smaller bin. Only for a
+  // size of 0 the entry remains that of a bin which never has slots, so that zero-size blocks take the slow path.
   state().smallEnd = SMALL_MAX + 1 - TAIL_SIZE;
   for (let room: usize = TAIL_SIZE + 4; room < SMALLEST_SLOT; room += 4)
     store<Bin>(STATE + room, binAt(binOfSize(SMALLEST_SLOT)), BIN_OF);
@@ -204,7 +210,7 @@ function begin(): bool {
   return true;
 }
 
-/** Makes a run of free slots for a bin that has none. Returns whether there was memory. */
+/** Makes a run of free slots for a bin that has none. Returns false when out of memory. */
 function fillBin(kind: u32): bool {
   const bytes = slotSize(kind);
   const pages = runPages(bytes, WASTE_BITS);
@@ -220,7 +226,10 @@ function fillBin(kind: u32): bool {
   return true;
 }
 
-/** A run that nobody has looked yet whether it is all zero; null when memory is out even if all that waits is freed. */
+/**
+ * Returns a run whose pages have not been checked for writes yet, or null if memory is out even with the quarantine
+ * emptied.
+ */
 function findPages(pages: u32): Run {
   if (!guards().secret && !begin()) return changetype<Run>(0);
   const run = obtainPages(pages);
@@ -229,23 +238,23 @@ function findPages(pages: u32): Run {
   return obtainRun(pages, pages, 1);
 }
 
-/** The same without what is in quarantine. */
+/** Like `findPages`, but leaves the quarantine alone. */
 function obtainPages(pages: u32): Run {
   freeEmptyRuns(pages);
   return obtainRun(pages, pages, 1);
 }
 
-/** Traps if someone wrote to a run. No page from `fresh` on had been handed out, so nobody has written there. */
+/** Traps if a new run's pages were written to while free. Those from `fresh` on, never handed out, need no check. */
 function expectUnused(run: Run, fresh: u32): void {
   expectZero(run.start, min(endOf(run), addressOf(fresh)));
 }
 
-/** Traps if someone wrote to memory from `start` to `end`, which is free. */
+/** Traps if free memory from `start` to `end` was written to. */
 function expectZero(start: usize, end: usize): void {
   if (!isZero(start, end)) blamePages(start, end);
 }
 
-/** Behind a run's last page. */
+/** Returns the address where a run's last page ends. */
 @inline
 function endOf(run: Run): usize {
   return run.start + addressOf(pagesOf(run));
@@ -266,19 +275,20 @@ function takeLarge(size: usize, alignment: usize): usize {
   return run.start;
 }
 
-/** Whether a page has data of the heap's own, where a write before the block behind it would not show. */
+/** Returns whether a page holds the heap's own data, where an underflow of the block after it would go unnoticed. */
 function isOwn(page: u32): bool {
   return runAt(page) == metadata() || isMapPage(page);
 }
 
-/** Exchanges a run for one that begins elsewhere, if there is one. */
+/** Exchanges a run for one of the same length that begins elsewhere, if there is one. Returns the run to use. */
 function moveOn(run: Run): Run {
   const s = state();
   const peak = s.peak;
   const pages = pagesOf(run);
   let other = run;
   if (lengthenRun(run, pages + 1)) cutFront(run, 1);
-  // The run is held until there is another: else Runs might be made of it, and leave none that is long enough.
+  // Keep the run until there is another: if it were free, a page of it might become Runs, which could leave no run that
+  // is long enough.
   else other = obtainPages(pages);
   // Only one of the two ever serves a block.
   s.peak = peak;
@@ -287,26 +297,29 @@ function moveOn(run: Run): Run {
   return other;
 }
 
-/** Notes that a large block is gone. */
+/** Records where a freed large block began, in place of the oldest such record. */
 function noteGone(block: usize): void {
   const g = guards();
   store<usize>(STATE + GONE + ((<usize>g.goneNext) << 2), block);
   g.goneNext = (g.goneNext + 1) & (GONE_BLOCKS - 1);
 }
 
-/** Where that is noted of a block; 0 if it is not. */
+/** Returns the address of the record of a large block that was freed at `block`, or 0. */
 function noteOf(block: usize): usize {
   return placeOf(block, STATE + GONE, GONE_BLOCKS);
 }
 
-/** Where an address stands among so many, of which the first is at `first`; 0 if it does not. */
+/** Returns where an address is stored in the array of `count` addresses at `first`, or 0 if it is not there. */
 function placeOf(address: usize, first: usize, count: u32): usize {
   for (let place = first; place < first + count * sizeof<usize>(); place += sizeof<usize>())
     if (load<usize>(place) == address) return place;
   return 0;
 }
 
-/** Whether it is noted of a block that it is gone. Strikes it out: what is made after the next may begin there again. */
+/**
+ * Returns whether a large block that began here was freed recently, and erases the record: only the next run avoids
+ * this address, later ones may begin here again.
+ */
 function takeNote(block: usize): bool {
   const note = noteOf(block);
   if (note) store<usize>(note, 0);
@@ -323,12 +336,15 @@ function guardLarge(run: Run, size: usize, alignment: u32): void {
 
 // Finding out what a pointer is.
 
-/** The run of a block. Traps if it is not the start of a slot or of a large block. */
+/**
+ * Returns the run of a block. Traps unless `block` is the start of a large block or a multiple of 16 in a run of slots;
+ * whether a slot starts there is for its trailer to tell.
+ */
 function runOfBlock(block: usize): Run {
   const end = addressOf(state().end);
   if (block < end) {
     const run = runOf(block);
-    // If this is no Run, no trailer will be found; but it must not be looked for behind the heap.
+    // If this is not a Run after all, no valid trailer will be found; but don't look for one beyond the heap.
     if (isSlots(run, end) && !(block & 15) && block + run.size <= end) return run;
     if (soundRun(pageOf(block)).kind == LARGE && block == run.start) return run;
   }
@@ -336,20 +352,20 @@ function runOfBlock(block: usize): Run {
   return noRun();
 }
 
-/** Whether what a page of a heap that ends at `end` leads to may be a run of slots. */
+/** Returns whether `run`, an entry of the page map, may be a run of slots in a heap that ends at `end`. */
 @inline
 function isSlots(run: Run, end: usize): bool {
   return changetype<usize>(run) < end && <u32>run.kind - FIRST_BIN < BINS;
 }
 
-/** The Run that a page leads to. Traps if that, or the Run itself, can't be what it was. */
+/** Returns the Run in a page's map entry. Traps if the entry or the Run itself must have been overwritten. */
 function soundRun(page: u32): Run {
   const run = runAt(page);
   if (!isSound(run, page)) rsbmalloc_overflow(addressOf(page), 0);
   return run;
 }
 
-/** Whether there may be a Run at an address. */
+/** Returns whether there may be a Run at an address. */
 @inline
 function isRun(at: usize): bool {
   return !(at & (RUN_STEP - 1)) && pageOf(at) < state().end && runAt(pageOf(at)) == metadata();
@@ -364,7 +380,7 @@ function isSound(run: Run, page: u32): bool {
   return first >= s.start && page - first < pages && pages <= s.end - first;
 }
 
-/** What the trailer of a block in a slot says. Traps if it is no block in use, or one that was written behind. */
+/** Returns the contents of the trailer of a block in a slot. Traps if it is not in use or was written past its end. */
 @inline
 function contentsOf(run: Run, block: usize): u32 {
   const bytes = run.size;
@@ -373,24 +389,27 @@ function contentsOf(run: Run, block: usize): u32 {
   return contents;
 }
 
-/** The bytes that a large block was allocated with. Traps if it was written behind, or before it to a free page. */
+/**
+ * Returns the size in bytes that a large block was allocated with. Traps if there was a write past its end, or before
+ * its start to a free page.
+ */
 function sizeOfLarge(run: Run): usize {
   const size = run.free;
   if (isFree(pageOf(run.start) - 1) && !isZero(run.start - UNDERFLOW, run.start))
     rsbmalloc_overflow(run.start, size);
   const end = run.start + size;
   if (size >= run.size) rsbmalloc_overflow(run.start, 0);
-  // Where a run could not be made shorter, it has pages behind those of the block.
+  // After the guard, the rest of the run must be zero.
   if (load<u8>(end) != GUARD || !isZero(end + 1, endOf(run))) rsbmalloc_overflow(run.start, size);
   return size;
 }
 
-/** The same of any block. Traps as those do. */
+/** Returns the size in bytes of a block, large or in a slot. Traps like `sizeOfLarge` and `contentsOf`. */
 function sizeOf(run: Run, block: usize): usize {
   return run.kind == LARGE ? sizeOfLarge(run) : sizeIn(contentsOf(run, block));
 }
 
-/** The same for any block in use. */
+/** Returns the size in bytes that a block was allocated with, a zero-size one included. Traps if it is not in use. */
 export function sizeChecked(block: usize): usize {
   lock();
   const size = knownSize(block);
@@ -404,7 +423,7 @@ function knownSize(block: usize): usize {
   return 0;
 }
 
-/** Traps unless a block was allocated with `size` bytes, at a multiple of `alignment` if that is not 0. */
+/** Traps unless a block was allocated with `size` bytes and, if `alignment` is not 0, with that alignment. */
 export function expectBlock(block: usize, size: usize, alignment: usize): void {
   lock();
   const known = knownSize(block);
@@ -417,35 +436,35 @@ export function expectBlock(block: usize, size: usize, alignment: usize): void {
   unlock();
 }
 
-/** log2 of the alignment that a block in a slot was asked for, 0 for a block of `malloc`. */
+/** Returns log2 of the alignment that a block in a slot was requested with, 0 for a block from `malloc`. */
 function alignmentOf(run: Run, block: usize): u32 {
   return alignmentIn(trailerOf(block, run.size), block, run.size);
 }
 
 // Freeing.
 
-/** Ends a block, if it is one; that of address 0 is none. */
+/** Frees a block. Ignores address 0; traps for any other that is not a block in use. */
 @inline
 export function releaseChecked(block: usize): void {
   lock();
-  freeHere(block);
+  freeInline(block);
   unlock();
 }
 
 function freeBlock(block: usize): void {
-  freeHere(block);
+  freeInline(block);
 }
 
 
 @inline
-function freeHere(block: usize): void {
+function freeInline(block: usize): void {
   const end = addressOf(state().end);
-  // A multiple of 16 below the end, in one step.
+  // One comparison for both: the rotation moves the low bits of what is not a multiple of 16 to the top.
   if (rotr<usize>(block, 4) < end >>> 4) {
     const run = runOf(block);
     if (changetype<usize>(run) < end) {
       const bytes = run.size;
-      // Runs of other kinds are longer, and those that stand for none have no size.
+      // The size of a large run is above SMALL_MAX, and that of `noRun` and `metadata` is 0.
       if (u32(bytes - 1 < SMALL_MAX) & u32(block + bytes <= end)) {
         const size = trailerOf(block, bytes);
         if (isPlain(size, bytes) && endsWell(block, size, bytes)) {
@@ -460,7 +479,7 @@ function freeHere(block: usize): void {
   freeOther(block);
 }
 
-/** Frees what is no block of `malloc` in a small slot. Traps if it is no block. */
+/** Frees a block that is not from `malloc` or not in a small slot. Traps if it is not a block in use. */
 function freeOther(block: usize): void {
   if (!block) return;
   if (isZeroBlock(block)) {
@@ -478,7 +497,7 @@ function freeOther(block: usize): void {
   if (oldest) freeSlot(oldest);
 }
 
-/** Puts a small slot into quarantine. Returns the one that was there longest, or 0. */
+/** Puts a small slot into quarantine. Returns the oldest one there, whose place it takes, or 0. */
 @inline
 function quarantineSmall(slot: usize): usize {
   const g = guards();
@@ -487,7 +506,7 @@ function quarantineSmall(slot: usize): usize {
   return quarantine(next, slot);
 }
 
-/** The same of a slot that is not small. */
+/** Like `quarantineSmall`, for a slot that is not small. */
 function quarantineMedium(slot: usize): usize {
   const g = guards();
   const next = g.mediumNext;
@@ -495,16 +514,16 @@ function quarantineMedium(slot: usize): usize {
   return quarantine(SMALL_QUARANTINE * 4 + next, slot);
 }
 
-/** Puts a slot, or 0, into a place of the quarantine, which is given in bytes. Returns what was there. */
+/** Stores a slot, or 0, at an offset in bytes in the quarantine. Returns what was there. */
 @inline
-function quarantine(next: u32, slot: usize): usize {
-  const place = STATE + QUARANTINE + <usize>next;
+function quarantine(offset: u32, slot: usize): usize {
+  const place = STATE + QUARANTINE + <usize>offset;
   const oldest = load<usize>(place);
   store<usize>(place, slot);
   return oldest;
 }
 
-/** Has a slot free that was in quarantine. */
+/** Frees a slot that has left the quarantine. */
 function freeSlot(slot: usize): void {
   const run = runOf(slot);
   const index = slotNumber(run, slot);
@@ -515,7 +534,7 @@ function freeSlot(slot: usize): void {
   if (give(run, index)) regroup(run);
 }
 
-/** Gives a run its place in its bin's ring: the last if none of its slots is in use. */
+/** Moves a run with free slots to its place in its bin's ring: the last if the run is empty, else the first. */
 function regroup(run: Run): void {
   if (<u32>run.kind - FIRST_BIN >= BINS) rsbmalloc_corruption(run.start, 0);
   const bin = binAt(run.kind);
@@ -525,21 +544,21 @@ function regroup(run: Run): void {
 }
 
 /**
- * Gives the runs without blocks back, which are the last of their bins, unless so many pages are free side by side. The
- * only run of a bin of small slots stays, so that a block that is freed twice is known for what it was.
+ * Gives back the empty runs, which are the last in their bins' rings, unless `pages` adjacent pages are free already.
+ * The only run of a bin of small slots stays, so that a double free of one of its blocks is reported as such.
  */
 function freeEmptyRuns(pages: u32): void {
   if (findFree(pages)) return;
   for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, kind < MEDIUM_BIN));
 }
 
-/** Gives the last run of a bin back if it has no blocks, and is not to stay as the only one. Returns whether it did. */
-function freeLastRun(kind: u32, stays: bool): bool {
+/** Gives back the last run of a bin if it is empty, except for an only run with `keepOnly`. Returns whether it did. */
+function freeLastRun(kind: u32, keepOnly: bool): bool {
   const bin = binAt(kind);
   const run = bin.last;
-  // Before the first allocation there is none.
+  // Before the first allocation the bin has no ring.
   if (!run || run == ringOf(bin)) return false;
-  if (!isUnused(run) || (stays && run == bin.first)) return false;
+  if (!isUnused(run) || (keepOnly && run == bin.first)) return false;
   checkSlots(run);
   remove(run);
   freeRun(run);
@@ -552,7 +571,7 @@ function freeLarge(run: Run): void {
   freeRun(run);
 }
 
-/** Frees all that waits, and all runs without blocks. Needs the lock. */
+/** Frees all slots in quarantine, then all empty runs. Needs the lock. */
 export function emptyQuarantine(): void {
   for (let place: u32 = 0; place < QUARANTINE_SLOTS * 4; place += 4) {
     const slot = quarantine(place, 0);
@@ -563,7 +582,7 @@ export function emptyQuarantine(): void {
 
 // Resizing.
 
-/** Resizes a block; 0, with the block as it was, when memory is out. New bytes are zero. */
+/** Resizes a block, in place or by moving it; returns 0 and leaves it alone when out of memory. New bytes are zero. */
 export function resizeChecked(block: usize, size: usize): usize {
   lock();
   const resized = resizeBlock(block, size);
@@ -581,14 +600,14 @@ function resizeBlock(block: usize, size: usize): usize {
   }
   const moved = takeBlock(size);
   if (!moved) return size - 1 < old && resizeInPlace(run, block, old, size) ? block : 0;
-  // A block of no bytes lies outside memory, where even copying nothing traps.
+  // A zero-size block lies outside memory, where even a copy of no bytes traps.
   const kept = min(old, size);
   if (kept) copyMemory(moved, block, kept);
   freeBlock(block);
   return moved;
 }
 
-/** Resizes a block where it lies. Returns whether it could. */
+/** Resizes a block in place. Returns whether it could. */
 export function resizeInPlaceChecked(block: usize, size: usize): bool {
   if (!size || isZeroBlock(block)) return false;
   lock();
@@ -598,16 +617,16 @@ export function resizeInPlaceChecked(block: usize, size: usize): bool {
   return resized;
 }
 
-/** Whether a block of `size` bytes should stay where it is, if it can. */
+/** Returns whether `size` bytes would make good enough use of a block's slot or run for the block to stay there. */
 function fitsWell(run: Run, size: usize): bool {
   return size > (run.kind == LARGE ? BIN_MAX : <usize>run.size) >>> 1;
 }
 
-/** Resizes a block of `old` bytes to `size`, more than 0, where it lies. Returns whether it could. */
+/** Resizes a block of `old` bytes to `size` in place. In a slot, `size` must not be 0. Returns whether it could. */
 function resizeInPlace(run: Run, block: usize, old: usize, size: usize): bool {
   const bytes = run.size;
   if (run.kind == LARGE ? !fitLarge(run, size) : size > bytes - TAIL_SIZE) return false;
-  // The old guard goes, and with it what lies behind the new end. An alignment is not kept.
+  // Erase the old guard and whatever lies past the new end. The block's alignment is not kept.
   store<u8>(block + old, 0);
   if (size < old) fillMemory(block + size, 0, old - size);
   if (run.kind != LARGE) {
@@ -619,7 +638,7 @@ function resizeInPlace(run: Run, block: usize, old: usize, size: usize): bool {
   return true;
 }
 
-/** Lengthens the run of a large block to hold `size` bytes, if need be. Returns whether it does. */
+/** Makes the run of a large block long enough for `size` bytes. Returns whether it is. */
 function fitLarge(run: Run, size: usize): bool {
   if (<isize>size < 0) return false;
   const pages = pagesFor(size + 1);
@@ -627,12 +646,12 @@ function fitLarge(run: Run, size: usize): bool {
   const end = endOf(run);
   freeEmptyRuns(pages);
   if (!lengthenRun(run, pages)) return false;
-  // Not from the block itself, which was looked at.
+  // The block itself is not to blame: its end was checked before.
   if (!isZero(end, endOf(run))) blameFreed(end, endOf(run));
   return true;
 }
 
-/** Resizes a block of the page allocator; 0, with the block as it was, when memory is out. */
+/** Resizes a page run, in place or by moving it; returns 0 and leaves it alone when out of memory. */
 export function resizePagesChecked(block: usize, size: usize): usize {
   lock();
   let resized = block;
@@ -650,7 +669,7 @@ export function resizePagesChecked(block: usize, size: usize): usize {
   return resized;
 }
 
-/** A page run for `size` bytes at a multiple of `alignment`; 0 when memory is out. */
+/** Returns a page run for `size` bytes at a multiple of `alignment`, or 0 when out of memory. */
 export function allocatePagesChecked(size: usize, alignment: usize): usize {
   lock();
   const run = takeLarge(size, alignment);
@@ -658,7 +677,7 @@ export function allocatePagesChecked(size: usize, alignment: usize): usize {
   return run;
 }
 
-// Blocks of no bytes: a bit tells which are in use. They are handed out in turn.
+// Zero-size blocks: a bitmap tells which are in use. They are handed out in turn.
 
 @inline
 function isZeroBlock(block: usize): bool {
@@ -671,7 +690,7 @@ function zeroBit(index: usize): usize {
   return STATE + ZERO_BLOCKS + (index >>> 3);
 }
 
-/** 0 if all are in use. */
+/** Returns a zero-size block at a multiple of `alignment`, or 0 if all of those are in use. */
 function takeZero(alignment: usize): usize {
   const g = guards();
   const step = max<u32>(<u32>(alignment >>> ZERO_GRANULE_BITS), 1);
@@ -691,13 +710,13 @@ function takeZero(alignment: usize): usize {
   return 0;
 }
 
-/** Whether so many blocks of no bytes were ever in use that there may be one of a byte in place of another. */
+/** Returns whether so many zero-size blocks were ever in use that a block of one byte may stand in for one. */
 @inline
 function mayReplaceZero(): bool {
   return guards().zeroEver > ZERO_BLOCK_COUNT - (PAGE >>> ZERO_GRANULE_BITS);
 }
 
-/** Which block of no bytes an address outside memory is. Traps if it is none. */
+/** Returns the index of the zero-size block at an address. Traps if none is in use there. */
 function zeroIndex(block: usize): u32 {
   const offset = block - ZERO_BASE;
   const index = <u32>(offset >>> ZERO_GRANULE_BITS);
@@ -712,35 +731,36 @@ function freeZero(block: usize): void {
   store<u8>(zeroBit(index), load<u8>(zeroBit(index)) ^ bit);
 }
 
-// Telling which bug it was. These are slow, and never return.
+// Diagnosis: which bug was it? The `blame` functions are slow and always trap, except that `blameBefore` and
+// `blameBeforePage` return if they find nothing.
 
-/** A pointer that is no block's start, as far as the page map tells. */
+/** Traps for a pointer that, by the page map, is not the start of a block. */
 function blamePointer(block: usize): void {
-  // Whoever frees memory that is free has most likely freed it before.
+  // A pointer to free memory is most likely one that was freed before.
   if (noteOf(block) || (!(block & 15) && isFreeAgain(pageOf(block)))) rsbmalloc_double_free(block, 0);
   rsbmalloc_invalid_free(block, 0);
 }
 
-/** Whether a page is free and was handed out before. */
+/** Returns whether a page is free and was handed out before. */
 function isFreeAgain(page: u32): bool {
   return page < state().fresh && isFree(page);
 }
 
-/** What should be a block in a slot, and is none or is not guarded. */
+/** Traps for what should be a block in a slot, but is not the start of one in use or lacks an intact tail. */
 function blameBlock(run: Run, block: usize): void {
   soundRun(pageOf(block));
   const bytes = run.size;
   const index = <u32>(block - run.start) / bytes;
   const slot = run.start + index * bytes;
   const isNew = index >= run.slots || !wasUsed(run, index);
-  // Of the memory that is free, some may have been a block of another size.
+  // Also in the middle of a free slot: a block of another size may have begun there earlier.
   if (!isNew && isFreeSlot(run, slot, index)) rsbmalloc_double_free(block, 0);
   if (isNew || slot != block) rsbmalloc_invalid_free(block, 0);
   const contents = trailerOf(slot, bytes);
   rsbmalloc_overflow(block, isBroken(contents) ? 0 : sizeIn(contents));
 }
 
-/** A free slot that was written to: by a stale pointer, or from a block beside it. */
+/** Traps for a free slot that was written to: through a stale pointer, or from a neighboring block. */
 function blameFree(run: Run, slot: usize): void {
   const bytes = run.size;
   blameBefore(run, slot);
@@ -749,7 +769,7 @@ function blameFree(run: Run, slot: usize): void {
   rsbmalloc_use_after_free(slot, 0);
 }
 
-/** Traps if someone wrote past the end of the block before a slot, over free slots that may lie in between. */
+/** Traps if the nearest block before a slot was written past its end, across any free slots in between. */
 function blameBefore(run: Run, slot: usize): void {
   const bytes = run.size;
   for (let index = <u32>(slot - run.start) / bytes; index--;) {
@@ -763,7 +783,7 @@ function blameBefore(run: Run, slot: usize): void {
   blameBeforePage(run.start);
 }
 
-/** Whether one of a run's slots is free, or is to be. */
+/** Returns whether one of a run's slots is free or in quarantine. */
 function isFreeSlot(run: Run, slot: usize, index: u32): bool {
   return isListed(run, index) || isWaiting(slot);
 }
@@ -772,24 +792,24 @@ function isWaiting(slot: usize): bool {
   return !!placeOf(slot, STATE + QUARANTINE, QUARANTINE_SLOTS);
 }
 
-/** How far before its start a block is written to by mistake, in bytes. */
+/** How far before a block's start an underflow is assumed to reach, in bytes. */
 const UNDERFLOW: usize = 64;
 
-/** Pages without blocks that were written to: by a stale pointer, or from the block before or behind them. */
+/** Traps for free pages that were written to: through a stale pointer, or from the block before or after them. */
 function blamePages(start: usize, end: usize): void {
   blameBeforePage(start);
   blameFreed(start, end);
 }
 
-/** The same if it was not the block before. */
+/** Like `blamePages`, when the block before the pages is known not to be the cause. */
 function blameFreed(start: usize, end: usize): void {
-  const behind = soundRun(pageOf(end));
-  const isBlock = behind.kind == LARGE || (behind.kind >= FIRST_BIN && !isBare(end, behind.size));
+  const after = soundRun(pageOf(end));
+  const isBlock = after.kind == LARGE || (after.kind >= FIRST_BIN && !isBare(end, after.size));
   if (isBlock && isZero(start, end - UNDERFLOW)) rsbmalloc_overflow(end, 0);
   rsbmalloc_use_after_free(start, 0);
 }
 
-/** Traps if someone wrote past the end of the block that lies before a page. */
+/** Traps if the block that lies before a page was written past its end. */
 function blameBeforePage(start: usize): void {
   let before = noRun();
   for (let page = state().start; page < pageOf(start); page += lengthOf(before)) before = soundRun(page);
@@ -799,7 +819,7 @@ function blameBeforePage(start: usize): void {
 
 // Checking the heap.
 
-/** Walks the whole heap and traps at the first damage. */
+/** Walks the whole heap and traps at the first damage that it finds. */
 export function checkHeap(): void {
   lock();
   const s = state();
@@ -818,18 +838,18 @@ export function checkHeap(): void {
   unlock();
 }
 
-/** Checks a page that counts as free, and leads to `run`: to nobody, and nobody has written there. */
+/** Checks a page that is marked free, with `run` as its map entry: it must be in no run and must still be zero. */
 function checkFree(page: u32, run: Run): void {
   if (run != noRun()) rsbmalloc_corruption(addressOf(page), 0);
   if (page < state().fresh) expectZero(addressOf(page), addressOf(page + 1));
 }
 
-/** Checks that pages which are not the heap's lead nowhere. */
+/** Checks that pages outside the heap are in no run. */
 function checkNowhere(page: u32, end: u32): void {
   for (; page < end; ++page) if (runAt(page) != noRun()) rsbmalloc_corruption(addressOf(page), 0);
 }
 
-/** Checks a page that is made of Runs: its list of those not in use. */
+/** Checks a page of Runs: the list of the spare ones, and that the space after the last is zero. */
 function checkMetadata(page: usize): void {
   const header = changetype<Run>(page);
   let left = RUNS_PER_PAGE - header.left;
@@ -842,7 +862,7 @@ function checkMetadata(page: usize): void {
   if (left) rsbmalloc_corruption(page, 0);
 }
 
-/** Checks the slots of a run, and what lies behind the last. */
+/** Checks the slots of a run, and that the space after the last one is zero. */
 function checkSlots(run: Run): void {
   if (!isSoundAccount(run)) rsbmalloc_corruption(run.start, 0);
   const bytes = run.size;

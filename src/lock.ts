@@ -1,18 +1,20 @@
-// The lock of the builds for threads: one for the whole heap, held for no longer than it takes to move a batch of
-// slots or to cut a page run. In other builds these functions are nothing.
+// The lock of the builds for threads: a single one for the whole heap, usually held only to move a batch of slots or to
+// cut a page run. In other builds these functions do nothing.
 //
 // The lock is a word:
 //
-//     0 FREE --lock--> 1 HELD --another waits--> 2 CONTENDED
+//     0 FREE --lock--> 1 HELD --another thread waits--> 2 CONTENDED
 //
-// `unlock` always leaves FREE behind, and wakes a thread if it was CONTENDED. A thread that has waited takes the lock as
-// CONTENDED, whether or not others still wait, so that none of them is forgotten: wasi-tests/model/lock.pml checks it.
+// `unlock` always stores FREE, and wakes one thread if the lock was CONTENDED. A thread that has waited acquires the
+// lock as CONTENDED, whether or not others still wait, so that no waiter is forgotten. wasi-tests/model/lock.pml checks
+// this.
 //
-// Orderings. All of these instructions are sequentially consistent: wasm has no weaker ones. What a thread wrote before
-// its `unlock` is therefore seen by the next that locks, and all that the lock guards is read and written plainly.
+// Memory ordering. Wasm atomics are all sequentially consistent, so whatever a thread wrote before it released the lock
+// is visible to the next one that acquires it. What the lock guards is read and written with plain loads and stores.
 //
-// A thread that may not wait (src/pthread.ts tells) spins until it has the lock. Those who hold it never call anyone who
-// could wait for such a thread: growing memory, or a look at the whole heap, is the longest they do.
+// A thread that may not block (`mayWait` in src/pthread.ts) spins until it gets the lock. That ends, because a thread
+// that holds the lock never calls anything that could wait for such a thread. Growing memory and walking the whole heap
+// are what it holds the lock for longest.
 
 import { LOCK, LOCKED, STATE } from "./config";
 import { mayWait, waitWhile } from "./pthread";
@@ -21,7 +23,7 @@ const FREE: i32 = 0;
 const HELD: i32 = 1;
 const CONTENDED: i32 = 2;
 
-/** How often a thread looks at the lock before it waits: for about as long as most hold it. */
+/** How often a thread tests the lock before it waits: that takes about as long as the lock is usually held. */
 const SPINS: u32 = 200;
 
 export function lock(): void {
@@ -32,7 +34,7 @@ export function unlock(): void {
   unlockHere();
 }
 
-/** The same where a call would be felt. */
+/** `lock`, inlined: for fast paths, where a call would cost too much. */
 @inline
 export function lockHere(): void {
   if (LOCKED && atomic.cmpxchg<i32>(STATE, FREE, HELD, LOCK) != FREE) lockSlow();
@@ -45,21 +47,24 @@ export function unlockHere(): void {
 }
 
 /**
- * Spins, then waits where that is allowed. Nothing that the loop around the wait needs is in a local variable: V8's
- * baseline code for the instruction spoils them, in Node 20 at least.
+ * Spins, then waits, if the thread may wait. The loop around the wait keeps nothing in local variables: V8's baseline
+ * compiler generates code for `memory.atomic.wait32` that clobbers them, at least in Node 20.
  */
 function lockSlow(): void {
   const step: u32 = mayWait() ? 1 : 0;
   let spins = SPINS;
   while (spins) {
-    // Reads leave the lock's cache line with its holder.
+    // Test before the CAS: a load does not take the cache line away from the lock's holder.
     if (atomic.load<i32>(STATE, LOCK) == FREE && atomic.cmpxchg<i32>(STATE, FREE, HELD, LOCK) == FREE) return;
     spins -= step;
   }
   while (atomic.xchg<i32>(STATE, CONTENDED, LOCK) != FREE) waitWhile(STATE + LOCK, CONTENDED);
 }
 
-/** Ends the program. Until its host knows, nobody is to wait for the lock: not the thread that is to tell the host, say. */
+/**
+ * Traps, with the lock released: until the host ends the program, no thread may get stuck waiting for the lock, least
+ * of all one that has to report the trap to the host.
+ */
 @inline
 export function trapUnlocked(): void {
   unlock();

@@ -1,5 +1,5 @@
-// What a program that does not want to be told of faults has in the place of its own function. An entry of its own, and an
-// object of its own in the library.
+// The weak default of `rsbmalloc_on_fault`. It is an entry and an object of its own in the library: a linker fetches it
+// for programs that do not define the function.
 
 /** This object has no state. */
 export const STATE_SIZE: usize = 0;

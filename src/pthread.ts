@@ -1,5 +1,5 @@
-// What the builds for threads use of the program's thread library. Emscripten always has one. Elsewhere its functions are
-// weak references: their addresses, which are table indices, are 0 in a program without it.
+// What the builds for threads use of the program's thread library. Emscripten always has one. Elsewhere its functions
+// are weak references: their addresses, which are table indices, are 0 in a program without them.
 
 import { EMSCRIPTEN } from "./config";
 
@@ -23,7 +23,7 @@ declare const SET_SPECIFIC: usize;
 @external("env", "emscripten_is_main_runtime_thread")
 declare function mainRuntimeThread(): i32;
 
-/** Of wasi-libc: waits while the word at `address` is `value`. Every program that links its pthread_create has it. */
+/** From wasi-libc: waits while the word at `address` is `value`. Every program that links its pthread_create has it. */
 @external("env", "__wait")
 declare function libcWait(address: usize, waiters: usize, value: i32, isPrivate: i32): void;
 
@@ -39,27 +39,27 @@ declare function supportsWait(): i32;
 @external("env", "emscripten_num_logical_cores")
 declare function logicalCores(): i32;
 
-/** A program's own `const int rsbmalloc_cores`; 0 in one that has none. */
+/** The address of the program's `const int rsbmalloc_cores`; 0 if it does not define that. */
 @external("env", "rsbmalloc_cores")
 declare const CORES: usize;
 
 const DEFAULT_CORES: i32 = 4;
 
 /**
- * Whether the calling thread may wait: not in a browser's main thread, nor in an audio worklet, nor in a program that made its
- * threads without libc, as it might run there.
+ * Returns whether the calling thread may block. A browser's main thread and an audio worklet may not. Nor may any thread of a
+ * program that makes its threads without libc, since it might be one of these.
  */
 export function mayWait(): bool {
   return EMSCRIPTEN ? supportsWait() != 0 : LIBC_WAIT != 0;
 }
 
-/** Waits until woken, if the word at `address` is still `value`. */
+/** Waits to be woken, unless the word at `address` is no longer `value`. */
 export function waitWhile(address: usize, value: i32): void {
   if (EMSCRIPTEN) atomic.wait<i32>(address, value, -1);
   else libcWait(address, 0, value, 1);
 }
 
-/** How many threads can run at once. */
+/** Returns how many threads can run at once. */
 @inline
 export function cores(): i32 {
   if (EMSCRIPTEN) return logicalCores();
@@ -67,19 +67,22 @@ export function cores(): i32 {
 }
 
 /**
- * Whether the calling thread's end can be learnt of. Under Emscripten the main thread never ends, and it allocates before
- * the thread library is ready for it.
+ * Returns whether a key's destructor can be registered for the calling thread. Not for the main thread under
+ * Emscripten: it never ends, and it allocates before the thread library is ready to set a key's value.
  */
 export function endIsKnown(): bool {
   return EMSCRIPTEN ? !mainRuntimeThread() : KEY_CREATE != 0 && SET_SPECIFIC != 0;
 }
 
-/** Stores a key at `key` for values whose threads end with a call of `destructor`. Returns whether it could. */
+/**
+ * Creates a key and stores it at the address `key`. A thread with a value for it calls `destructor`, a table index,
+ * when it ends. Returns whether there was a key left.
+ */
 export function createKey(key: usize, destructor: usize): bool {
   return !keyCreate(key, destructor);
 }
 
-/** Gives the calling thread a value that is not 0, so that it ends with a call of the key's destructor. */
+/** Sets a value other than 0 for the calling thread, so that it calls the key's destructor when it ends. */
 export function atThreadEnd(key: u32): void {
   setSpecific(key, 1);
 }

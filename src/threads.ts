@@ -1,16 +1,18 @@
-// What the libraries for threads have besides the C library's functions. An entry, like src/index.ts.
+// What the libraries for threads export besides the C library's functions. An entry, like src/index.ts.
 
 import { CACHED } from "./config";
 import { endThread } from "./caches";
 
 export * from "./index";
 
-/** The calling thread will not allocate any more: its cache goes to another. Nothing where there are no caches. */
+/**
+ * Hands on the cache of the calling thread, which will not allocate any more. Does nothing in builds without caches.
+ */
 export function thread_end(): void {
   if (CACHED) endThread();
 }
 
-/** The same as a pthread key's destructor. */
+/** `thread_end`, as the destructor of a pthread key. */
 export function thread_destructor(value: usize): void {
   if (CACHED) endThread();
 }

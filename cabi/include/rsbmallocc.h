@@ -1,13 +1,14 @@
 /*
  * rsbmallocc: the C interface of rsbmalloc, a binned malloc for WebAssembly.
  *
- * Link with -lrsbmallocc and the standard functions (malloc, free, ..., declared by <stdlib.h>) are rsbmalloc's too, each
- * the same function as the one declared here with the prefix rsb. Link with -lrsbmallocc-prefixed and only the names with
- * the prefix are defined: the program keeps its libc's malloc beside them. A block goes back to the heap it came from.
+ * With -lrsbmallocc, the standard functions (malloc, free, ..., declared by <stdlib.h>) are rsbmalloc's as well: each
+ * is the same function as the one declared here with the prefix rsb. With -lrsbmallocc-prefixed, only the prefixed
+ * names are defined, and the program keeps its libc's malloc beside them. Each block must be freed by the allocator it
+ * came from.
  *
- * Sizes and alignments are in bytes. Blocks of 1 to 4 bytes are aligned to 4, up to 15 bytes to 8, larger ones to 16.
- * Functions that return NULL on error set errno, in a program that has one: to ENOMEM when memory is out, when a product
- * overflows or a size is above PTRDIFF_MAX, to EINVAL for an alignment that they do not take.
+ * Sizes and alignments are in bytes. Blocks of 1 to 4 bytes are aligned to at least 4, up to 15 bytes to 8, larger ones
+ * to 16. Functions that return NULL on error set errno, in a program that has one: to ENOMEM if memory is out, a
+ * product overflows or a size exceeds PTRDIFF_MAX, and to EINVAL for an invalid alignment.
  */
 #ifndef RSBMALLOCC_H
 #define RSBMALLOCC_H
@@ -24,28 +25,31 @@ extern "C" {
 #define RSB_HAS_ATTRIBUTE(attribute) 0
 #endif
 
-/* The result is a new block, which no other pointer points into. */
+/* The function returns a new block, which no other pointer points into. */
 #if RSB_HAS_ATTRIBUTE(malloc)
 #define RSB_MALLOC __attribute__((malloc))
 #else
 #define RSB_MALLOC
 #endif
 
-/* Which argument, or product of arguments, is the size of the result: in brackets, since macros of C89 take no lists. */
+/*
+ * The size of the result is this argument, or the product of these two. They are in parentheses of their own, because
+ * C89 has no variadic macros.
+ */
 #if RSB_HAS_ATTRIBUTE(alloc_size)
 #define RSB_ALLOC_SIZE(arguments) __attribute__((alloc_size arguments))
 #else
 #define RSB_ALLOC_SIZE(arguments)
 #endif
 
-/* Which argument is the alignment of the result. */
+/* The result is aligned to the value of this argument. */
 #if RSB_HAS_ATTRIBUTE(alloc_align)
 #define RSB_ALLOC_ALIGN(argument) __attribute__((alloc_align(argument)))
 #else
 #define RSB_ALLOC_ALIGN(argument)
 #endif
 
-/* To ignore the result is to leak the block. */
+/* Ignoring the result would leak the block. */
 #if RSB_HAS_ATTRIBUTE(warn_unused_result)
 #define RSB_NODISCARD __attribute__((warn_unused_result))
 #else
@@ -53,123 +57,140 @@ extern "C" {
 #endif
 
 /*
- * The functions of C.
+ * Standard C.
  */
 
-/* C17 7.22.3.4. The contents are indeterminate. A size of 0 gives a block of its own. */
+/* C17 7.22.3.4. The contents are indeterminate. A size of 0 gives a block with a unique address. */
 void *rsbmalloc(size_t size) RSB_MALLOC RSB_ALLOC_SIZE((1)) RSB_NODISCARD;
 
-/* C17 7.22.3.3. Ends a block. NULL is let pass. errno stays as it is. */
+/* C17 7.22.3.3. Frees a block. Does nothing for NULL. Does not change errno. */
 void rsbfree(void *block);
 
-/* C17 7.22.3.2. A block of count * size zero bytes. */
+/* C17 7.22.3.2. Returns a block of count * size zero bytes. */
 void *rsbcalloc(size_t count, size_t size) RSB_MALLOC RSB_ALLOC_SIZE((1, 2)) RSB_NODISCARD;
 
 /*
- * C17 7.22.3.5. Resizes a block, in place or by moving it: only the result is valid afterwards. On error the block is as
- * it was. NULL for a block makes this rsbmalloc; a size of 0 gives a block of its own, like rsbmalloc(0).
+ * C17 7.22.3.5. Resizes a block, in place or by moving it. Returns the resized block; the old pointer is no longer
+ * valid. On error the block is unchanged. For NULL it does what rsbmalloc does. A size of 0 gives a block, as in
+ * rsbmalloc(0).
  */
 void *rsbrealloc(void *block, size_t size) RSB_ALLOC_SIZE((2)) RSB_NODISCARD;
 
-/* C17 7.22.3.1. The alignment is any power of two, the size need not be a multiple of it; else EINVAL. */
+/* C17 7.22.3.1. Any power of two is a valid alignment. The size need not be a multiple of it. */
 void *rsbaligned_alloc(size_t alignment, size_t size)
     RSB_MALLOC RSB_ALLOC_SIZE((2)) RSB_ALLOC_ALIGN(1) RSB_NODISCARD;
 
-/* C23 7.24.3.4 and 7.24.3.5: free for blocks whose size, or alignment and size, the caller knows. */
+/*
+ * C23 7.24.3.4 and 7.24.3.5. Free a block that was requested with this size, or with this alignment and size. A
+ * hardened library traps if they are wrong; others ignore them.
+ */
 void rsbfree_sized(void *block, size_t size);
 void rsbfree_aligned_sized(void *block, size_t alignment, size_t size);
 
 /*
- * Those of POSIX, and those that others have.
+ * POSIX and common extensions.
  */
 
 /*
- * POSIX. Stores a block in *block and returns 0, or returns EINVAL (the alignment is no power of two, or no multiple of
- * sizeof(void *)) or ENOMEM and leaves *block alone. errno stays as it is.
+ * POSIX. Stores the address of a new block in *block and returns 0. On error it leaves *block alone and returns EINVAL
+ * (the alignment is not a power of two, or not a multiple of sizeof(void *)) or ENOMEM. Does not change errno.
  */
 int rsbposix_memalign(void **block, size_t alignment, size_t size) RSB_NODISCARD;
 
-/* POSIX 2024. rsbrealloc of count * size bytes; ENOMEM if that overflows. */
+/* POSIX 2024. Like rsbrealloc with a size of count * size; ENOMEM if that overflows. */
 void *rsbreallocarray(void *block, size_t count, size_t size) RSB_ALLOC_SIZE((2, 3)) RSB_NODISCARD;
 
-/* As rsbaligned_alloc. */
+/* Same as rsbaligned_alloc. */
 void *rsbmemalign(size_t alignment, size_t size) RSB_MALLOC RSB_ALLOC_SIZE((2)) RSB_ALLOC_ALIGN(1) RSB_NODISCARD;
 
-/* A block aligned to the page, which in WebAssembly is 65,536 bytes. rsbpvalloc rounds the size up to whole pages. */
+/*
+ * Return a block aligned to the page size, which in WebAssembly is 65,536 bytes. rsbpvalloc also rounds the size up to
+ * whole pages.
+ */
 void *rsbvalloc(size_t size) RSB_MALLOC RSB_ALLOC_SIZE((1)) RSB_NODISCARD;
 void *rsbpvalloc(size_t size) RSB_MALLOC RSB_NODISCARD;
 
-/* GNU. The bytes that the block has room for, at least those asked for; all of them may be written. 0 for NULL. */
+/*
+ * GNU. Returns the usable size of a block: at least the size requested, and all of it may be written. Returns 0 for
+ * NULL.
+ */
 size_t rsbmalloc_usable_size(void *block);
 
 /*
- * The page allocator alone: runs of whole pages of 2,048 bytes, next to which no bin is involved. A run is as long as
- * the size rounded up to whole pages, and at least one page.
+ * The page allocator alone, without bins. It returns runs of whole pages of 2,048 bytes: as many as the size needs, and
+ * at least one.
  */
 
-/* The alignment is any power of two; runs are aligned to the page in any case. The contents are indeterminate. */
+/*
+ * Returns a run. Any power of two is a valid alignment; a run is aligned to at least 2,048 bytes. The contents are
+ * indeterminate.
+ */
 void *rsbpage_alloc(size_t size, size_t alignment) RSB_MALLOC RSB_ALLOC_SIZE((1)) RSB_ALLOC_ALIGN(2) RSB_NODISCARD;
 
-/* Resizes a run, in place or by moving it: aligned to the page then, no more. On error the run is as it was. */
+/*
+ * Resizes a run, in place or by moving it. Only an alignment to 2,048 bytes is guaranteed for the result, whatever that
+ * of the run was. On error the run is unchanged.
+ */
 void *rsbpage_realloc(void *run, size_t size) RSB_ALLOC_SIZE((2)) RSB_NODISCARD;
 
-/* Ends a run. NULL is let pass. */
+/* Frees a run. Does nothing for NULL. */
 void rsbpage_free(void *run);
 
 /*
- * What the heap holds.
+ * Statistics.
  */
 
-/* Room for the bins in struct rsbmallinfo. */
+/* The maximum number of bins in struct rsbmallinfo. */
 #define RSB_BINS 64
 
 struct rsbmallinfo {
-  size_t heap;      /* bytes of linear memory that the heap has, without its own bookkeeping */
-  size_t in_use;    /* bytes of it in blocks that are in use, rounded up as the allocator does */
-  size_t free;      /* bytes of it for further blocks */
-  size_t peak;      /* the most bytes ever in pages that served blocks */
-  size_t bin_count; /* the number of bins that follow, smallest slots first */
+  size_t heap;      /* bytes of linear memory in the heap, without the allocator's own data */
+  size_t in_use;    /* bytes of these in blocks that are in use, their sizes rounded up as the allocator does */
+  size_t free;      /* bytes of these that are free for further blocks */
+  size_t peak;      /* the high-water mark of the bytes in pages that hold blocks */
+  size_t bin_count; /* number of bins that follow, in increasing order of slot size */
   struct {
-    size_t slot_size;  /* bytes to a slot */
-    size_t pages;      /* pages that the bin's slots fill */
-    size_t slots_free; /* slots in them for further blocks */
+    size_t slot_size;  /* bytes per slot */
+    size_t pages;      /* pages of 2,048 bytes that hold the bin's slots */
+    size_t slots_free; /* free slots in these pages */
   } bins[RSB_BINS];
 };
 
-/* Walks the whole heap: for reports, not for every allocation. */
+/* Walks the whole heap: meant for reports, not to be called with every allocation. */
 struct rsbmallinfo rsbmallinfo(void);
 
 /*
- * Bugs of the program. A hardened library traps when it finds one, in a function that is named for it
- * (rsbmalloc_double_free and the like); docs/hardened.md lists them.
+ * Bugs in the program. When a hardened library finds one, it traps in a function named for it (rsbmalloc_double_free
+ * and others: see docs/hardened.md).
  */
 
 /*
- * Walks the whole heap and traps if a block was written past its end or before its start, or written to after free. In
- * libraries that are not hardened it only finds some pointers that were freed and should not have been.
+ * Walks the whole heap and traps if there was a write past the end of a block, before its start, or after it was freed.
+ * In libraries that are not hardened, it only detects some invalid pointers that were freed.
  */
 void rsbmalloc_check(void);
 
 /*
- * A program may define this function: a hardened library calls it before it traps, with what it found, the pointer, and
- * the size that the block was allocated with, or 0. It must not allocate. It is not to be weak, for the library has a weak one.
+ * A program may define this function. A hardened library calls it before it traps, with a message that names the bug,
+ * the pointer, and the size that the block was requested with, or 0 if that is not known. The function must not
+ * allocate. Its definition must not be weak, since the library has a weak one.
  */
 void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
 
 /*
- * Threads: only in librsbmallocc-mt.a, librsbmallocc-locked.a and librsbmallocc-mt-hardened.a, of which the first alone has
- * caches. docs/threads.md tells more.
+ * Threads. Only in librsbmallocc-mt.a, librsbmallocc-locked.a and librsbmallocc-mt-hardened.a; only the first of these
+ * has thread caches. See docs/threads.md.
  */
 
 /*
- * To be called by a thread that ends, after its last allocation, where there are no pthreads to tell the library: its
- * cache goes to another thread. A thread that goes on and allocates again gets a new one.
+ * A thread should call this after its last allocation, if the program has no pthreads that tell the library when a
+ * thread ends: its cache then goes to another thread. A thread that allocates again after all gets another cache.
  */
 void rsbmalloc_thread_end(void);
 
 /*
- * A program without Emscripten may define this constant: how many threads the machine runs at once. There are four
- * caches to each; 4 is assumed.
+ * A program that is not for Emscripten may define this constant: how many threads the machine can run at once. The
+ * default is 4. There are at most four thread caches for each.
  */
 extern const int rsbmalloc_cores;
 

@@ -1,9 +1,9 @@
 /*
- * A stack of batches of src/batches.ts. Threads take batches and put them back in another order, so that what one of
- * them has read may be out of date at its compare-and-exchange. A thread that has a batch writes to its link. Checked:
- * no batch is ever taken twice, and in the end all of them are on the stack.
+ * A stack of batches of src/batches.ts: threads pop batches and push them back in another order, so that what one of
+ * them has read may be stale by the time of its CAS. A thread that has popped a batch overwrites its link. Checked: no
+ * batch is ever popped twice without a push in between, and in the end all of them are on the stack.
  *
- * The variant UNCOUNTED is wrong, and must fail: the head is an address without a count.
+ * UNCOUNTED is broken: the head is an address without a count, so it is open to ABA.
  */
 #define THREADS 3
 #define BATCHES 3
@@ -13,7 +13,7 @@
 byte head = 0;
 byte puts = 0;
 byte link[BATCHES];
-/* Ghost variable: the batches that are not on the stack. */
+/* A ghost variable: the batches that are not on the stack. */
 bool taken[BATCHES];
 
 #ifdef UNCOUNTED

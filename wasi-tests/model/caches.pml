@@ -1,12 +1,12 @@
 /*
  * The thread caches of src/caches.ts: three threads, two caches of one bin with batches of one slot, and a heap with
- * three slots. Every load and store of a fast path is a step of its own. Putting or taking a batch is a single step,
- * which batches.pml justifies; but a thread that looks through the stacks one by one may miss a batch. Threads claim
- * caches, allocate, swap blocks through a cell, free what others allocated, and end, so that another thread gets the
- * cache. A thread that finds the heap empty may break up the batches. Checked: a slot is never handed out twice, a
- * cache never has two owners, and in the end all slots are in the heap, in a batch or in the cell.
+ * three slots. Every load and store of a fast path is a step of its own. Pushing or popping a batch is a single step,
+ * which batches.pml justifies; but there are several stacks, and a thread that tries one after the other may miss a
+ * batch. Threads claim caches, allocate, swap blocks through a cell, free what others allocated, and end, so that
+ * another gets the cache; a thread that finds the heap empty may break the batches. Checked: a slot is never handed out
+ * twice, a cache never has two owners, and in the end all slots are in the heap, in a batch or in the cell.
  *
- * The variant UNLOCKED is wrong, and must fail: there is no lock.
+ * UNLOCKED is broken: there is no lock.
  */
 #define THREADS 3
 #define CACHES 2
@@ -15,7 +15,7 @@
 #define NO_CACHE CACHES
 
 bool locked = false;
-/* The bin's free slots in the heap, the batches, and the spare caches: sets, as their order does not matter. */
+/* The bin's free list in the heap, the batches, and the spare caches: as sets, since their order does not matter. */
 bool heap[SLOTS];
 bool batched[SLOTS];
 bool spare[CACHES];
@@ -23,7 +23,7 @@ bool spare[CACHES];
 byte list[CACHES];
 byte room[CACHES];
 byte reserve[CACHES];
-/* Where threads swap blocks. */
+/* Where the program's threads swap blocks. */
 byte cell = NONE;
 /* Ghost variables: the slots that are handed out, and whether a cache has an owner. */
 bool inUse[SLOTS];
@@ -36,7 +36,7 @@ bool owned[CACHES];
 #endif
 #define unlock() locked = false
 
-/* Takes the first of a set of slots; NONE if it is empty. */
+/* Takes the first slot out of a set; NONE if the set is empty. */
 #define take(slots, to) \
   atomic { \
     if \
@@ -114,7 +114,7 @@ inline release(slot) {
     lock();
     heap[slot] = true;
     unlock()
-  /* A slot so large that it is a batch by itself. */
+  /* For a slot so large that it is a batch of its own. */
   :: mine != NO_CACHE -> batched[slot] = true
   :: mine != NO_CACHE && room[mine] > 0 ->
     list[mine] = slot;
@@ -155,7 +155,7 @@ proctype Thread() {
   byte mine = NO_CACHE;
   byte block, other;
   allocate(block);
-  /* The block in the cell is now this thread's, and the one that it puts there will be the next thread's. */
+  /* The block in the cell is this thread's from now on, and the one that it puts there belongs to the next thread. */
   atomic { other = cell; cell = block }
   allocate(block);
   if

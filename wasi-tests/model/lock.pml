@@ -1,9 +1,9 @@
 /*
- * The lock of src/lock.ts: WAITERS threads that spin once and then wait, and one that may not wait and keeps spinning.
- * Checked: there are never two threads in the critical section, and none waits forever.
+ * The lock of src/lock.ts: WAITERS threads that spin once and then wait, and one thread that may not wait and spins on.
+ * Checked: there are never two threads in the critical section, and no thread waits forever.
  *
- * The variant FORGETFUL is wrong, and must fail: a thread that has waited takes the lock as HELD. With three waiters
- * one of them sleeps forever.
+ * FORGETFUL is a broken lock: a thread that has waited acquires it as HELD. With three waiters, one of them sleeps
+ * forever.
  */
 #define WAITERS 3
 #define ROUNDS 2
@@ -53,7 +53,7 @@ proctype Waiter(byte me) {
   byte before;
   byte round;
   for (round : 1 .. ROUNDS) {
-    /* The fast path, and the same attempt once more for the spinning before the wait. */
+    /* The CAS of the fast path, and a second one that stands for the spinning before the wait. */
     atomic { before = word; if :: before == FREE -> word = HELD :: else fi }
     if
     :: before != FREE ->
@@ -65,7 +65,7 @@ proctype Waiter(byte me) {
       do
       ::
 #ifdef FORGETFUL
-        /* cmpxchg to HELD; marks the lock as CONTENDED only if that fails. */
+        /* A CAS to HELD; the word is only marked CONTENDED if that fails. */
         atomic { before = word; if :: before == FREE -> word = AFTER_WAIT :: else -> word = CONTENDED fi }
 #else
         atomic { before = word; word = AFTER_WAIT }
@@ -74,7 +74,7 @@ proctype Waiter(byte me) {
         :: before == FREE -> break
         :: else
         fi
-        /* memory.atomic.wait32 compares the word and falls asleep in one step. */
+        /* memory.atomic.wait32 tests the word and falls asleep in one step. */
         atomic {
           if
           :: word == CONTENDED -> asleep[me] = true
