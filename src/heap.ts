@@ -44,7 +44,7 @@ import {
   sizeChecked,
 } from "./hardened";
 import { isFree } from "./free-pages";
-import { lock, lockHere, unlock, unlockHere } from "./lock";
+import { lock, lockInline, unlock, unlockInline } from "./lock";
 import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
 import {
   Run,
@@ -108,23 +108,23 @@ export function allocate(size: usize): usize {
     }
   }
   if (!CACHED) {
-    lockHere();
+    lockInline();
     if (size < state().smallEnd) {
       const bin = changetype<Bin>(smallBin(size));
       const run = bin.first;
       const slot = run.free;
       if (slot) {
         popFreed(run, slot);
-        unlockHere();
+        unlockInline();
         return slot;
       }
       if (hasFresh(bin)) {
         const fresh = takeFresh(bin);
-        unlockHere();
+        unlockInline();
         return fresh;
       }
     }
-    unlockHere();
+    unlockInline();
   }
   return allocateSlow(size);
 }
@@ -143,11 +143,11 @@ function takeAny(size: usize): usize {
 /** Allocates a slot of a bin, which gets a new run if need be. */
 function allocateSlot(bin: u32): usize {
   if (CACHED) return takeSlot(bin);
-  lockHere();
+  lockInline();
   // Before the first allocation a bin has no ring.
   let slot: usize = state().magic ? takeReady(binAt(bin)) : 0;
   if (!slot) slot = takeSlow(bin);
-  unlockHere();
+  unlockInline();
   return slot;
 }
 
@@ -192,9 +192,9 @@ export function release(block: usize): void {
     releaseCached(run, block);
     return;
   }
-  lockHere();
+  lockInline();
   putBack(run, block);
-  unlockHere();
+  unlockInline();
 }
 
 /** `release` for a caller that states the block's size and, unless 0, the alignment that it was allocated with. */

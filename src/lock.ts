@@ -27,22 +27,22 @@ const CONTENDED: i32 = 2;
 const SPINS: u32 = 200;
 
 export function lock(): void {
-  lockHere();
+  lockInline();
 }
 
 export function unlock(): void {
-  unlockHere();
+  unlockInline();
 }
 
 /** `lock`, inlined: for fast paths, where a call would cost too much. */
 @inline
-export function lockHere(): void {
+export function lockInline(): void {
   if (LOCKED && atomic.cmpxchg<i32>(STATE, FREE, HELD, LOCK) != FREE) lockSlow();
 }
 
 
 @inline
-export function unlockHere(): void {
+export function unlockInline(): void {
   if (LOCKED && atomic.xchg<i32>(STATE, FREE, LOCK) == CONTENDED) wake();
 }
 
