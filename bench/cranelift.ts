@@ -4,8 +4,8 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
 import { HEADER, SECTION, flatten, reader, readSections, section, signed, unsigned } from "../cabi/wasm.ts";
+import { reasonOf } from "../npm/errors.ts";
 import { UserError } from "../tools/command.ts";
-import { messageOf } from "./output.ts";
 import type { Job, TimedWorkload, Timing } from "./runner.ts";
 import { BUILD } from "./toolchain.ts";
 
@@ -22,7 +22,7 @@ export async function timeInWizer(wizer: string, job: Job): Promise<Timing[]> {
   for (const workload of job.workloads) {
     const peers: Record<string, number | string> = {};
     for (const { peer, file } of workload.modules)
-      peers[peer] = await timeModule(wizer, file, workload, job).catch(messageOf);
+      peers[peer] = await timeModule(wizer, file, workload, job).catch(reasonOf);
     timings.push({ workload: workload.name, peers });
   }
   return timings;

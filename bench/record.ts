@@ -2,8 +2,9 @@
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { newCommand } from "../npm/command-line.ts";
+import { reasonOf } from "../npm/errors.ts";
 import { UserError, runCommand } from "../tools/command.ts";
-import { messageOf, note } from "./output.ts";
+import { note } from "./output.ts";
 import { BENCH, BUILD, link } from "./toolchain.ts";
 import { PROGRAMS, programs, sourcesOf, type Program } from "./programs/catalog.ts";
 import { encodeTrace } from "./workloads/trace-file.ts";
@@ -102,7 +103,7 @@ async function recordAll(wanted: readonly string[]): Promise<void> {
         `${program.name}: ${workload.ops.length / 2} calls, at most ${workload.slots} blocks alive, ${bytes.length} bytes`,
       );
     } catch (error) {
-      note(`${program.name} is not recorded: ${messageOf(error)}`);
+      note(`${program.name} is not recorded: ${reasonOf(error)}`);
       process.exitCode = 1;
     }
   }

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { reasonOf } from "../npm/errors.ts";
 import { ROOT, UserError } from "../tools/command.ts";
 import { build, findCompiler, type Compiler } from "../tools/compiler.ts";
 import { findProgram } from "../tools/path.ts";
@@ -74,6 +75,6 @@ export function whyNoWizer(): string | undefined {
     execFileSync(process.execPath, [WIZER, "--version"], { stdio: "pipe" });
     return undefined;
   } catch (error) {
-    return `Wizer does not run here (${String(error).split("\n")[0]})`;
+    return `Wizer does not run here (${reasonOf(error)})`;
   }
 }

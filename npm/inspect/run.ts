@@ -1,6 +1,7 @@
 /** Runs a WASI program under `node:wasi` and reads its heap at the end and on the way. */
 import { opendir, readFile } from "node:fs/promises";
 import { runInNewContext } from "node:vm";
+import { reasonOf } from "../errors.ts";
 import { checkLinked } from "../linked.ts";
 import { withClock } from "./clock.ts";
 import type { Layout } from "./layout.ts";
@@ -184,8 +185,7 @@ function observed(calls: Functions, before: () => void): Functions {
 }
 
 function failure(program: string, error: unknown): ProgramError {
-  const [line] = (error instanceof Error ? error.message : String(error)).split("\n");
-  return new ProgramError(`${program}: ${line}`, { cause: error });
+  return new ProgramError(`${program}: ${reasonOf(error)}`, { cause: error });
 }
 
 /** Loading it makes Node warn that WASI is experimental, once in each process: this silences that warning alone. */

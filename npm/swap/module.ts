@@ -1,9 +1,9 @@
 /** Reads a module and says what in it is of use: its malloc, its ways to memory, its errno. */
 import binaryen from "binaryen";
 import { exportsOf, functionsOf } from "../binaryen.ts";
+import { reasonOf } from "../errors.ts";
 import { checkLinked } from "../linked.ts";
 import { findConstructor, type Constructor } from "./emmalloc.ts";
-import { reasonOf } from "./errors.ts";
 import {
   checkNames,
   findReplacements,

@@ -5,8 +5,8 @@
 import vm from "node:vm";
 import binaryen from "binaryen";
 import { functionsOf, globalsOf } from "../binaryen.ts";
+import { reasonOf } from "../errors.ts";
 import { WASM_PAGE } from "../webassembly.ts";
-import { reasonOf } from "./errors.ts";
 
 export type Allocator = "dlmalloc" | "emmalloc";
 
