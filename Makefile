@@ -24,7 +24,7 @@ node_modules: package.json package-lock.json | node
 .PHONY: lib
 lib: lib/rsbmalloc.wasm
 
-lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json cabi/include/*.h cabi/packages/*) | node_modules
+lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json npm/binary-format.ts npm/requirements.ts cabi/include/*.h cabi/packages/*) | node_modules
 	$(TS) cabi/build.ts
 
 demo: lib

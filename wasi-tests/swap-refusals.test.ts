@@ -8,7 +8,7 @@ import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import loadWabt from "wabt";
-import { HEADER, customSection, flatten, type Bytes } from "../cabi/wasm.ts";
+import { HEADER, customSection, flatten } from "../npm/binary-format.ts";
 import { swap, type SwapReport } from "../npm/swap/swap.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT } from "../tools/command.ts";
@@ -30,7 +30,6 @@ const emscripten = await findEmscripten().catch((): Emscripten => ({ version: ""
 const wabt = await loadWabt();
 
 const read = async (file: string) => new Uint8Array(await readFile(file));
-const of = (bytes: Bytes) => new Uint8Array(flatten(bytes));
 
 function buildProgram(...linkFlags: string[]): Promise<string> {
   // A clang that finds wasm-opt runs it, and that drops the names.
@@ -148,9 +147,12 @@ test("refuses what is no module to exchange a malloc in", async () => {
   await refuses(new TextEncoder().encode("int main(void);"), /no WebAssembly file/);
   await refuses(new Uint8Array(), /no WebAssembly file/);
   await refuses(Uint8Array.from([0, 0x61, 0x73, 0x6d, 13, 0, 1, 0]), /is a component: take the core module/);
-  await refuses(of([HEADER, 1, 5, 0]), /no module that Node v\S+ can run .*: link it again/);
+  await refuses(flatten([HEADER, 1, 5, 0]), /no module that Node v\S+ can run .*: link it again/);
   await refuses(await read(await compileObject(compiler, PROGRAM)), /is an object file: link it/);
-  await refuses(of([HEADER, customSection("dylink.0", []), customSection("name", [])]), /dynamic library/);
+  await refuses(
+    flatten([HEADER, customSection("dylink.0", []), customSection("name", [])]),
+    /dynamic library/,
+  );
   await refuses(wat("(module (func $malloc))"), /has no memory/);
   await refuses(fake({ memory: "(memory 1 2 shared)" }), /shared among threads: link it with .*-mt/);
 });
