@@ -1,8 +1,8 @@
 /** Runs a WASI program under `node:wasi` and reads its heap at the end and on the way. */
 import { opendir, readFile } from "node:fs/promises";
 import { runInNewContext } from "node:vm";
+import { compileProgram } from "../compile.ts";
 import { reasonOf } from "../errors.ts";
-import { checkLinked } from "../linked.ts";
 import { withClock } from "./clock.ts";
 import type { Layout } from "./layout.ts";
 import { recordAllocations, wasmFrames } from "./leaks.ts";
@@ -113,8 +113,7 @@ async function load(program: string, traced: boolean): Promise<WebAssembly.Modul
   try {
     const bytes = await readFile(program);
     // Binaryen ends the process over a module that is not valid.
-    const module = await WebAssembly.compile(bytes);
-    checkLinked(module);
+    const module = compileProgram(bytes);
     if (!traced) return module;
     // Binaryen takes long to load.
     const { traceModule } = await import("./trace.ts");
