@@ -421,6 +421,24 @@ function pagesOfItsOwn({ pageSize, map, mapEnd, end }: Raw, holders: readonly nu
   return own;
 }
 
+function sum(of: readonly Region[], value: (region: Region) => number): number {
+  return of.reduce((total, region) => total + value(region), 0);
+}
+
+/** The bins that have pages, smallest slots first. */
+function binsOf(regions: readonly Region[], { layout: { SLOT_SIZES }, pageSize }: Raw): BinReport[] {
+  const bins = SLOT_SIZES.map((slotSize, bin): BinReport => {
+    const mine = regions.filter((region) => region.slotSize === slotSize);
+    const pages = sum(mine, (region) => region.pages);
+    const slots = sum(mine, (region) => region.slots!);
+    const usedSlots = sum(mine, (region) => region.usedSlots!);
+    const waste = pages * pageSize - slots * slotSize;
+    const rounding = usedSlots * (slotSize - (SLOT_SIZES[bin - 1] ?? 0) - 1);
+    return { slotSize, pages, slots, usedSlots, waste, rounding };
+  });
+  return bins.filter(({ pages }) => pages > 0);
+}
+
 function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapReport {
   const damage: string[] = [];
   const raw = open(memory, state, layout, damage);
@@ -433,20 +451,10 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
   const byAddress = (a: Region, b: Region): number => a.address - b.address;
   const known = [...runs.map((run) => regionOf(run, layout, freed)), ...readFree(raw)].sort(byAddress);
   const regions = [...known, ...gapsBetween(raw, known, pagesOfItsOwn(raw, holders))].sort(byAddress);
-  const sum = (of: readonly Region[], value: (region: Region) => number): number =>
-    of.reduce((total, region) => total + value(region), 0);
   const bytes = (region: Region): number => region.pages * pageSize;
   const serving = (serves: Region["serves"]): Region[] =>
     regions.filter((region) => region.serves === serves);
 
-  const bins = layout.SLOT_SIZES.map((slotSize, bin): BinReport => {
-    const mine = regions.filter((region) => region.slotSize === slotSize);
-    const slots = sum(mine, (region) => region.slots!);
-    const usedSlots = sum(mine, (region) => region.usedSlots!);
-    const waste = sum(mine, bytes) - slots * slotSize;
-    const rounding = usedSlots * (slotSize - (layout.SLOT_SIZES[bin - 1] ?? 0) - 1);
-    return { slotSize, pages: sum(mine, (region) => region.pages), slots, usedSlots, waste, rounding };
-  });
   const [large, free, slots] = [serving("large"), serving("free"), serving("slots")];
   const heap = sum([...large, ...free, ...slots], bytes);
   const inUse = sum(large, bytes) + sum(slots, (region) => region.usedSlots! * region.slotSize!);
@@ -460,7 +468,7 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
     free: heap - inUse,
     peak: raw.field(layout.STATE_PEAK) * pageSize,
     mapSize: raw.mapEnd - raw.map + holders.length * pageSize,
-    bins: bins.filter(({ pages }) => pages > 0),
+    bins: binsOf(regions, raw),
     large: { blocks: large.length, bytes: sum(large, bytes) },
     freeRuns: {
       runs: free.length,

@@ -36,8 +36,8 @@ const TICK = 10;
 
 type Functions = Record<string, (...values: never[]) => unknown>;
 
-/** Node 20 collects the WASI object while its program runs, and crashes, unless something else refers to it. */
-const alive = new Set<unknown>();
+/** Node 20 collects the WASI object while its program runs, and crashes, unless something refers to it, as `start` does. */
+const alive = new Set<Loaded>();
 
 /**
  * Runs the program in the file at `program` to its end. `leaks` and `every.calls` need function names in it. Throws a
@@ -49,8 +49,7 @@ export async function inspect(
   options: RunOptions = {},
 ): Promise<RunReport> {
   const { args = [], every, leaks = false } = options;
-  const traced = leaks || every?.calls !== undefined;
-  const module = await load(program, traced);
+  const module = await load(program, leaks || every?.calls !== undefined);
   for (const folder of Object.values(options.folders ?? {})) await checkFolder(folder);
 
   let memory: WebAssembly.Memory | undefined;
@@ -62,39 +61,19 @@ export async function inspect(
   const word = (address: number): number => new DataView(memory!.buffer).getUint32(address, true);
   const recorder = recordAllocations(word, leaks, timeline.onAllocation);
 
-  const { WASI } = await importNodeWasi();
-  const wasi = new WASI({
-    version: "preview1",
-    args: [program, ...args],
-    env: { ...options.env },
-    preopens: { ...options.folders },
-    stdout: options.stdout ?? 1,
-    returnOnExit: true,
-  });
-  const host = wasi.getImportObject() as Record<string, Functions>;
-  const instance = instantiate(program, module, {
-    ...Object.fromEntries(
-      Object.entries(host).map(([name, calls]) => [name, observed(calls, timeline.onMoment)]),
-    ),
-    [TRACE_MODULE]: { enter: recorder.enter, leave: recorder.leave },
-  });
-  memory = memoryOf(program, instance);
+  const { enter, leave } = recorder;
+  const loaded = await prepare(program, module, options, timeline.onMoment, { enter, leave });
+  memory = loaded.memory;
 
-  const start = (): number => {
-    // Typed as if it returned nothing; with returnOnExit it returns the exit code.
-    if ("_start" in instance.exports) return wasi.start(instance) as unknown as number;
-    wasi.initialize(instance);
-    return 0;
-  };
   const { timeLimit } = options;
   let begin = 0;
   const finish = (end: End) => ({ end, ms: performance.now() - begin, samples: timeline.take() });
   const ran = await withClock(every?.ms ?? TICK, timeline.onMoment, () => {
-    alive.add(wasi);
+    alive.add(loaded);
     timeline.start();
     begin = performance.now();
-    return finish(run(start, timeLimit));
-  }).finally(() => alive.delete(wasi));
+    return finish(run(loaded.start, timeLimit));
+  }).finally(() => alive.delete(loaded));
   const { end, ms, samples } = ran ?? finish({ timeLimit: timeLimit! });
   return {
     program,
@@ -106,6 +85,46 @@ export async function inspect(
     ...lookAt(memory, layouts),
     timeline: samples,
     ...(leaks ? { leaks: recorder.report() } : {}),
+  };
+}
+
+/** A program that has not begun. */
+interface Loaded {
+  readonly memory: WebAssembly.Memory;
+  /** Runs it to its end. Returns the exit code. */
+  readonly start: () => number;
+}
+
+/** `before` is called before each of WASI's functions; `trace` are those that a traced module imports. */
+async function prepare(
+  program: string,
+  module: WebAssembly.Module,
+  { args = [], env, folders, stdout = 1 }: RunOptions,
+  before: () => void,
+  trace: WebAssembly.ModuleImports,
+): Promise<Loaded> {
+  const { WASI } = await importNodeWasi();
+  const wasi = new WASI({
+    version: "preview1",
+    args: [program, ...args],
+    env: { ...env },
+    preopens: { ...folders },
+    stdout,
+    returnOnExit: true,
+  });
+  const host = Object.entries(wasi.getImportObject() as Record<string, Functions>);
+  const instance = instantiate(program, module, {
+    ...Object.fromEntries(host.map(([name, calls]) => [name, observed(calls, before)])),
+    [TRACE_MODULE]: trace,
+  });
+  return {
+    memory: memoryOf(program, instance),
+    start: () => {
+      // Typed as if it returned nothing; with returnOnExit it returns the exit code.
+      if ("_start" in instance.exports) return wasi.start(instance) as unknown as number;
+      wasi.initialize(instance);
+      return 0;
+    },
   };
 }
 
