@@ -52,7 +52,7 @@ bench: lib
 # Records bench/traces anew, from the programs of bench/programs.
 traces: node_modules
 	@$(TS) tools/setup.ts bench
-	$(NODE) --no-warnings --import tsx bench/record.ts $(TRACES)
+	@$(TS) bench/record.ts $(TRACES)
 
 # A page with three mallocs side by side, served at http://127.0.0.1:8080/.
 browser: lib

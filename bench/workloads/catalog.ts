@@ -8,7 +8,7 @@ import { synthetic, syntheticNames } from "./synthetic.ts";
 import { decodeTrace } from "./trace-file.ts";
 import { groups, type Group, type Workload } from "./workload.ts";
 
-const TRACES = path.join(BENCH, "traces");
+export const TRACES = path.join(BENCH, "traces");
 const ENDING = ".trace.br";
 
 interface Entry {

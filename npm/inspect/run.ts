@@ -3,6 +3,7 @@ import { opendir, readFile } from "node:fs/promises";
 import { runInNewContext } from "node:vm";
 import { compileProgram } from "../compile.ts";
 import { reasonOf } from "../errors.ts";
+import { importNodeWasi } from "../node-wasi.ts";
 import { withClock } from "./clock.ts";
 import type { Layout } from "./layout.ts";
 import { recordAllocations, wasmFrames } from "./leaks.ts";
@@ -104,6 +105,8 @@ async function prepare(
   trace: WebAssembly.ModuleImports,
 ): Promise<Loaded> {
   const { WASI } = await importNodeWasi();
+  // Other engines have a part of it.
+  if (!("getImportObject" in WASI.prototype)) throw new ProgramError("inspect needs Node.js");
   const wasi = new WASI({
     version: "preview1",
     args: [program, ...args],
@@ -204,20 +207,4 @@ function observed(calls: Functions, before: () => void): Functions {
 
 function failure(program: string, error: unknown): ProgramError {
   return new ProgramError(`${program}: ${reasonOf(error)}`, { cause: error });
-}
-
-/** Loading it makes Node warn that WASI is experimental, once in each process: this silences that warning alone. */
-async function importNodeWasi(): Promise<typeof import("node:wasi")> {
-  const { emitWarning } = process;
-  process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
-    if (!String(warning).includes("WASI")) Reflect.apply(emitWarning, process, [warning, ...rest]);
-  }) as typeof emitWarning;
-  try {
-    const wasi = await import("node:wasi");
-    // Other engines have a part of it.
-    if (!("getImportObject" in wasi.WASI.prototype)) throw new ProgramError("inspect needs Node.js");
-    return wasi;
-  } finally {
-    process.emitWarning = emitWarning;
-  }
 }
