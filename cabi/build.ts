@@ -1,6 +1,7 @@
 /** Makes lib/ and include/: `node --import tsx cabi/build.ts`. */
 import { copyFile, mkdir, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { STATE_ALIGNMENT } from "../npm/requirements.ts";
 import { ROOT, runCommand } from "../tools/command.ts";
 import { writeArchive } from "./archive.ts";
 import { compileCore, type Core } from "./core.ts";
@@ -164,9 +165,6 @@ const COPIES = [
   })),
   { from: "cabi/packages/rsbmalloc.py", file: "lib/wasm32-emscripten/rsbmalloc.py" },
 ];
-
-/** The state holds 64-bit numbers; 16 keeps its lists off more cache lines than they need. */
-const STATE_ALIGNMENT = 16;
 
 /** What the core's imported globals stand for. */
 function addresses({ stateSize }: Core): Map<string, Address> {

@@ -1,7 +1,8 @@
 /** Compiles a finished program from its bytes, and says what other files are. */
+import { HEADER } from "./binary-format.ts";
 import { reasonOf } from "./errors.ts";
 
-const MAGIC = [0, 0x61, 0x73, 0x6d];
+const MAGIC = HEADER.subarray(0, 4);
 /** Where modules have 0 and components something else. */
 const LAYER = 6;
 

@@ -3,6 +3,7 @@
  * runs that it leads to and their lists of free slots. Reads nothing but the memory, and trusts nothing in it: a damaged heap gives a report that
  * says so. Works in Node and in browsers.
  */
+import { STATE_ALIGNMENT } from "../requirements.ts";
 import { countCached } from "./cached.ts";
 import { formatAddress } from "./format.ts";
 import type { Layout } from "./layout.ts";
@@ -62,8 +63,6 @@ export interface HeapReport {
 
 /** How many lines of damage a report has. */
 const MOST_DAMAGE = 20;
-/** The state is aligned so, in bytes. */
-const STATE_ALIGNMENT = 16;
 
 /**
  * The heaps in a memory, by address of their state: one, or more where libraries bring their own, none before the

@@ -6,6 +6,7 @@ import vm from "node:vm";
 import binaryen from "binaryen";
 import { functionsOf, globalsOf } from "../binaryen.ts";
 import { reasonOf } from "../errors.ts";
+import { ENOMEM } from "../index.ts";
 import { WASM_PAGE } from "../webassembly.ts";
 
 export type Allocator = "dlmalloc" | "emmalloc";
@@ -44,7 +45,6 @@ const MARKS: ReadonlyMap<number, Allocator> = new Map([
 
 /** By what the break is moved: any break is aligned to that. Bytes. */
 const STEP = 16;
-const ENOMEM = 48;
 /** A request that no memory can satisfy twice. */
 const TOO_MUCH = 0x7fff0000;
 /** dlmalloc's and emmalloc's headers before a block, and what they leave for alignment, are no larger. */

@@ -2,7 +2,7 @@
 import binaryen from "binaryen";
 import { SECTION, reader, unsigned, withExports, withSection } from "../binary-format.ts";
 import { exportsOf, functionsOf } from "../binaryen.ts";
-import { readRequirements } from "../requirements.ts";
+import { readRequirements, type Requirements } from "../requirements.ts";
 import { WASM_PAGE } from "../webassembly.ts";
 import { exportConstructor, removeConstructor } from "./emmalloc.ts";
 import { NEEDED, isNeededName, type GivenNames, type ModuleFunction } from "./functions.ts";
@@ -49,8 +49,7 @@ export async function swap(
   const { allocator, errno, breakAddress } = findings;
   const source = memorySource(subject, breakAddress !== 0);
   const core = await readCore(source);
-  const { stateSize } = readRequirements(new WebAssembly.Module(core));
-  const place = placeState(findings, stateSize, module);
+  const place = placeState(findings, readRequirements(new WebAssembly.Module(core)), module);
 
   const { gone, left, shared } = redirect(subject, source);
   checkRemains(subject, gone, left, findings);
@@ -128,19 +127,19 @@ interface Place {
   readonly heapEnd: number;
 }
 
-const ALIGNMENT = 16;
 /** Room for the break of the sbrk that is brought along. */
 const BREAK_SIZE = 16;
 
 /** The state takes the first bytes of what was the old malloc's memory. */
 function placeState(
   { heapStart, memorySize }: Pick<Findings, "heapStart" | "memorySize">,
-  size: number,
+  requirements: Requirements,
   module: binaryen.Module,
 ): Place {
-  const align = (address: number) => Math.ceil(address / ALIGNMENT) * ALIGNMENT;
+  const { stateSize, stateAlignment } = requirements;
+  const align = (address: number) => Math.ceil(address / stateAlignment) * stateAlignment;
   const state = align(heapStart);
-  const ownBreak = align(state + size);
+  const ownBreak = align(state + stateSize);
   const heapBase = ownBreak + BREAK_SIZE;
   if (heapBase <= memorySize) return { state, ownBreak, heapBase, heapEnd: memorySize };
   // A page more, for which nobody else can have a use.
@@ -150,7 +149,7 @@ function placeState(
       "its memory has no room for the new malloc's state at the start: link it with a larger initial memory",
     );
   }
-  return placeState({ heapStart: memorySize, memorySize: memorySize + WASM_PAGE }, size, module);
+  return placeState({ heapStart: memorySize, memorySize: memorySize + WASM_PAGE }, requirements, module);
 }
 
 /** What became of the functions of a module. */
