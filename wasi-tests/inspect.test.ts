@@ -9,18 +9,11 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { HEADER } from "../npm/binary-format.ts";
 import { inspect, type RunReport } from "../npm/inspect/index.ts";
 import { ROOT } from "../tools/command.ts";
-import {
-  FOLDER,
-  LAYOUTS,
-  buildProgram,
-  command,
-  commandUntil,
-  refusal,
-  write,
-  type Outcome,
-} from "./support-inspect.ts";
+import { FOLDER, LAYOUTS, buildProgram, command, commandUntil, refusal, write } from "./support-inspect.ts";
+import type { Outcome } from "./support.ts";
 
 const program = await buildProgram();
 
@@ -103,7 +96,7 @@ test("a program that never ends is ended at its time limit, and its heap reporte
   assert.unreachable("it never got to its loop");
 });
 
-const EMPTY_MODULE = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
+const EMPTY_MODULE = [...HEADER];
 // (import "env" "f" (func))
 const IMPORTING = [...EMPTY_MODULE, 1, 4, 1, 0x60, 0, 0, 2, 9, 1, 3, 0x65, 0x6e, 0x76, 1, 0x66, 0, 0];
 // (memory (export "memory") 1)

@@ -1,9 +1,7 @@
 /** What `rsbmalloc swap` refuses, in one line that says what to do, and how the command answers. */
-import { execFile, execFileSync } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { promisify } from "node:util";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -11,13 +9,11 @@ import loadWabt from "wabt";
 import { HEADER, customSection, flatten } from "../npm/binary-format.ts";
 import { swap, type SwapReport } from "../npm/swap/swap.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
-import { ROOT } from "../tools/command.ts";
 import { build, compileObject, findCompiler } from "../tools/compiler.ts";
 import { buildEmscripten, findEmscripten, type Emscripten } from "../tools/emscripten.ts";
 import { runProgram } from "../tools/wasi.ts";
-import { WIZER, needs, skip, whyNoWizer } from "./support.ts";
+import { needs, needsWizer, rsbmalloc, takeSnapshot } from "./support.ts";
 
-const run = promisify(execFile);
 const PROGRAM = "wasi-tests/programs/swap.c";
 const LIBRARY = path.join("lib", "wasm32-wasi", "librsbmallocc.a");
 
@@ -262,26 +258,20 @@ test("refuses a heap that is in use", async () => {
   await refuses(wat(moved), /heap is in use already/);
 });
 
-function addWizerTest(name: string, body: () => Promise<void>): void {
-  const reason = whyNoWizer();
-  if (reason === undefined) test(name, body);
-  else skip(name, reason);
-}
-
-addWizerTest("refuses a snapshot that Wizer made, and takes the program that it was made from", async () => {
-  const file = await build(compiler, {
-    inputs: ["wasi-tests/programs/swap-snapshot.c"],
-    flags: ["-O1", "-fno-builtin"],
-    model: "reactor",
-    linkFlags: ["--no-wasm-opt", "-Wl,--export=prepare,--export=use,--export=malloc,--export=free"],
-  });
-  const output = path.join(folder, "snapshot.wasm");
-  const options = ["--init-func", "prepare", "--allow-wasi", "--wasm-bulk-memory", "true"];
-  execFileSync(process.execPath, [WIZER, file, "-o", output, ...options], { stdio: "pipe" });
-  await refuses(await read(output), /heap is in use already: .*Wizer/);
-  const { functions } = instantiate((await swap(await read(file))).bytes);
-  assert.is(functions["use"]!(0), 1);
-});
+needsWizer(test)(
+  "refuses a snapshot that Wizer made, and takes the program that it was made from",
+  async () => {
+    const file = await build(compiler, {
+      inputs: ["wasi-tests/programs/swap-snapshot.c"],
+      flags: ["-O1", "-fno-builtin"],
+      model: "reactor",
+      linkFlags: ["--no-wasm-opt", "-Wl,--export=prepare,--export=use,--export=malloc,--export=free"],
+    });
+    await refuses(takeSnapshot(file), /heap is in use already: .*Wizer/);
+    const { functions } = instantiate((await swap(await read(file))).bytes);
+    assert.is(functions["use"]!(0), 1);
+  },
+);
 
 test("refuses a module whose malloc is rsbmalloc", async () => {
   const { bytes } = await swap(await read(await buildProgram()));
@@ -371,17 +361,7 @@ test("a damaged file gets one clear line, or a module that engines take", async 
 
 // The command.
 
-async function command(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
-  const cli = ["--import", "tsx", path.join(ROOT, "npm", "cli.ts"), "swap", ...args];
-  return run(process.execPath, cli, { cwd: ROOT }).then(
-    ({ stdout, stderr }) => ({ stdout, stderr, code: 0 }),
-    ({ stdout, stderr, code }: { stdout: string; stderr: string; code: number }) => ({
-      stdout,
-      stderr,
-      code,
-    }),
-  );
-}
+const command = (...args: string[]) => rsbmalloc("swap", ...args);
 
 test("the command writes the module and tells what it did", async () => {
   const file = await buildProgram();

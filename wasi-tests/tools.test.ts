@@ -8,6 +8,7 @@ import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { formatFlags, type Flags } from "../npm/flags.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT, UserError } from "../tools/command.ts";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { RUNTIMES, runProgram, startReactor } from "../tools/wasi.ts";
@@ -36,7 +37,7 @@ await withCompilers((compiler, check) => {
       const { memory, ...returned } = await run("return");
       assert.equal(returned, { stdout: "read input, here\n", stderr: "about to return\n", exitCode: 0 });
       assert.is((await run("exit")).exitCode, 3);
-      assert.is((await run("grow")).memory, memory + 100 * 65536);
+      assert.is((await run("grow")).memory, memory + 100 * WASM_PAGE);
       const aborted = await run("abort");
       assert.is(aborted.exitCode, undefined);
       assert.is(aborted.trap?.message, "unreachable");
