@@ -24,7 +24,7 @@ node_modules: package.json package-lock.json | node
 .PHONY: lib
 lib: lib/rsbmalloc.wasm
 
-lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json cabi/include/*.h cabi/packages/*) | node_modules
+lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json npm/binary-format.ts npm/requirements.ts cabi/include/*.h cabi/packages/*) | node_modules
 	$(TS) cabi/build.ts
 
 demo: lib
@@ -52,7 +52,7 @@ bench: lib
 # Records bench/traces anew, from the programs of bench/programs.
 traces: node_modules
 	@$(TS) tools/setup.ts bench
-	$(NODE) --no-warnings --import tsx bench/record.ts $(TRACES)
+	@$(TS) bench/record.ts $(TRACES)
 
 # A page with three mallocs side by side, served at http://127.0.0.1:8080/.
 browser: lib

@@ -1,7 +1,8 @@
 /** Programs with memory bugs, on each allocator: which of them it catches. */
 import { readFileSync } from "node:fs";
 import vm from "node:vm";
-import { messageOf, note, progress } from "./output.ts";
+import { reasonOf } from "../npm/errors.ts";
+import { note, progress } from "./output.ts";
 import { bugPeers, layout, linkDriver, type Peer } from "./peers/peers.ts";
 import type { BugResult, BugResults } from "./results.ts";
 import { wasiStub } from "./wasi-stub.ts";
@@ -31,7 +32,7 @@ export async function measureBugs(wanted: readonly string[]): Promise<BugResults
       }
       found.push(name);
     } catch (error) {
-      note(`allocator ${name} is left out: ${messageOf(error)}`);
+      note(`allocator ${name} is left out: ${reasonOf(error)}`);
     }
   }
   return { peers: found, rows };

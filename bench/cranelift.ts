@@ -3,9 +3,19 @@ import { execFile } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
-import { HEADER, SECTION, flatten, reader, readSections, section, signed, unsigned } from "../cabi/wasm.ts";
+import {
+  HEADER,
+  SECTION,
+  flatten,
+  payloadOf,
+  reader,
+  readSections,
+  section,
+  signed,
+  unsigned,
+} from "../npm/binary-format.ts";
+import { reasonOf } from "../npm/errors.ts";
 import { UserError } from "../tools/command.ts";
-import { messageOf } from "./output.ts";
 import type { Job, TimedWorkload, Timing } from "./runner.ts";
 import { BUILD } from "./toolchain.ts";
 
@@ -22,7 +32,7 @@ export async function timeInWizer(wizer: string, job: Job): Promise<Timing[]> {
   for (const workload of job.workloads) {
     const peers: Record<string, number | string> = {};
     for (const { peer, file } of workload.modules)
-      peers[peer] = await timeModule(wizer, file, workload, job).catch(messageOf);
+      peers[peer] = await timeModule(wizer, file, workload, job).catch(reasonOf);
     timings.push({ workload: workload.name, peers });
   }
   return timings;
@@ -58,7 +68,7 @@ function jobBytes(ops: Uint8Array, workload: TimedWorkload, samples: number, rep
 /** The module with `bytes` at an address of its memory from the start. */
 function embed(module: Uint8Array, address: number, bytes: Uint8Array): Uint8Array {
   const sections = readSections(module).filter(({ id }) => id !== SECTION.custom && id !== SECTION.dataCount);
-  const data = sections.find(({ id }) => id === SECTION.data)?.payload ?? unsigned(0);
+  const data = payloadOf(sections, SECTION.data);
   const read = reader(data);
   const count = read.u32();
   const [ACTIVE, I32_CONST, END] = [0, 0x41, 0x0b];

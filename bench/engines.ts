@@ -2,8 +2,8 @@ import { execFile, execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
+import { reasonOf } from "../npm/errors.ts";
 import { ROOT, UserError } from "../tools/command.ts";
-import { messageOf } from "./output.ts";
 import { selfTimingDrivers, timeInWizer } from "./cranelift.ts";
 import { BENCH, BUILD } from "./toolchain.ts";
 import type { Job, Timing } from "./runner.ts";
@@ -49,7 +49,7 @@ async function download({ package: name, version, binary }: Download): Promise<s
       cwd: FOLDER,
     });
   } catch (error) {
-    throw new UserError(`cannot install the npm package ${name}@${version}: ${messageOf(error)}`);
+    throw new UserError(`cannot install the npm package ${name}@${version}: ${reasonOf(error)}`);
   }
   return file;
 }

@@ -8,6 +8,7 @@ import {
   I32,
   SECTION,
   flatten,
+  payloadOf,
   reader,
   readExports,
   readImports,
@@ -18,7 +19,7 @@ import {
   unsigned,
   vector,
   type Bytes,
-} from "../cabi/wasm.ts";
+} from "../npm/binary-format.ts";
 
 /** The name of the exported counter, a mutable i32. */
 export const COUNTER = "instructions";
@@ -98,7 +99,7 @@ function range(from: number, to: number, value: number): Record<number, number> 
 /** The module with its instructions counted, but for those of the functions that it exports by a name in `without`. */
 export function countInstructions(module: Uint8Array, without: readonly string[]): Uint8Array {
   const sections = readSections(module);
-  const payload = (id: number): Uint8Array => sections.find((s) => s.id === id)?.payload ?? unsigned(0);
+  const payload = (id: number): Uint8Array => payloadOf(sections, id);
 
   const types = readTypes(payload(SECTION.type));
   const imports = readImports(payload(SECTION.import));

@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { InvalidArgumentError } from "commander";
 import { list, newCommand, single } from "../npm/command-line.ts";
+import { reasonOf } from "../npm/errors.ts";
 import { UserError, displayPath, runCommand } from "../tools/command.ts";
 import { measureBugs } from "./bugs.ts";
 import { countCalls } from "./calls.ts";
@@ -11,7 +12,7 @@ import { codeSize } from "./code-size.ts";
 import { EMSCRIPTEN_MALLOCS, measureEmscripten } from "./emscripten/emscripten.ts";
 import { measureThreads } from "./emscripten/threads.ts";
 import { meanPeak } from "./memory.ts";
-import { messageOf, note, progress } from "./output.ts";
+import { note, progress } from "./output.ts";
 import { BUILD } from "./toolchain.ts";
 import {
   linkDriver,
@@ -151,7 +152,7 @@ async function replay(
     times: {},
   };
   for (const p of peers) {
-    const peak = await meanPeak(workload, p).catch(messageOf);
+    const peak = await meanPeak(workload, p).catch(reasonOf);
     result.peaks[p.name] = peak;
     if (measures.has("calls") && typeof peak === "number")
       result.costs[p.name] = await countCalls(workload, p);
@@ -186,7 +187,7 @@ async function measureTimes(
         results.workloads.find((row) => row.name === workload)!.times[name] = netOfLoop(raw);
       results.engines.push({ name, title });
     } catch (error) {
-      note(`engine ${name} is left out: ${messageOf(error)}`);
+      note(`engine ${name} is left out: ${reasonOf(error)}`);
     }
   }
 }
@@ -228,7 +229,7 @@ async function measureSizes(results: Results, peers: readonly Peer[]): Promise<v
       const small = peerNames.includes(p.name) ? await peer(p.name, "size") : p;
       results.sizes[p.name] = await codeSize(small, stub);
     } catch (error) {
-      note(`the size of ${p.name} is left out: ${messageOf(error)}`);
+      note(`the size of ${p.name} is left out: ${reasonOf(error)}`);
     }
   }
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
+import { reasonOf } from "../npm/errors.ts";
 import { linkDriver, layout, type Peer } from "./peers/peers.ts";
-import { messageOf } from "./output.ts";
 import { wasiStub } from "./wasi-stub.ts";
 import { random, type Random } from "./workloads/random.ts";
 import { kindAndSlot, Op, operation, opNames, type Workload } from "./workloads/workload.ts";
@@ -73,6 +73,6 @@ export async function verify(workload: Workload, peer: Peer): Promise<number | s
     const [kind] = kindAndSlot(workload.ops[2 * at]!);
     return `${faults[fault]} (call ${at}, ${opNames[kind]})`;
   } catch (error) {
-    return messageOf(error);
+    return reasonOf(error);
   }
 }

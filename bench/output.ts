@@ -17,7 +17,3 @@ export function note(line: string): void {
   shown?.clear();
   process.stderr.write(`bench: ${line}\n`);
 }
-
-export function messageOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split("\n")[0]!;
-}

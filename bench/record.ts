@@ -1,15 +1,16 @@
 /** `make traces`: compiles the programs of bench/programs with a recorder, runs them, and writes bench/traces. */
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { newCommand } from "../npm/command-line.ts";
+import { reasonOf } from "../npm/errors.ts";
 import { UserError, runCommand } from "../tools/command.ts";
-import { messageOf, note } from "./output.ts";
-import { BENCH, BUILD, link } from "./toolchain.ts";
+import { runProgram } from "../tools/wasi.ts";
+import { note } from "./output.ts";
+import { link } from "./toolchain.ts";
 import { PROGRAMS, programs, sourcesOf, type Program } from "./programs/catalog.ts";
+import { TRACES } from "./workloads/catalog.ts";
 import { encodeTrace } from "./workloads/trace-file.ts";
-import { Op, recorder, type Workload } from "./workloads/workload.ts";
-
-const TRACES = path.join(BENCH, "traces");
+import { Op, recorder, type Recorder, type Workload } from "./workloads/workload.ts";
 
 /** What the programs want of libc beyond WASI. */
 const EMULATED = ["signal", "process-clocks", "getpid"];
@@ -34,19 +35,20 @@ async function build(program: Program): Promise<string> {
   });
 }
 
-/** Node 20 collects a WASI object in mid-run, and aborts, unless something refers to it. */
-const alive = new Set<unknown>();
-
 async function record(program: Program): Promise<Workload> {
-  const module = new WebAssembly.Module(readFileSync(await build(program)));
-  const input = path.join(BUILD, "input");
-  writeFileSync(input, (await program.input?.()) ?? "");
-  const { WASI } = await import("node:wasi");
-  const stdin = openSync(input, "r");
-  const wasi = new WASI({ version: "preview1", args: [program.name], stdin, returnOnExit: true });
-  alive.add(wasi);
-
   const to = recorder();
+  const { exitCode, trap } = await runProgram("node", await build(program), {
+    name: program.name,
+    stdin: (await program.input?.()) ?? "",
+    imports: { trace: tracer(to) },
+  });
+  if (trap) throw new Error(`traps: ${trap.message}`);
+  if (exitCode !== 0) throw new Error(`exits with ${exitCode}`);
+  return to.finish(program.name, program.group, program.about);
+}
+
+/** What recorder.c calls, with addresses of blocks, which become the recorder's slots. */
+function tracer(to: Recorder) {
   const slotOf = new Map<number, number>();
   const allocate = {
     [Op.malloc]: to.malloc,
@@ -58,7 +60,7 @@ async function record(program: Program): Promise<Workload> {
     if (found === undefined) throw new Error("the program frees a block that it did not allocate");
     return found;
   }
-  const trace = {
+  return {
     allocated(kind: keyof typeof allocate, block: number, size: number, alignment: number) {
       slotOf.set(block, allocate[kind](size, alignment));
     },
@@ -73,15 +75,6 @@ async function record(program: Program): Promise<Workload> {
       slotOf.delete(block);
     },
   };
-  const instance = new WebAssembly.Instance(module, {
-    ...(wasi.getImportObject() as WebAssembly.Imports),
-    trace,
-  });
-  const exitCode = wasi.start(instance) as unknown as number;
-  alive.delete(wasi);
-  closeSync(stdin);
-  if (exitCode !== 0) throw new Error(`exits with ${exitCode}`);
-  return to.finish(program.name, program.group, program.about);
 }
 
 async function recordAll(wanted: readonly string[]): Promise<void> {
@@ -91,7 +84,6 @@ async function recordAll(wanted: readonly string[]): Promise<void> {
       `no program is called ${unknown}: there are ${programs.map(({ name }) => name).join(", ")}`,
     );
   mkdirSync(TRACES, { recursive: true });
-  mkdirSync(BUILD, { recursive: true });
   for (const program of programs) {
     if (wanted.length > 0 && !wanted.includes(program.name)) continue;
     try {
@@ -102,7 +94,7 @@ async function recordAll(wanted: readonly string[]): Promise<void> {
         `${program.name}: ${workload.ops.length / 2} calls, at most ${workload.slots} blocks alive, ${bytes.length} bytes`,
       );
     } catch (error) {
-      note(`${program.name} is not recorded: ${messageOf(error)}`);
+      note(`${program.name} is not recorded: ${reasonOf(error)}`);
       process.exitCode = 1;
     }
   }

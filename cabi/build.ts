@@ -1,6 +1,7 @@
 /** Builds lib/ and include/: `node --import tsx cabi/build.ts`. */
 import { copyFile, mkdir, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { STATE_ALIGNMENT } from "../npm/requirements.ts";
 import { ROOT, runCommand } from "../tools/command.ts";
 import { writeArchive } from "./archive.ts";
 import { compileCore, type Core } from "./core.ts";
@@ -164,11 +165,6 @@ const COPIES = [
   })),
   { from: "cabi/packages/rsbmalloc.py", file: "lib/wasm32-emscripten/rsbmalloc.py" },
 ];
-
-/**
- * In bytes. The state holds 64-bit numbers; 16 also keeps its records from crossing cache lines more than they must.
- */
-const STATE_ALIGNMENT = 16;
 
 /** Returns what the core's imported globals stand for, by name. */
 function addresses({ stateSize }: Core): Map<string, Address> {

@@ -2,8 +2,16 @@
 import path from "node:path";
 import asc from "assemblyscript/asc";
 import loadWabt from "wabt";
+import {
+  EXTERN,
+  SECTION,
+  payloadOf,
+  readExports,
+  readGlobals,
+  readImports,
+  readSections,
+} from "../npm/binary-format.ts";
 import { ROOT, UserError } from "../tools/command.ts";
-import { EXTERN, SECTION, readExports, readGlobals, readImports, readSections } from "./wasm.ts";
 
 export interface Core {
   /** The module as compiled. */
@@ -52,8 +60,8 @@ export async function compileCore(
 
 /** Returns the value of an immutable i32 global that the module exports. */
 function exportedConstant(module: Uint8Array, name: string): number {
-  const payload = (id: number) =>
-    readSections(module).find((section) => section.id === id)?.payload ?? Uint8Array.of(0);
+  const sections = readSections(module);
+  const payload = (id: number) => payloadOf(sections, id);
   const found = readExports(payload(SECTION.export)).find(
     (item) => item.name === name && item.kind === EXTERN.global,
   );

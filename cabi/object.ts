@@ -5,7 +5,6 @@
  * bytes and is listed in a `reloc.Code` section. docs/object-format.md tells how it is transformed. The format and the
  * terms used here are those of https://github.com/WebAssembly/tool-conventions/blob/main/Linking.md.
  */
-import { UserError } from "../tools/command.ts";
 import {
   EXTERN,
   FUNCREF,
@@ -16,6 +15,7 @@ import {
   customSection,
   flatten,
   padded,
+  payloadOf,
   readExports,
   readFunctionNames,
   readGlobals,
@@ -31,7 +31,8 @@ import {
   type Export,
   type Global,
   type Import,
-} from "./wasm.ts";
+} from "../npm/binary-format.ts";
+import { UserError } from "../tools/command.ts";
 
 /** A symbol that other objects can refer to. */
 export interface PublicSymbol {
@@ -176,9 +177,8 @@ function readModule(bytes: Uint8Array): Module {
       `the core has a ${name} section, which an object cannot: look for what causes it in src/`,
     );
   }
-  const EMPTY_VECTOR = Uint8Array.of(0);
   const NO_RELOCATIONS = Uint8Array.of(0, 0);
-  const payload = (id: number): Uint8Array => sections.find((s) => s.id === id)?.payload ?? EMPTY_VECTOR;
+  const payload = (id: number): Uint8Array => payloadOf(sections, id);
   const custom = (name: string) => sections.find((s) => s.id === SECTION.custom && s.name === name)?.payload;
   if (custom("linking") === undefined)
     throw new UserError("the module is not relocatable: make it so with wabt");
@@ -191,7 +191,7 @@ function readModule(bytes: Uint8Array): Module {
     importedGlobals: imports.filter(({ kind }) => kind === EXTERN.global),
     globals: readGlobals(payload(SECTION.global)),
     exportedFunctions: readExports(payload(SECTION.export)).filter(({ kind }) => kind === EXTERN.function),
-    names: readFunctionNames(custom("name") ?? new Uint8Array()),
+    names: readFunctionNames(sections),
     code: payload(SECTION.code),
     indices: readRelocations(custom("reloc.Code") ?? NO_RELOCATIONS),
   };

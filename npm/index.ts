@@ -2,6 +2,7 @@
  * A typed heap over the stand-alone module lib/rsbmalloc.wasm, for JavaScript and for several WebAssembly modules that
  * share one memory. Works in Node and in browsers.
  */
+import { reasonOf } from "./errors.ts";
 import { loadModule, type ModuleSource } from "./load.ts";
 import { readRequirements } from "./requirements.ts";
 import { WASM_PAGE, type Memory } from "./webassembly.ts";
@@ -223,5 +224,5 @@ function align(value: number, alignment: number): number {
 }
 
 function failure(what: string, cause: unknown): Error {
-  return new Error(`rsbmalloc: ${what} (${cause instanceof Error ? cause.message : cause})`, { cause });
+  return new Error(`rsbmalloc: ${what} (${reasonOf(cause)})`, { cause });
 }

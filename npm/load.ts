@@ -1,4 +1,5 @@
 /** Loads a WebAssembly module from whatever form it is at hand in. */
+import { reasonOf } from "./errors.ts";
 import type { Module } from "./webassembly.ts";
 
 /**
@@ -15,12 +16,7 @@ export async function loadModule(source: ModuleSource): Promise<Module> {
     return await WebAssembly.compile(await bytesOf(source as BytesSource));
   } catch (error) {
     const where = source instanceof URL || typeof source === "string" ? ` from ${source}` : "";
-    throw new Error(
-      `rsbmalloc: cannot load the module${where}: ${error instanceof Error ? error.message : error}`,
-      {
-        cause: error,
-      },
-    );
+    throw new Error(`rsbmalloc: cannot load the module${where}: ${reasonOf(error)}`, { cause: error });
   }
 }
 

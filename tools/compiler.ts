@@ -175,16 +175,14 @@ function npmClang(onEnd: () => void): Compiler["run"] {
     { resolve: (response: Response) => void; reject: (error: Error) => void }
   >();
   let requests = 0;
-  const keepParentAlive = (needed: boolean) => {
-    if (needed) child.channel?.ref();
-    else child.channel?.unref();
-  };
+  // The child keeps this process alive while it works, and not the channel: of one that is killed that closes first, and its
+  // end would never be heard of.
+  child.channel?.unref();
   child.unref();
-  keepParentAlive(false);
   child.on("message", (response: Response) => {
     waiting.get(response.id)?.resolve(response);
     waiting.delete(response.id);
-    keepParentAlive(waiting.size > 0);
+    if (waiting.size === 0) child.unref();
   });
   const end = (reason: string) => {
     onEnd();
@@ -201,7 +199,7 @@ function npmClang(onEnd: () => void): Compiler["run"] {
       files: new Map(files.map((file) => [npmPlace(file), path.resolve(ROOT, file)])),
       output: npmPlace(output),
     };
-    keepParentAlive(true);
+    child.ref();
     const response = await new Promise<Response>((resolve, reject) => {
       waiting.set(id, { resolve, reject });
       child.send(request);

@@ -8,6 +8,7 @@ import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
+import { reasonOf } from "../npm/errors.ts";
 import { cached } from "./cache.ts";
 import { ROOT, UserError, displayPath } from "./command.ts";
 
@@ -69,9 +70,7 @@ export async function findEmscripten(): Promise<Emscripten> {
     (error: Error) => {
       if ("code" in error && error.code === "ENOENT")
         throw new UserError("there is no emcc: install Emscripten (Debian: emscripten)");
-      throw new UserError(
-        `emcc --version fails (${error.message.split("\n")[0]}): mend the Emscripten installation`,
-      );
+      throw new UserError(`emcc --version fails (${reasonOf(error)}): mend the Emscripten installation`);
     },
   );
   return { version: stdout.split("\n")[0]! };

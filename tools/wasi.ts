@@ -6,17 +6,22 @@ import os from "node:os";
 import path from "node:path";
 import v8 from "node:v8";
 import * as wasmer from "@wasmer/wasi";
+import { importNodeWasi } from "../npm/node-wasi.ts";
 
 export const RUNTIMES = ["node", "wasmer"] as const;
 export type Runtime = (typeof RUNTIMES)[number];
 
 export interface RunOptions {
+  /** The program's name, as it finds it before its arguments. */
+  readonly name?: string;
   /** Those after the program's name. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: string | Uint8Array;
   /** Handed in as env.memory, for a program linked with --import-memory. */
   readonly memory?: WebAssembly.Memory;
+  /** What it imports besides. */
+  readonly imports?: WebAssembly.Imports;
   /** What the host's random numbers follow from, so that a run can be repeated. */
   readonly seed?: number;
 }
@@ -56,7 +61,6 @@ const SESSIONS: Readonly<
   Record<Runtime, (module: WebAssembly.Module, options: RunOptions) => Promise<Session>>
 > = { node: nodeSession, wasmer: wasmerSession };
 
-const PROGRAM_NAME = "program";
 const WASI_MODULE = "wasi_snapshot_preview1";
 
 /** Runs a command from its start to its exit. `program` is a path, or a module that is run repeatedly. */
@@ -91,6 +95,10 @@ export async function startReactor(
   return { exports: session.instance.exports, memory: memoryOf(session.instance, options) };
 }
 
+function argv({ name = "program", args = [] }: RunOptions): string[] {
+  return [name, ...args];
+}
+
 async function compile(program: string | WebAssembly.Module): Promise<WebAssembly.Module> {
   return typeof program === "string" ? WebAssembly.compile(await readFile(program)) : program;
 }
@@ -113,6 +121,9 @@ function initialize({ exports }: WebAssembly.Instance): void {
 }
 
 async function nodeSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
+  // In Node 20, a program that calls WASI for long enough crashes the process: V8 takes a short cut from wasm into Node's
+  // functions, and that does not survive a garbage collection. Without the short cut it does.
+  v8.setFlagsFromString("--no-turbo-fast-api-calls");
   const { WASI } = await (nodeWasi ??= importNodeWasi());
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-run-"));
   const [stdinFile, stdoutFile, stderrFile] = ["stdin", "stdout", "stderr"].map((name) =>
@@ -124,7 +135,7 @@ async function nodeSession(module: WebAssembly.Module, options: RunOptions): Pro
   const stderr = openSync(stderrFile, "w");
   const wasi = new WASI({
     version: "preview1",
-    args: [PROGRAM_NAME, ...(options.args ?? [])],
+    args: argv(options),
     env: { ...options.env },
     stdin,
     stdout,
@@ -152,33 +163,14 @@ async function nodeSession(module: WebAssembly.Module, options: RunOptions): Pro
 }
 
 /** Imported once: each import asks the thread that loads modules, and now and then Node 20 waits for its answer for ever. */
-let nodeWasi: Promise<typeof import("node:wasi")> | undefined;
-
-/**
- * Loading it makes Node warn that WASI is experimental, once in each process: this silences that warning alone.
- *
- * In Node 20, a program that calls WASI for long enough crashes the process: V8 takes a short cut from wasm into Node's
- * functions, and that does not survive a garbage collection. Without the short cut it does.
- */
-async function importNodeWasi(): Promise<typeof import("node:wasi")> {
-  v8.setFlagsFromString("--no-turbo-fast-api-calls");
-  const { emitWarning } = process;
-  process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
-    if (!String(warning).includes("WASI")) Reflect.apply(emitWarning, process, [warning, ...rest]);
-  }) as typeof emitWarning;
-  try {
-    return await import("node:wasi");
-  } finally {
-    process.emitWarning = emitWarning;
-  }
-}
+let nodeWasi: ReturnType<typeof importNodeWasi> | undefined;
 
 async function wasmerSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
   if (!WebAssembly.Module.imports(module).some((item) => item.module.startsWith("wasi_"))) {
     return bareSession(module, options);
   }
   await wasmer.init();
-  const wasi = new wasmer.WASI({ args: [PROGRAM_NAME, ...(options.args ?? [])], env: { ...options.env } });
+  const wasi = new wasmer.WASI({ args: argv(options), env: { ...options.env } });
   if (options.stdin !== undefined) {
     const { stdin } = options;
     wasi.setStdinBuffer(typeof stdin === "string" ? new TextEncoder().encode(stdin) : stdin);
@@ -227,7 +219,11 @@ async function instantiate(
   options: RunOptions,
 ): Promise<WebAssembly.Instance> {
   const { memory, seed } = options;
-  const imports: WebAssembly.Imports = { ...wasi, ...(memory ? { env: { memory } } : {}) };
+  const imports: WebAssembly.Imports = {
+    ...wasi,
+    ...options.imports,
+    ...(memory ? { env: { memory } } : {}),
+  };
   if (seed !== undefined) {
     const random_get = (at: number, count: number): number => {
       const bytes = createHash("sha256").update(String(seed)).digest().subarray(0, count);

@@ -18,7 +18,7 @@ import { linked, peer, type Peer } from "../bench/peers/peers.ts";
 import { htmlReport } from "../bench/report/html.ts";
 import { tables } from "../bench/report/tables.ts";
 import type { Results } from "../bench/results.ts";
-import { workloads } from "../bench/workloads/catalog.ts";
+import { TRACES, workloads } from "../bench/workloads/catalog.ts";
 import { synthetic, syntheticNames } from "../bench/workloads/synthetic.ts";
 import { DamagedTrace, decodeTrace, encodeTrace } from "../bench/workloads/trace-file.ts";
 import { Op, recorder, type Workload } from "../bench/workloads/workload.ts";
@@ -26,7 +26,6 @@ import { ROOT } from "../tools/command.ts";
 import { needs } from "./support.ts";
 
 const run = promisify(execFile);
-const TRACES = path.join(ROOT, "bench", "traces");
 
 /** Every call, on blocks of a few sizes. */
 function everyCall(): Workload {

@@ -5,7 +5,7 @@ import covertable from "covertable";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { readFile } from "node:fs/promises";
-import { readFunctionNames, readSections } from "../cabi/wasm.ts";
+import { readFunctionNames, readSections } from "../npm/binary-format.ts";
 import { ROOT } from "../tools/command.ts";
 import {
   EmscriptenError,
@@ -33,8 +33,7 @@ async function buildAndRun(inputs: readonly string[], flags: readonly string[]) 
 
 async function functionNames(script: string): Promise<string[]> {
   const module = new Uint8Array(await readFile(script.replace(/\.m?js$/, ".wasm")));
-  const names = readSections(module).find(({ name }) => name === "name")!;
-  return [...readFunctionNames(names.payload).values()];
+  return [...readFunctionNames(readSections(module)).values()];
 }
 
 /** Values of each setting; every two values of two settings meet in one of the programs that are built. */

@@ -9,18 +9,11 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { HEADER } from "../npm/binary-format.ts";
 import { inspect, type RunReport } from "../npm/inspect/index.ts";
 import { ROOT } from "../tools/command.ts";
-import {
-  FOLDER,
-  LAYOUTS,
-  buildProgram,
-  command,
-  commandUntil,
-  refusal,
-  write,
-  type Outcome,
-} from "./support-inspect.ts";
+import { FOLDER, LAYOUTS, buildProgram, command, commandUntil, refusal, write } from "./support-inspect.ts";
+import type { Outcome } from "./support.ts";
 
 const program = await buildProgram();
 
@@ -103,7 +96,7 @@ test("a program that never ends is ended at its time limit, and its heap reporte
   assert.unreachable("it never got to its loop");
 });
 
-const EMPTY_MODULE = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
+const EMPTY_MODULE = [...HEADER];
 // (import "env" "f" (func))
 const IMPORTING = [...EMPTY_MODULE, 1, 4, 1, 0x60, 0, 0, 2, 9, 1, 3, 0x65, 0x6e, 0x76, 1, 0x66, 0, 0];
 // (memory (export "memory") 1)
@@ -113,7 +106,11 @@ const MEMORY_ALONE = [...EMPTY_MODULE, 5, 3, 1, 0, 1, 7, 10, 1, 6, ...Buffer.fro
 const OBJECT = [...EMPTY_MODULE, 0, 9, 7, ...Buffer.from("linking"), 2];
 
 const NO_PROGRAMS: Readonly<Record<string, readonly [string | readonly number[], RegExp]>> = {
-  text: ["hello", /expected magic word/],
+  text: ["hello", /refused\.wasm: it is no WebAssembly file$/],
+  "an empty file": ["", /it is no WebAssembly file$/],
+  "a component": [[0, 0x61, 0x73, 0x6d, 13, 0, 1, 0], /it is a component: take the core module out of it/],
+  "a file that ends in its header": [EMPTY_MODULE.slice(0, 5), /no module that Node/],
+  "a damaged module": [[...EMPTY_MODULE, 1, 5, 0], /no module that Node v\S+ can run \(.*\): link it again/],
   "a module without a memory": [EMPTY_MODULE, /it exports no memory/],
   "a module that is no program": [MEMORY_ALONE, /neither _start nor _initialize/],
   "a module for another host": [IMPORTING, /it imports env\.f, which WASI preview 1 has not/],

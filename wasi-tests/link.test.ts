@@ -5,8 +5,8 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { LAYOUT_SECTION } from "../cabi/standalone.ts";
-import { SECTION, readFunctionNames, readSections } from "../cabi/wasm.ts";
+import { readFunctionNames, readSections } from "../npm/binary-format.ts";
+import { readRequirements } from "../npm/requirements.ts";
 import { ROOT } from "../tools/command.ts";
 import { CompileError, build, compileObject, type Compiler, type Program } from "../tools/compiler.ts";
 import { findProgram } from "../tools/path.ts";
@@ -93,8 +93,7 @@ test("the stand-alone module exports both sets of names and imports memory and a
 
 test("the stand-alone module tells how much memory its state takes, and works in it", async () => {
   const module = new WebAssembly.Module(await product(MODULE));
-  const [section] = WebAssembly.Module.customSections(module, LAYOUT_SECTION);
-  const { stateSize, stateAlignment } = JSON.parse(new TextDecoder().decode(section));
+  const { stateSize, stateAlignment } = readRequirements(module);
   const memory = new WebAssembly.Memory({ initial: 1 });
   const address = (value: number) => new WebAssembly.Global({ value: "i32" }, value);
   const state = 1024;
@@ -151,9 +150,7 @@ async function outcome(compiler: Compiler, program: Program): Promise<number | s
 
 /** Names of functions that stayed in a linked program. */
 async function functionNames(file: string): Promise<string[]> {
-  const sections = readSections(await readFile(file));
-  const names = sections.find(({ id, name }) => id === SECTION.custom && name === "name");
-  return [...readFunctionNames(names!.payload).values()];
+  return [...readFunctionNames(readSections(await readFile(file))).values()];
 }
 
 const PROGRAMS = "wasi-tests/programs";

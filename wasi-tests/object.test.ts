@@ -3,7 +3,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import fc from "fast-check";
 import { writeObject, type ObjectDescription } from "../cabi/object.ts";
-import { HEADER, flatten, padded, readSections, reader, signed, unsigned } from "../cabi/wasm.ts";
+import { HEADER, flatten, padded, readSections, reader, signed, unsigned } from "../npm/binary-format.ts";
 import { LLVMS, checker, relocatable, sharedOptions, symbols, type Llvm } from "./support-llvm.ts";
 
 const MODULE = `(module

@@ -1,13 +1,10 @@
 /** A snapshot of a running instance, as Wizer takes it, keeps the heap: state is in memory, where the snapshot finds it. */
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import os from "node:os";
-import path from "node:path";
+import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { build } from "../tools/compiler.ts";
 import { startReactor } from "../tools/wasi.ts";
-import { WIZER, skip, whyNoWizer, withCompilers } from "./support.ts";
+import { needsWizer, takeSnapshot, withCompilers } from "./support.ts";
 
 const INPUTS = ["wasi-tests/programs/snapshot.c", "lib/wasm32-wasi/librsbmallocc.a"];
 const FUNCTIONS = ["prepare", "churn", "check", "in_use", "end"] as const;
@@ -19,11 +16,8 @@ async function start(module: WebAssembly.Module): Promise<{ program: Program; me
   return { program: exports as unknown as Program, memory };
 }
 
-const reason = whyNoWizer();
 await withCompilers((compiler, add) => {
-  const name = "a heap used before a snapshot goes on working after it";
-  if (reason !== undefined) return skip(`${name} (${compiler.name})`, reason);
-  add(name, async () => {
+  needsWizer(add)("a heap used before a snapshot goes on working after it", async () => {
     const file = await build(compiler, {
       inputs: INPUTS,
       includes: ["include"],
@@ -33,20 +27,7 @@ await withCompilers((compiler, add) => {
     const plain = await start(await WebAssembly.compile(readFileSync(file)));
     plain.program.prepare();
 
-    const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-snapshot-"));
-    const output = path.join(folder, "snapshot.wasm");
-    const options = [
-      "--init-func",
-      "prepare",
-      "--keep-init-func",
-      "true",
-      "--allow-wasi",
-      "--wasm-bulk-memory",
-      "true",
-    ];
-    execFileSync(process.execPath, [WIZER, file, "-o", output, ...options], { stdio: "pipe" });
-    const snapshot = await WebAssembly.compile(readFileSync(output));
-    rmSync(folder, { recursive: true });
+    const snapshot = await WebAssembly.compile(takeSnapshot(file));
 
     // Two instances of it go their own ways.
     const instances = [await start(snapshot), await start(snapshot)];

@@ -1,16 +1,16 @@
 /** What the tests of the inspector share: a program, heaps with something in them, the command, and refusals. */
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
 import { readLayouts, type HeapReport, type RunReport } from "../npm/inspect/index.ts";
 import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
+import { CLI, rsbmalloc, type Outcome } from "./support.ts";
 
 export const LAYOUTS = readLayouts();
 
@@ -36,25 +36,9 @@ export async function write(
   return file;
 }
 
-export interface Outcome {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-const COMMAND = ["--import", "tsx", "npm/cli.ts", "inspect"];
-
 /** Runs `rsbmalloc inspect`. */
-export async function command(...args: string[]): Promise<Outcome> {
-  const line = [...COMMAND, ...args];
-  try {
-    return {
-      code: 0,
-      ...(await promisify(execFile)(process.execPath, line, { cwd: ROOT, maxBuffer: 1 << 26 })),
-    };
-  } catch (error) {
-    return error as Outcome;
-  }
+export function command(...args: string[]): Promise<Outcome> {
+  return rsbmalloc("inspect", ...args);
 }
 
 /** How long to wait for what must come: longer than the most starved machine takes. */
@@ -62,7 +46,7 @@ const FOREVER = 300_000;
 
 /** Runs `rsbmalloc inspect` until its standard error has what is wanted, and ends it. Returns what it wrote there. */
 export async function commandUntil(wanted: (stderr: string) => boolean, ...args: string[]): Promise<string> {
-  const child = spawn(process.execPath, [...COMMAND, ...args], {
+  const child = spawn(process.execPath, [...CLI, "inspect", ...args], {
     cwd: ROOT,
     stdio: ["ignore", "ignore", "pipe"],
   });

@@ -1,8 +1,12 @@
 /** What the tests share: both C compilers, and tests that are left out, by name, where a tool is missing. */
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import os from "node:os";
 import path from "node:path";
+import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { reasonOf } from "../npm/errors.ts";
 import { ROOT, UserError } from "../tools/command.ts";
 import { build, findCompiler, type Compiler } from "../tools/compiler.ts";
 import { findProgram } from "../tools/path.ts";
@@ -66,14 +70,48 @@ export async function outputOf(
   return outputs[0]!;
 }
 
-export const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");
+const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");
 
-/** What is in the way of running Wizer, whose package has binaries for some machines. */
-export function whyNoWizer(): string | undefined {
+function wizer(...args: readonly string[]): void {
+  execFileSync(process.execPath, [WIZER, ...args], { stdio: "pipe" });
+}
+
+/** Adds tests that need Wizer, whose package has binaries for some machines; leaves them out on others. */
+export function needsWizer(add: AddTest): AddTest {
   try {
-    execFileSync(process.execPath, [WIZER, "--version"], { stdio: "pipe" });
-    return undefined;
+    wizer("--version");
+    return add;
   } catch (error) {
-    return `Wizer does not run here (${String(error).split("\n")[0]})`;
+    return (name) => skip(name, `Wizer does not run here (${reasonOf(error)})`);
   }
+}
+
+/** The module in `file` as it is once it has run its export `prepare`. */
+export function takeSnapshot(file: string): Uint8Array<ArrayBuffer> {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-snapshot-"));
+  const output = path.join(folder, "snapshot.wasm");
+  try {
+    const options = ["--allow-wasi", "--wasm-bulk-memory", "true", "--keep-init-func", "true"];
+    wizer(file, "-o", output, "--init-func", "prepare", ...options);
+    return new Uint8Array(readFileSync(output));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Node's arguments for the command `rsbmalloc`, in the project's folder. */
+export const CLI = ["--import", "tsx", "npm/cli.ts"];
+
+export interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the command `rsbmalloc`. */
+export function rsbmalloc(...args: string[]): Promise<Outcome> {
+  return promisify(execFile)(process.execPath, [...CLI, ...args], { cwd: ROOT, maxBuffer: 1 << 26 }).then(
+    (output) => ({ code: 0, ...output }),
+    (error: Outcome) => error,
+  );
 }

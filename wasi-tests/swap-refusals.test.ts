@@ -1,23 +1,19 @@
 /** What `rsbmalloc swap` refuses, in one line that says what to do, and how the command answers. */
-import { execFile, execFileSync } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { promisify } from "node:util";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import loadWabt from "wabt";
-import { HEADER, customSection, flatten, type Bytes } from "../cabi/wasm.ts";
+import { HEADER, customSection, flatten } from "../npm/binary-format.ts";
 import { swap, type SwapReport } from "../npm/swap/swap.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
-import { ROOT } from "../tools/command.ts";
 import { build, compileObject, findCompiler } from "../tools/compiler.ts";
 import { buildEmscripten, findEmscripten, type Emscripten } from "../tools/emscripten.ts";
 import { runProgram } from "../tools/wasi.ts";
-import { WIZER, needs, skip, whyNoWizer } from "./support.ts";
+import { needs, needsWizer, rsbmalloc, takeSnapshot } from "./support.ts";
 
-const run = promisify(execFile);
 const PROGRAM = "wasi-tests/programs/swap.c";
 const LIBRARY = path.join("lib", "wasm32-wasi", "librsbmallocc.a");
 
@@ -30,7 +26,6 @@ const emscripten = await findEmscripten().catch((): Emscripten => ({ version: ""
 const wabt = await loadWabt();
 
 const read = async (file: string) => new Uint8Array(await readFile(file));
-const of = (bytes: Bytes) => new Uint8Array(flatten(bytes));
 
 function buildProgram(...linkFlags: string[]): Promise<string> {
   // A clang that finds wasm-opt runs it, and that drops the names.
@@ -148,9 +143,12 @@ test("refuses what is no module to exchange a malloc in", async () => {
   await refuses(new TextEncoder().encode("int main(void);"), /no WebAssembly file/);
   await refuses(new Uint8Array(), /no WebAssembly file/);
   await refuses(Uint8Array.from([0, 0x61, 0x73, 0x6d, 13, 0, 1, 0]), /is a component: take the core module/);
-  await refuses(of([HEADER, 1, 5, 0]), /no module that Node v\S+ can run .*: link it again/);
+  await refuses(flatten([HEADER, 1, 5, 0]), /no module that Node v\S+ can run .*: link it again/);
   await refuses(await read(await compileObject(compiler, PROGRAM)), /is an object file: link it/);
-  await refuses(of([HEADER, customSection("dylink.0", []), customSection("name", [])]), /dynamic library/);
+  await refuses(
+    flatten([HEADER, customSection("dylink.0", []), customSection("name", [])]),
+    /dynamic library/,
+  );
   await refuses(wat("(module (func $malloc))"), /has no memory/);
   await refuses(fake({ memory: "(memory 1 2 shared)" }), /shared among threads: link it with .*-mt/);
 });
@@ -260,26 +258,20 @@ test("refuses a heap that is in use", async () => {
   await refuses(wat(moved), /heap is in use already/);
 });
 
-function addWizerTest(name: string, body: () => Promise<void>): void {
-  const reason = whyNoWizer();
-  if (reason === undefined) test(name, body);
-  else skip(name, reason);
-}
-
-addWizerTest("refuses a snapshot that Wizer made, and takes the program that it was made from", async () => {
-  const file = await build(compiler, {
-    inputs: ["wasi-tests/programs/swap-snapshot.c"],
-    flags: ["-O1", "-fno-builtin"],
-    model: "reactor",
-    linkFlags: ["--no-wasm-opt", "-Wl,--export=prepare,--export=use,--export=malloc,--export=free"],
-  });
-  const output = path.join(folder, "snapshot.wasm");
-  const options = ["--init-func", "prepare", "--allow-wasi", "--wasm-bulk-memory", "true"];
-  execFileSync(process.execPath, [WIZER, file, "-o", output, ...options], { stdio: "pipe" });
-  await refuses(await read(output), /heap is in use already: .*Wizer/);
-  const { functions } = instantiate((await swap(await read(file))).bytes);
-  assert.is(functions["use"]!(0), 1);
-});
+needsWizer(test)(
+  "refuses a snapshot that Wizer made, and takes the program that it was made from",
+  async () => {
+    const file = await build(compiler, {
+      inputs: ["wasi-tests/programs/swap-snapshot.c"],
+      flags: ["-O1", "-fno-builtin"],
+      model: "reactor",
+      linkFlags: ["--no-wasm-opt", "-Wl,--export=prepare,--export=use,--export=malloc,--export=free"],
+    });
+    await refuses(takeSnapshot(file), /heap is in use already: .*Wizer/);
+    const { functions } = instantiate((await swap(await read(file))).bytes);
+    assert.is(functions["use"]!(0), 1);
+  },
+);
 
 test("refuses a module whose malloc is rsbmalloc", async () => {
   const { bytes } = await swap(await read(await buildProgram()));
@@ -369,17 +361,7 @@ test("a damaged file gets one clear line, or a module that engines take", async 
 
 // The command.
 
-async function command(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
-  const cli = ["--import", "tsx", path.join(ROOT, "npm", "cli.ts"), "swap", ...args];
-  return run(process.execPath, cli, { cwd: ROOT }).then(
-    ({ stdout, stderr }) => ({ stdout, stderr, code: 0 }),
-    ({ stdout, stderr, code }: { stdout: string; stderr: string; code: number }) => ({
-      stdout,
-      stderr,
-      code,
-    }),
-  );
-}
+const command = (...args: string[]) => rsbmalloc("swap", ...args);
 
 test("the command writes the module and tells what it did", async () => {
   const file = await buildProgram();

@@ -9,7 +9,7 @@ import binaryen from "binaryen";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { linked, peer, type Peer } from "../bench/peers/peers.ts";
-import { SECTION, readFunctionNames, readSections, reader } from "../cabi/wasm.ts";
+import { SECTION, payloadOf, readFunctionNames, readSections, reader } from "../npm/binary-format.ts";
 import { swap, type SwapReport, type Swapped } from "../npm/swap/swap.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import type { Program } from "../tools/compiler.ts";
@@ -47,8 +47,7 @@ const OLD_CODE =
   /^(dl|emmalloc_)|dispose_chunk|try_realloc_chunk|prepend_alloc|internal_memalign|claim_more_memory|attempt_|initialize_emmalloc/;
 
 function functionNames(module: Uint8Array): string[] {
-  const section = readSections(module).find(({ name }) => name === "name");
-  return section ? [...readFunctionNames(section.payload).values()] : [];
+  return [...readFunctionNames(readSections(module)).values()];
 }
 
 /** Runs the program before and after, and checks what can be seen of the exchange. */
@@ -99,9 +98,7 @@ function oldData(original: Uint8Array, { replaced, removed, errno }: SwapReport)
 
 /** Where the segments lie that engines copy to memory at the start. */
 function dataSegments(module: Uint8Array): { start: number; end: number }[] {
-  const section = readSections(module).find(({ id }) => id === SECTION.data);
-  if (!section) return [];
-  const read = reader(section.payload);
+  const read = reader(payloadOf(readSections(module), SECTION.data));
   return read.vector(() => {
     const passive = read.u32() === 1;
     let start = 0;

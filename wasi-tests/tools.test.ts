@@ -1,11 +1,14 @@
 /** The tools: what a runtime tells of a program's end, and the one line that answers what is missing. */
-import { spawnSync } from "node:child_process";
+import { spawnSync, type ChildProcess } from "node:child_process";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { once } from "node:events";
 import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { formatFlags, type Flags } from "../npm/flags.ts";
+import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT, UserError } from "../tools/command.ts";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { RUNTIMES, runProgram, startReactor } from "../tools/wasi.ts";
@@ -34,7 +37,7 @@ await withCompilers((compiler, check) => {
       const { memory, ...returned } = await run("return");
       assert.equal(returned, { stdout: "read input, here\n", stderr: "about to return\n", exitCode: 0 });
       assert.is((await run("exit")).exitCode, 3);
-      assert.is((await run("grow")).memory, memory + 100 * 65536);
+      assert.is((await run("grow")).memory, memory + 100 * WASM_PAGE);
       const aborted = await run("abort");
       assert.is(aborted.exitCode, undefined);
       assert.is(aborted.trap?.message, "unreachable");
@@ -56,6 +59,34 @@ await withCompilers((compiler, check) => {
     assert.instance(error, CompileError);
     assert.match(error.message, /broken\.c:1:25: error: .*'nothing'/);
   });
+});
+
+test("the npm clang starts anew after its process has ended, at work or idle", async () => {
+  const started: ChildProcess[] = [];
+  const note = (message: unknown) => void started.push((message as { process: ChildProcess }).process);
+  subscribe("child_process", note);
+  try {
+    const compiler = await findCompiler("npm");
+    const source = path.join(FOLDER, "sound.c");
+    writeFileSync(source, "int one(void) { return 1; }\n");
+    const args = [...compiler.wasi, "-c", compiler.place(source)];
+    // Past the cache, where it would be found the second time.
+    const compile = () => compiler.run(args, [source], path.join(FOLDER, "sound.o"));
+
+    const interrupted = compile();
+    started[0]!.kill("SIGKILL");
+    assert.match((await rejection(interrupted)).message, /the npm clang ended with SIGKILL/);
+    assert.is((await compile()).ok, true);
+
+    // Idle, it does not keep this process alive.
+    started[1]!.ref();
+    started[1]!.kill("SIGKILL");
+    await once(started[1]!, "exit");
+    assert.is((await compile()).ok, true);
+    assert.is(started.length, 3);
+  } finally {
+    unsubscribe("child_process", note);
+  }
 });
 
 test("a program runs hundreds of times in one process", async () => {

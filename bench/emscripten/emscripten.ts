@@ -1,6 +1,7 @@
 /** The Emscripten section: programs built by the installed emcc with each malloc, run in Node and in Chromium. */
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { reasonOf } from "../../npm/errors.ts";
 import {
   EmscriptenError,
   buildEmscripten,
@@ -9,7 +10,7 @@ import {
   type Emscripten,
 } from "../../tools/emscripten.ts";
 import { UserError } from "../../tools/command.ts";
-import { messageOf, note, progress } from "../output.ts";
+import { note, progress } from "../output.ts";
 import { programs, sourcesOf, type Program } from "../programs/catalog.ts";
 import type { EmscriptenResults, Measured, ProgramResult } from "../results.ts";
 import { BENCH, BUILD } from "../toolchain.ts";
@@ -76,7 +77,7 @@ export function leftOut(what: string): (error: unknown) => undefined {
   return (error) => {
     if (!(error instanceof UserError || error instanceof EmscriptenError)) throw error;
     const reason = error.message.split("\n").find((line) => /error|Exception/.test(line));
-    note(`${what} is left out: ${reason ?? messageOf(error)}`);
+    note(`${what} is left out: ${reason ?? reasonOf(error)}`);
   };
 }
 

@@ -1,4 +1,5 @@
 /** The section for threads: bench/c/threads.c, built by the installed emcc with each malloc, run in Node. */
+import { reasonOf } from "../../npm/errors.ts";
 import {
   buildEmscripten,
   findEmscripten,
@@ -6,7 +7,7 @@ import {
   runEmscripten,
   type Emscripten,
 } from "../../tools/emscripten.ts";
-import { messageOf, progress } from "../output.ts";
+import { progress } from "../output.ts";
 import type { Measured, ThreadResult, ThreadResults } from "../results.ts";
 import { leftOut, release } from "./emscripten.ts";
 
@@ -137,7 +138,7 @@ function build(emscripten: Emscripten, { link, single, compile = [] }: Peer): Pr
 
 /** Runs a program once. The shortest time counts, and the largest heap; a failure stays. */
 async function sample(row: ThreadResult, peer: string, script: string, args: readonly string[]) {
-  const [time, heap] = await timed(script, args).catch((error: unknown) => [messageOf(error), undefined]);
+  const [time, heap] = await timed(script, args).catch((error: unknown) => [reasonOf(error), undefined]);
   row.times[peer] = better(Math.min, row.times[peer], time!);
   if (heap !== undefined) row.heaps[peer] = better(Math.max, row.heaps[peer], heap);
 }

@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
+import { reasonOf } from "../../npm/errors.ts";
 import { UserError } from "../../tools/command.ts";
 import { BUILD } from "../toolchain.ts";
 
@@ -34,9 +35,7 @@ export async function debianSource(name: string): Promise<string> {
     await run("mv", [partial, folder]);
     return folder;
   } catch (error) {
-    throw new UserError(
-      `cannot get Debian's source package ${name}: ${error instanceof Error ? error.message.split("\n")[0] : error}`,
-    );
+    throw new UserError(`cannot get Debian's source package ${name}: ${reasonOf(error)}`);
   }
 }
 

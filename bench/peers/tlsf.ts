@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
 import asc from "assemblyscript/asc";
-import { SECTION, readExports, readGlobals, readSections } from "../../cabi/wasm.ts";
+import { SECTION, payloadOf, readExports, readGlobals, readSections } from "../../npm/binary-format.ts";
 import { cached } from "../../tools/cache.ts";
 import { UserError } from "../../tools/command.ts";
 import type { Program } from "../../tools/compiler.ts";
@@ -39,7 +39,7 @@ export async function linkTlsf(program: Program): Promise<string> {
 /** The address where a linked program's own data ends. */
 function heapBase(module: Uint8Array): number {
   const sections = readSections(module);
-  const payload = (id: number) => sections.find((s) => s.id === id)!.payload;
+  const payload = (id: number) => payloadOf(sections, id);
   const { index } = readExports(payload(SECTION.export)).find(({ name }) => name === "__heap_base")!;
   const { value } = readGlobals(payload(SECTION.global))[index]!;
   if (value === undefined) throw new Error("__heap_base is not a constant");

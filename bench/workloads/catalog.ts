@@ -1,13 +1,14 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
+import { reasonOf } from "../../npm/errors.ts";
 import { UserError } from "../../tools/command.ts";
-import { messageOf, note } from "../output.ts";
+import { note } from "../output.ts";
 import { BENCH } from "../toolchain.ts";
 import { synthetic, syntheticNames } from "./synthetic.ts";
 import { decodeTrace } from "./trace-file.ts";
 import { groups, type Group, type Workload } from "./workload.ts";
 
-const TRACES = path.join(BENCH, "traces");
+export const TRACES = path.join(BENCH, "traces");
 const ENDING = ".trace.br";
 
 interface Entry {
@@ -39,7 +40,7 @@ function* traces(folder: string, report: (line: string) => void): Generator<Entr
       const { name, group, unpack } = decodeTrace(readFileSync(path.join(folder, file)));
       yield { name, group, load: unpack };
     } catch (error) {
-      report(`the trace ${file} is left out: ${messageOf(error)}; make traces records it again`);
+      report(`the trace ${file} is left out: ${reasonOf(error)}; make traces records it again`);
     }
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { brotliCompressSync, brotliDecompressSync, constants } from "node:zlib";
-import { flatten, reader, text, unsigned } from "../../cabi/wasm.ts";
+import { flatten, reader, text, unsigned } from "../../npm/binary-format.ts";
 import {
   alignmentBitsAndSize,
   groups,

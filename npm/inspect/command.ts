@@ -2,6 +2,7 @@
 import { closeSync, existsSync, openSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { list, nonEmpty, single } from "../command-line.ts";
+import { reasonOf } from "../errors.ts";
 import { formatHtml } from "./html.ts";
 import { readLayouts } from "./layouts.ts";
 import type { RunReport } from "./report.ts";
@@ -104,7 +105,7 @@ function checkOutput(file: string, program: string): void {
   try {
     closeSync(openSync(file, "a"));
   } catch (error) {
-    throw new Error(`cannot write ${file}: ${(error as Error).message}`, { cause: error });
+    throw new Error(`cannot write ${file}: ${reasonOf(error)}`, { cause: error });
   }
   if (isNew) rmSync(realpathSync(file));
   else if (isSameFile(file, program))

@@ -49,8 +49,9 @@ export function recordAllocations(
   const add = (address: number, size: number): void => {
     if (address !== 0) blocks.set(address >>> 0, { size: size >>> 0, stack: withStacks ? stackTrace() : "" });
   };
+  const drop = (address: number): void => void blocks.delete(address >>> 0);
   const move = (from: number, to: number, size: number): void => {
-    if (to !== 0) blocks.delete(from >>> 0);
+    if (to !== 0) drop(from);
     add(to, size);
   };
   const roundUp = (size: number): number => Math.ceil((size >>> 0) / WASM_PAGE) * WASM_PAGE;
@@ -69,10 +70,10 @@ export function recordAllocations(
     pvalloc: (result, size) => add(result, roundUp(size)),
     page_alloc: (result, size) => add(result, size),
     page_realloc: (result, from, size) => move(from, result, size),
-    free: (_, block) => void blocks.delete(block >>> 0),
-    free_sized: (_, block) => void blocks.delete(block >>> 0),
-    free_aligned_sized: (_, block) => void blocks.delete(block >>> 0),
-    page_free: (_, block) => void blocks.delete(block >>> 0),
+    free: (_, block) => drop(block),
+    free_sized: (_, block) => drop(block),
+    free_aligned_sized: (_, block) => drop(block),
+    page_free: (_, block) => drop(block),
   };
 
   return {
@@ -86,23 +87,25 @@ export function recordAllocations(
       onCall(calls);
     },
     report: () => {
-      const sites = [...groupBy(blocks.values(), ({ stack }) => stack)].map(([stack, group]) => ({
-        stack: readableStack(stack),
-        group,
-      }));
-      // An optimizer makes one call into several, by unrolling a loop for one.
-      const places = [...groupBy(sites, ({ stack }) => stack.join("\n")).values()].map((same): LeakSite => {
-        const group = same.flatMap((site) => site.group);
-        return { blocks: group.length, bytes: sumOf(group), stack: same[0]!.stack };
-      });
-      return {
-        blocks: blocks.size,
-        bytes: sumOf([...blocks.values()]),
-        calls,
-        sites: places.sort((a, b) => b.bytes - a.bytes),
-      };
+      const left = [...blocks.values()];
+      return { blocks: left.length, bytes: sumOf(left), calls, sites: sitesOf(left) };
     },
   };
+}
+
+/** The places that blocks come from, most bytes first. */
+function sitesOf(blocks: readonly Block[]): LeakSite[] {
+  const traces = [...groupBy(blocks, ({ stack }) => stack)].map(([stack, group]) => ({
+    stack: readableStack(stack),
+    group,
+  }));
+  // An optimizer makes one call into several, by unrolling a loop for one.
+  return [...groupBy(traces, ({ stack }) => stack.join("\n")).values()]
+    .map((same): LeakSite => {
+      const group = same.flatMap((trace) => trace.group);
+      return { blocks: group.length, bytes: sumOf(group), stack: same[0]!.stack };
+    })
+    .sort((a, b) => b.bytes - a.bytes);
 }
 
 function sumOf(blocks: readonly Block[]): number {

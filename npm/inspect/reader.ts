@@ -3,6 +3,7 @@
  * runs that it leads to and their lists of free slots. Reads nothing but the memory, and trusts nothing in it: a damaged heap gives a report that
  * says so. Works in Node and in browsers.
  */
+import { STATE_ALIGNMENT } from "../requirements.ts";
 import { countCached } from "./cached.ts";
 import { formatAddress } from "./format.ts";
 import type { Layout } from "./layout.ts";
@@ -62,8 +63,6 @@ export interface HeapReport {
 
 /** How many lines of damage a report has. */
 const MOST_DAMAGE = 20;
-/** The state is aligned so, in bytes. */
-const STATE_ALIGNMENT = 16;
 
 /**
  * The heaps in a memory, by address of their state: one, or more where libraries bring their own, none before the
@@ -424,6 +423,24 @@ function pagesOfItsOwn({ pageSize, map, mapEnd, end }: Raw, metadataPages: reado
   return own;
 }
 
+function sum(of: readonly Region[], value: (region: Region) => number): number {
+  return of.reduce((total, region) => total + value(region), 0);
+}
+
+/** The bins that have pages, smallest slots first. */
+function binsOf(regions: readonly Region[], { layout: { SLOT_SIZES }, pageSize }: Raw): BinReport[] {
+  const bins = SLOT_SIZES.map((slotSize, bin): BinReport => {
+    const mine = regions.filter((region) => region.slotSize === slotSize);
+    const pages = sum(mine, (region) => region.pages);
+    const slots = sum(mine, (region) => region.slots!);
+    const usedSlots = sum(mine, (region) => region.usedSlots!);
+    const waste = pages * pageSize - slots * slotSize;
+    const rounding = usedSlots * (slotSize - (SLOT_SIZES[bin - 1] ?? 0) - 1);
+    return { slotSize, pages, slots, usedSlots, waste, rounding };
+  });
+  return bins.filter(({ pages }) => pages > 0);
+}
+
 function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapReport {
   const damage: string[] = [];
   const raw = open(memory, state, layout, damage);
@@ -436,20 +453,10 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
   const byAddress = (a: Region, b: Region): number => a.address - b.address;
   const known = [...runs.map((run) => regionOf(run, layout, freed)), ...readFree(raw)].sort(byAddress);
   const regions = [...known, ...gapsBetween(raw, known, pagesOfItsOwn(raw, metadataPages))].sort(byAddress);
-  const sum = (of: readonly Region[], value: (region: Region) => number): number =>
-    of.reduce((total, region) => total + value(region), 0);
   const bytes = (region: Region): number => region.pages * pageSize;
   const serving = (serves: Region["serves"]): Region[] =>
     regions.filter((region) => region.serves === serves);
 
-  const bins = layout.SLOT_SIZES.map((slotSize, bin): BinReport => {
-    const mine = regions.filter((region) => region.slotSize === slotSize);
-    const slots = sum(mine, (region) => region.slots!);
-    const usedSlots = sum(mine, (region) => region.usedSlots!);
-    const waste = sum(mine, bytes) - slots * slotSize;
-    const rounding = usedSlots * (slotSize - (layout.SLOT_SIZES[bin - 1] ?? 0) - 1);
-    return { slotSize, pages: sum(mine, (region) => region.pages), slots, usedSlots, waste, rounding };
-  });
   const [large, free, slots] = [serving("large"), serving("free"), serving("slots")];
   const heap = sum([...large, ...free, ...slots], bytes);
   const inUse = sum(large, bytes) + sum(slots, (region) => region.usedSlots! * region.slotSize!);
@@ -463,7 +470,7 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
     free: heap - inUse,
     peak: raw.field(layout.STATE_PEAK) * pageSize,
     mapSize: raw.mapEnd - raw.map + metadataPages.length * pageSize,
-    bins: bins.filter(({ pages }) => pages > 0),
+    bins: binsOf(regions, raw),
     large: { blocks: large.length, bytes: sum(large, bytes) },
     freeRuns: {
       runs: free.length,

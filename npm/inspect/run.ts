@@ -1,7 +1,9 @@
 /** Runs a WASI program under `node:wasi` and reads its heap at the end and on the way. */
 import { opendir, readFile } from "node:fs/promises";
 import { runInNewContext } from "node:vm";
-import { checkLinked } from "../linked.ts";
+import { compileProgram } from "../compile.ts";
+import { reasonOf } from "../errors.ts";
+import { importNodeWasi } from "../node-wasi.ts";
 import { withClock } from "./clock.ts";
 import type { Layout } from "./layout.ts";
 import { recordAllocations, wasmFrames } from "./leaks.ts";
@@ -35,8 +37,8 @@ const TICK = 10;
 
 type Functions = Record<string, (...values: never[]) => unknown>;
 
-/** Node 20 collects the WASI object while its program runs, and crashes, unless something else refers to it. */
-const alive = new Set<unknown>();
+/** Node 20 collects the WASI object while its program runs, and crashes, unless something refers to it, as `start` does. */
+const alive = new Set<Loaded>();
 
 /**
  * Runs the program in the file at `program` to its end. `leaks` and `every.calls` need function names in it. Throws a
@@ -48,8 +50,7 @@ export async function inspect(
   options: RunOptions = {},
 ): Promise<RunReport> {
   const { args = [], every, leaks = false } = options;
-  const traced = leaks || every?.calls !== undefined;
-  const module = await load(program, traced);
+  const module = await load(program, leaks || every?.calls !== undefined);
   for (const folder of Object.values(options.folders ?? {})) await checkFolder(folder);
 
   let memory: WebAssembly.Memory | undefined;
@@ -61,39 +62,19 @@ export async function inspect(
   const word = (address: number): number => new DataView(memory!.buffer).getUint32(address, true);
   const recorder = recordAllocations(word, leaks, timeline.onAllocation);
 
-  const { WASI } = await importNodeWasi();
-  const wasi = new WASI({
-    version: "preview1",
-    args: [program, ...args],
-    env: { ...options.env },
-    preopens: { ...options.folders },
-    stdout: options.stdout ?? 1,
-    returnOnExit: true,
-  });
-  const host = wasi.getImportObject() as Record<string, Functions>;
-  const instance = instantiate(program, module, {
-    ...Object.fromEntries(
-      Object.entries(host).map(([name, calls]) => [name, observed(calls, timeline.onMoment)]),
-    ),
-    [TRACE_MODULE]: { enter: recorder.enter, leave: recorder.leave },
-  });
-  memory = memoryOf(program, instance);
+  const { enter, leave } = recorder;
+  const loaded = await prepare(program, module, options, timeline.onMoment, { enter, leave });
+  memory = loaded.memory;
 
-  const start = (): number => {
-    // Typed as if it returned nothing; with returnOnExit it returns the exit code.
-    if ("_start" in instance.exports) return wasi.start(instance) as unknown as number;
-    wasi.initialize(instance);
-    return 0;
-  };
   const { timeLimit } = options;
   let begin = 0;
   const finish = (end: End) => ({ end, ms: performance.now() - begin, samples: timeline.take() });
   const ran = await withClock(every?.ms ?? TICK, timeline.onMoment, () => {
-    alive.add(wasi);
+    alive.add(loaded);
     timeline.start();
     begin = performance.now();
-    return finish(run(start, timeLimit));
-  }).finally(() => alive.delete(wasi));
+    return finish(run(loaded.start, timeLimit));
+  }).finally(() => alive.delete(loaded));
   const { end, ms, samples } = ran ?? finish({ timeLimit: timeLimit! });
   return {
     program,
@@ -108,12 +89,53 @@ export async function inspect(
   };
 }
 
+/** A program that has not begun. */
+interface Loaded {
+  readonly memory: WebAssembly.Memory;
+  /** Runs it to its end. Returns the exit code. */
+  readonly start: () => number;
+}
+
+/** `before` is called before each of WASI's functions; `trace` are those that a traced module imports. */
+async function prepare(
+  program: string,
+  module: WebAssembly.Module,
+  { args = [], env, folders, stdout = 1 }: RunOptions,
+  before: () => void,
+  trace: WebAssembly.ModuleImports,
+): Promise<Loaded> {
+  const { WASI } = await importNodeWasi();
+  // Other engines have a part of it.
+  if (!("getImportObject" in WASI.prototype)) throw new ProgramError("inspect needs Node.js");
+  const wasi = new WASI({
+    version: "preview1",
+    args: [program, ...args],
+    env: { ...env },
+    preopens: { ...folders },
+    stdout,
+    returnOnExit: true,
+  });
+  const host = Object.entries(wasi.getImportObject() as Record<string, Functions>);
+  const instance = instantiate(program, module, {
+    ...Object.fromEntries(host.map(([name, calls]) => [name, observed(calls, before)])),
+    [TRACE_MODULE]: trace,
+  });
+  return {
+    memory: memoryOf(program, instance),
+    start: () => {
+      // Typed as if it returned nothing; with returnOnExit it returns the exit code.
+      if ("_start" in instance.exports) return wasi.start(instance) as unknown as number;
+      wasi.initialize(instance);
+      return 0;
+    },
+  };
+}
+
 async function load(program: string, traced: boolean): Promise<WebAssembly.Module> {
   try {
     const bytes = await readFile(program);
     // Binaryen ends the process over a module that is not valid.
-    const module = await WebAssembly.compile(bytes);
-    checkLinked(module);
+    const module = compileProgram(bytes);
     if (!traced) return module;
     // Binaryen takes long to load.
     const { traceModule } = await import("./trace.ts");
@@ -184,22 +206,5 @@ function observed(calls: Functions, before: () => void): Functions {
 }
 
 function failure(program: string, error: unknown): ProgramError {
-  const [line] = (error instanceof Error ? error.message : String(error)).split("\n");
-  return new ProgramError(`${program}: ${line}`, { cause: error });
-}
-
-/** Loading it makes Node warn that WASI is experimental, once in each process: this silences that warning alone. */
-async function importNodeWasi(): Promise<typeof import("node:wasi")> {
-  const { emitWarning } = process;
-  process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
-    if (!String(warning).includes("WASI")) Reflect.apply(emitWarning, process, [warning, ...rest]);
-  }) as typeof emitWarning;
-  try {
-    const wasi = await import("node:wasi");
-    // Other engines have a part of it.
-    if (!("getImportObject" in wasi.WASI.prototype)) throw new ProgramError("inspect needs Node.js");
-    return wasi;
-  } finally {
-    process.emitWarning = emitWarning;
-  }
+  return new ProgramError(`${program}: ${reasonOf(error)}`, { cause: error });
 }

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Command } from "commander";
 import { list, nonEmpty, single } from "../command-line.ts";
-import { reasonOf } from "./errors.ts";
+import { reasonOf } from "../errors.ts";
 import type { SwapReport } from "./swap.ts";
 
 interface Options {

@@ -7,7 +7,7 @@ import path from "node:path";
 import { promisify } from "node:util";
 import binaryen from "binaryen";
 import { exportsOf, functionsOf, globalsOf } from "../binaryen.ts";
-import { reasonOf } from "./errors.ts";
+import { reasonOf } from "../errors.ts";
 
 /** The features that modules may have. Others, such as garbage collection, would change how all code is written. */
 const FEATURES: Readonly<Record<string, number>> = {

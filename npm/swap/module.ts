@@ -1,9 +1,8 @@
 /** Reads a module and says what in it is of use: its malloc, its ways to memory, its errno. */
 import binaryen from "binaryen";
 import { exportsOf, functionsOf } from "../binaryen.ts";
-import { checkLinked } from "../linked.ts";
+import { compileProgram } from "../compile.ts";
 import { findConstructor, type Constructor } from "./emmalloc.ts";
-import { reasonOf } from "./errors.ts";
 import {
   checkNames,
   findReplacements,
@@ -35,7 +34,7 @@ export async function readSubject(
   symbolMap: GivenNames,
   byHand: GivenNames,
 ): Promise<Subject> {
-  const compiled = compile(bytes);
+  const compiled = compileProgram(bytes);
   const hasNames = WebAssembly.Module.customSections(compiled, "name").length > 0;
   const module = readModule(bytes);
   checkMemory(module);
@@ -64,32 +63,6 @@ export async function readSubject(
 
 const NO_NAMES =
   "it has no names of functions: link it with names (emcc --profiling-funcs, clang --no-wasm-opt), or give --symbol-map FILE (emcc --emit-symbol-map), or --function malloc=INDEX and so on";
-
-const MAGIC = [0, 0x61, 0x73, 0x6d];
-/** Where modules have 0 and components something else. */
-const LAYER = 6;
-
-function compile(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
-  if (!MAGIC.every((byte, i) => bytes[i] === byte)) throw new Error("it is no WebAssembly file");
-  if (bytes[LAYER] !== 0)
-    throw new Error("it is a component: take the core module out of it (wasm-tools component unbundle)");
-  const module = compileOrExplain(bytes);
-  checkLinked(module);
-  return module;
-}
-
-function compileOrExplain(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
-  try {
-    return new WebAssembly.Module(bytes);
-  } catch (error) {
-    throw new Error(
-      `it is no module that Node ${process.version} can run (${reasonOf(error)}): link it again`,
-      {
-        cause: error,
-      },
-    );
-  }
-}
 
 function checkMemory(module: binaryen.Module): void {
   if (!module.hasMemory()) throw new Error("it has no memory, so no malloc");

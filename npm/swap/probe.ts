@@ -5,8 +5,9 @@
 import vm from "node:vm";
 import binaryen from "binaryen";
 import { functionsOf, globalsOf } from "../binaryen.ts";
+import { reasonOf } from "../errors.ts";
+import { ENOMEM } from "../index.ts";
 import { WASM_PAGE } from "../webassembly.ts";
-import { reasonOf } from "./errors.ts";
 
 export type Allocator = "dlmalloc" | "emmalloc";
 
@@ -44,7 +45,6 @@ const MARKS: ReadonlyMap<number, Allocator> = new Map([
 
 /** By what the break is moved: any break is aligned to that. Bytes. */
 const STEP = 16;
-const ENOMEM = 48;
 /** A request that no memory can satisfy twice. */
 const TOO_MUCH = 0x7fff0000;
 /** dlmalloc's and emmalloc's headers before a block, and what they leave for alignment, are no larger. */
@@ -94,80 +94,111 @@ function start(compiled: WebAssembly.Module, module: binaryen.Module): Instance 
   }
 }
 
-function tryOut(fresh: Instance, { memory, functions }: Instance, hasNames: boolean): Findings {
+function tryOut(fresh: Instance, used: Instance, hasNames: boolean): Findings {
+  const trial = compare(fresh, used);
+  const { functions, call, view } = trial;
   const memorySize = fresh.memory.buffer.byteLength;
-  const before = new Uint32Array(fresh.memory.buffer);
-  const word = (address: number) => new Uint32Array(memory.buffer, address, 1)[0]!;
-  const setWord = (address: number, value: number) => {
-    new Uint32Array(memory.buffer, address, 1)[0] = value;
-  };
-  const call = (name: Tried, ...args: number[]): number => {
-    try {
-      return functions[name]!(...args) >>> 0;
-    } catch (error) {
-      throw new Error(
-        `its ${name} does not work in a fresh instance (${reasonOf(error)}): ` +
-          "name the right one with --function, and initialize_emmalloc_heap if it is emmalloc's",
-        { cause: error },
-      );
-    }
-  };
-  /** The addresses of words that are not as in a fresh instance. */
-  const changed = () => changes(before, new Uint32Array(memory.buffer, 0, before.length)).map((i) => i * 4);
-
-  const { sbrk } = functions;
-  const oldBreak = sbrk ? tryQuietly(sbrk, STEP) : undefined;
-  const breakAddress = oldBreak === undefined ? 0 : findBreak(sbrk!, oldBreak);
+  const found = findBreak(trial);
 
   if (functions.constructor) call("constructor");
   const block = call("malloc", SAMPLE_SIZE);
-  if (block === 0 || block + SAMPLE_SIZE > memory.buffer.byteLength)
+  if (block === 0 || block + SAMPLE_SIZE > used.memory.buffer.byteLength)
     throw new Error("its malloc has no memory to begin with: link it with a larger one");
-  const heapStart = Math.min(breakAddress ? oldBreak! : block, memorySize);
-  const isBreak = (old: number) => old > heapStart - HEADERS && old <= heapStart + HEADERS;
-  const touched = changed();
-  const inUse = touched.some((address) => {
-    const old = before[address / 4]!;
-    return old !== 0 && address !== breakAddress && !isBreak(old);
-  });
-  if (inUse || before.subarray(Math.ceil(heapStart / 4)).some((each) => each !== 0)) throw new Error(LIVE);
+  const heapStart = Math.min(found?.value ?? block, memorySize);
+  const breakAddress = found?.address ?? 0;
+  if (isInUse(trial, heapStart, breakAddress)) throw new Error(LIVE);
 
-  const allocator = MARKS.get(word(block - 4));
   // emmalloc makes its lists in a constructor, which nothing but a name tells.
-  if (!allocator && !hasNames && !functions.constructor)
-    throw new Error(
-      "its malloc is not dlmalloc, and without names of functions nobody knows whether it is emmalloc: link it with names (emcc --profiling-funcs)",
-    );
-  if (!allocator)
-    throw new Error("its malloc is neither dlmalloc nor emmalloc: link it with rsbmalloc instead");
+  const allocator = allocatorOf(
+    view().getUint32(block - 4, true),
+    hasNames || functions.constructor !== undefined,
+  );
   call("free", block);
   if (call("malloc", SAMPLE_SIZE) !== block)
     throw new Error("its free does not give back what its malloc gave: name the right ones with --function");
+  return { allocator, heapStart, memorySize, breakAddress, errno: findErrno(trial) };
+}
 
-  return { allocator, heapStart, memorySize, breakAddress, errno: findErrno() };
+/** An instance in which functions are tried, and what they change in its memory. */
+interface Trial {
+  readonly functions: Instance["functions"];
+  /** Throws an Error of one line if the function traps. */
+  readonly call: (name: Tried, ...args: number[]) => number;
+  readonly view: () => DataView;
+  /** The words of the memory as it was. */
+  readonly before: Uint32Array;
+  /** The addresses of words that are no longer so. */
+  readonly changed: () => number[];
+}
 
-  /** The word that decides what sbrk returns. Leaves the break where it was before sbrk was called. */
-  function findBreak(sbrk: NonNullable<typeof functions.sbrk>, old: number): number {
-    const found = changed().find((address) => {
-      if (word(address) !== old + STEP) return false;
-      setWord(address, old);
-      return tryQuietly(sbrk, 0) === old;
-    });
-    return found ?? 0;
+function compare(fresh: Instance, { memory, functions }: Instance): Trial {
+  const before = new Uint32Array(fresh.memory.buffer);
+  return {
+    functions,
+    call(name, ...args) {
+      try {
+        return functions[name]!(...args) >>> 0;
+      } catch (error) {
+        throw new Error(
+          `its ${name} does not work in a fresh instance (${reasonOf(error)}): ` +
+            "name the right one with --function, and initialize_emmalloc_heap if it is emmalloc's",
+          { cause: error },
+        );
+      }
+    },
+    view: () => new DataView(memory.buffer),
+    before,
+    changed: () => changes(before, new Uint32Array(memory.buffer, 0, before.length)).map((i) => i * 4),
+  };
+}
+
+/** The word that decides what sbrk returns, and the break that it held. Leaves it as it was. */
+function findBreak({ functions, view, changed }: Trial) {
+  const { sbrk } = functions;
+  const old = sbrk && tryQuietly(sbrk, STEP);
+  if (old === undefined) return undefined;
+  const address = changed().find((each) => {
+    if (view().getUint32(each, true) !== old + STEP) return false;
+    view().setUint32(each, old, true);
+    return tryQuietly(sbrk!, 0) === old;
+  });
+  return address ? { address, value: old } : undefined;
+}
+
+/** Whether the first malloc changed what was there before, or something was there already where its heap starts. */
+function isInUse({ before, changed }: Trial, heapStart: number, breakAddress: number): boolean {
+  const isBreak = (old: number) => old > heapStart - HEADERS && old <= heapStart + HEADERS;
+  const touched = changed().some((address) => {
+    const old = before[address / 4]!;
+    return old !== 0 && address !== breakAddress && !isBreak(old);
+  });
+  return touched || before.subarray(Math.ceil(heapStart / 4)).some((each) => each !== 0);
+}
+
+/** Whose malloc marks a block like that. `isComplete` says that it was tried with all that belongs to it. */
+function allocatorOf(mark: number, isComplete: boolean): Allocator {
+  const allocator = MARKS.get(mark);
+  if (allocator) return allocator;
+  throw new Error(
+    isComplete
+      ? "its malloc is neither dlmalloc nor emmalloc: link it with rsbmalloc instead"
+      : "its malloc is not dlmalloc, and without names of functions nobody knows whether it is emmalloc: link it with names (emcc --profiling-funcs)",
+  );
+}
+
+/** The one word that becomes ENOMEM when a request fails; 0 if none does. */
+function findErrno({ functions, call, view, changed }: Trial): number {
+  if (functions.errno) return call("errno");
+  const failed = () => changed().filter((address) => view().getUint32(address, true) === ENOMEM);
+  for (let tries = 0; tries < 3; tries++) {
+    const earlier = new Set(failed());
+    const result = tryQuietly(functions.malloc!, TOO_MUCH);
+    if (result === undefined) return 0;
+    if (result !== 0) continue;
+    const set = failed().filter((address) => !earlier.has(address));
+    return set.length === 1 ? set[0]! : 0;
   }
-
-  function findErrno(): number {
-    if (functions.errno) return call("errno");
-    for (let tries = 0; tries < 3; tries++) {
-      const earlier = new Set(changed().filter((address) => word(address) === ENOMEM));
-      const result = tryQuietly(functions.malloc!, TOO_MUCH);
-      if (result === undefined) return 0;
-      if (result !== 0) continue;
-      const set = changed().filter((address) => word(address) === ENOMEM && !earlier.has(address));
-      return set.length === 1 ? set[0]! : 0;
-    }
-    return 0;
-  }
+  return 0;
 }
 
 const LIVE =

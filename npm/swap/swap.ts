@@ -1,9 +1,9 @@
 /** Exchanges the malloc of a finished module for rsbmalloc. */
 import binaryen from "binaryen";
+import { SECTION, reader, unsigned, withExports, withSection } from "../binary-format.ts";
 import { exportsOf, functionsOf } from "../binaryen.ts";
-import { readRequirements } from "../requirements.ts";
+import { readRequirements, type Requirements } from "../requirements.ts";
 import { WASM_PAGE } from "../webassembly.ts";
-import { withExports, withInitialMemory } from "./binary.ts";
 import { exportConstructor, removeConstructor } from "./emmalloc.ts";
 import { NEEDED, isNeededName, type GivenNames, type ModuleFunction } from "./functions.ts";
 import { LINKED, addCore, coreFunction, readCore, write, type MemorySource } from "./merge.ts";
@@ -49,8 +49,7 @@ export async function swap(
   const { allocator, errno, breakAddress } = findings;
   const source = memorySource(subject, breakAddress !== 0);
   const core = await readCore(source);
-  const { stateSize } = readRequirements(new WebAssembly.Module(core));
-  const place = placeState(findings, stateSize, module);
+  const place = placeState(findings, readRequirements(new WebAssembly.Module(core)), module);
 
   const { gone, left, shared } = redirect(subject, source);
   checkRemains(subject, gone, left, findings);
@@ -128,19 +127,19 @@ interface Place {
   readonly heapEnd: number;
 }
 
-const ALIGNMENT = 16;
 /** Room for the break of the sbrk that is brought along. */
 const BREAK_SIZE = 16;
 
 /** The state takes the first bytes of what was the old malloc's memory. */
 function placeState(
   { heapStart, memorySize }: Pick<Findings, "heapStart" | "memorySize">,
-  size: number,
+  requirements: Requirements,
   module: binaryen.Module,
 ): Place {
-  const align = (address: number) => Math.ceil(address / ALIGNMENT) * ALIGNMENT;
+  const { stateSize, stateAlignment } = requirements;
+  const align = (address: number) => Math.ceil(address / stateAlignment) * stateAlignment;
   const state = align(heapStart);
-  const ownBreak = align(state + size);
+  const ownBreak = align(state + stateSize);
   const heapBase = ownBreak + BREAK_SIZE;
   if (heapBase <= memorySize) return { state, ownBreak, heapBase, heapEnd: memorySize };
   // A page more, for which nobody else can have a use.
@@ -150,7 +149,7 @@ function placeState(
       "its memory has no room for the new malloc's state at the start: link it with a larger initial memory",
     );
   }
-  return placeState({ heapStart: memorySize, memorySize: memorySize + WASM_PAGE }, size, module);
+  return placeState({ heapStart: memorySize, memorySize: memorySize + WASM_PAGE }, requirements, module);
 }
 
 /** What became of the functions of a module. */
@@ -261,12 +260,22 @@ function checkMemory(
 /** Takes away what was exported for the merge, and checks that the module asks its host for nothing new. */
 function finish(merged: Uint8Array, { compiled }: Subject, memorySize: number): Uint8Array<ArrayBuffer> {
   const exported = new Set(WebAssembly.Module.exports(compiled).map(({ name }) => name));
-  const small = withExports(merged, (name) => exported.has(name));
-  const bytes = withInitialMemory(small, (pages) => Math.max(pages, memorySize / WASM_PAGE));
+  const small = withExports(merged, ({ name }) => (exported.has(name) ? [name] : []));
+  const bytes = withMemory(small, memorySize / WASM_PAGE);
   const key = ({ module, name }: WebAssembly.ModuleImportDescriptor) => `${module}.${name}`;
   const known = new Set(WebAssembly.Module.imports(compiled).map(key));
   const wanted = WebAssembly.Module.imports(new WebAssembly.Module(bytes)).map(key);
   const added = wanted.filter((name) => !known.has(name));
   if (added.length > 0) throw new Error(`the new malloc would need ${added.join(", ")} of its host`);
   return bytes;
+}
+
+/** The module with so many pages of memory from the start, if the memory is its own and has fewer. */
+function withMemory(module: Uint8Array, pages: number): Uint8Array<ArrayBuffer> {
+  return withSection(module, SECTION.memory, (payload) => {
+    const LIMITS = 2; // after the number of memories and the flags
+    const read = reader(payload, LIMITS);
+    const initial = Math.max(read.u32(), pages);
+    return [payload.subarray(0, LIMITS), unsigned(initial), payload.subarray(read.position())];
+  });
 }

@@ -1,5 +1,5 @@
 /**
- * The part of the wasm binary format that the library's build reads and writes: LEB128 numbers, names, sections.
+ * The wasm binary format, as far as it is read and written here: LEB128 numbers, names, sections.
  * https://webassembly.github.io/spec/core/binary/
  */
 
@@ -54,7 +54,7 @@ export interface Section {
 /** Bytes to write: numbers stand for single bytes, and nested arrays are flattened in order. */
 export type Bytes = number | Uint8Array | readonly Bytes[];
 
-export function flatten(bytes: Bytes): Uint8Array {
+export function flatten(bytes: Bytes): Uint8Array<ArrayBuffer> {
   const parts: Uint8Array[] = [];
   const visit = (part: Bytes): void => {
     if (typeof part === "number") parts.push(Uint8Array.of(part));
@@ -108,6 +108,9 @@ export function customSection(name: string, payload: Bytes): Bytes {
   return section(SECTION.custom, [text(name), payload]);
 }
 
+/** Without the option, a name would lose a leading byte order mark. */
+const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
+
 /** Returns a reader of numbers and names in `bytes`, from `start` on. It throws a RangeError past their end. */
 export function reader(bytes: Uint8Array, start = 0) {
   let at = start;
@@ -142,7 +145,7 @@ export function reader(bytes: Uint8Array, start = 0) {
       const [value, bits] = leb();
       return bits < 32 ? (value << (32 - bits)) >> (32 - bits) : value;
     },
-    text: () => new TextDecoder().decode(take(read.u32())),
+    text: () => UTF8.decode(take(read.u32())),
     vector: <Item>(item: () => Item): Item[] => Array.from({ length: read.u32() }, item),
   };
   return read;
@@ -164,6 +167,25 @@ export function readSections(module: Uint8Array): Section[] {
     }
   }
   return sections;
+}
+
+/** What is in the section of that id; an empty vector if there is none. */
+export function payloadOf(sections: readonly Section[], id: number): Uint8Array {
+  return sections.find((each) => each.id === id)?.payload ?? unsigned(0);
+}
+
+/** The module with the section of that id changed, if it has one. */
+export function withSection(
+  module: Uint8Array,
+  id: number,
+  change: (payload: Uint8Array) => Bytes,
+): Uint8Array<ArrayBuffer> {
+  const sections = readSections(module).map((each) =>
+    each.id === SECTION.custom
+      ? customSection(each.name, each.payload)
+      : section(each.id, each.id === id ? change(each.payload) : each.payload),
+  );
+  return flatten([HEADER, sections]);
 }
 
 export interface Import {
@@ -230,10 +252,25 @@ export function readExports(payload: Uint8Array): Export[] {
   return read.vector(() => ({ name: read.text(), kind: read.byte(), index: read.u32() }));
 }
 
-/** Returns the function names in a `name` section, by function index. */
-export function readFunctionNames(payload: Uint8Array): Map<number, string> {
+/** Returns the module with each export under the names that `namesOf` gives it, which may be none. */
+export function withExports(
+  module: Uint8Array,
+  namesOf: (each: Export) => readonly string[],
+): Uint8Array<ArrayBuffer> {
+  return withSection(module, SECTION.export, (payload) =>
+    vector(
+      readExports(payload).flatMap((each) =>
+        namesOf(each).map((name) => [text(name), each.kind, unsigned(each.index)]),
+      ),
+    ),
+  );
+}
+
+/** Returns the function names in the `name` section, by function index. */
+export function readFunctionNames(sections: readonly Section[]): Map<number, string> {
   const FUNCTION_NAMES = 1;
-  const read = reader(payload);
+  const names = sections.find(({ id, name }) => id === SECTION.custom && name === "name");
+  const read = reader(names?.payload ?? new Uint8Array());
   while (!read.done()) {
     const subsection = read.byte();
     const content = reader(read.take(read.u32()));

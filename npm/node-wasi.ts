@@ -1,0 +1,12 @@
+/** Node's WASI, without the warning that it is experimental: Node gives it once in each process, when WASI is loaded. */
+export async function importNodeWasi(): Promise<typeof import("node:wasi")> {
+  const { emitWarning } = process;
+  process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
+    if (!String(warning).includes("WASI")) Reflect.apply(emitWarning, process, [warning, ...rest]);
+  }) as typeof emitWarning;
+  try {
+    return await import("node:wasi");
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
