@@ -73,7 +73,7 @@ export interface MallInfo {
   readonly heap: number;
   /** In blocks that are in use, rounded up as the allocator does. */
   readonly inUse: number;
-  /** For further blocks. */
+  /** The rest of the heap: free for further blocks, or left over after the last slot of a run. */
   readonly free: number;
   /** The most bytes ever in pages that served blocks. */
   readonly peak: number;

@@ -387,13 +387,11 @@ export function summarize(info: MallInfo, bins: usize): u64 {
     page += pages;
     if (kind < FIRST_BIN) continue;
     const free = freeSlotsOf(run);
-    if (free == run.slots) {
-      // Free in all but name, with what is left over after its last slot.
-      freeBytes += pages << PAGE_BITS;
-      continue;
-    }
-    freeBytes += free * run.size;
-    if (bins) {
+    const used = run.slots - free;
+    // No block uses what is left over after the last slot, so it counts as free.
+    freeBytes += (pages << PAGE_BITS) - used * run.size;
+    // A run without blocks is free in all but name.
+    if (bins && used) {
       const bin = changetype<BinInfo>(bins + <usize>(kind - FIRST_BIN) * offsetof<BinInfo>());
       bin.pages += pages;
       bin.freeSlots += free;

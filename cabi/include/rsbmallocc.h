@@ -146,7 +146,7 @@ void rsbpage_free(void *run);
 struct rsbmallinfo {
   size_t heap;      /* bytes of linear memory in the heap, without the allocator's own data */
   size_t in_use;    /* bytes of these in blocks that are in use, their sizes rounded up as the allocator does */
-  size_t free;      /* bytes of these that are free for further blocks */
+  size_t free;      /* the rest of these: free for further blocks, or left over after the last slot of a run */
   size_t peak;      /* the high-water mark of the bytes in pages that hold blocks */
   size_t bin_count; /* number of bins that follow, in increasing order of slot size */
   struct {
