@@ -45,7 +45,7 @@ import {
 } from "./hardened";
 import { isFree } from "./free-pages";
 import { lock, lockInline, unlock, unlockInline } from "./lock";
-import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
+import { WORDWISE_MAX, copyMemory, fillMemory, mayGrow } from "./memory";
 import {
   Run,
   extendRun,
@@ -60,6 +60,9 @@ import {
   trimRun,
 } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
+
+/** More pages than a bin's shortest run has. */
+const ROOM_TO_GROW: u32 = 16;
 
 
 @inline
@@ -255,14 +258,18 @@ export function resize(block: usize, size: usize): usize {
 /** The slow path of `resize`: for a block whose slot is a bad fit for the new size, and for a large block. */
 function resizeSlow(run: Run, block: usize, size: usize): usize {
   const old = usableSize(block);
+  let moved: usize = 0;
   if (run.kind == LARGE) {
     if (old - size < PAGE) return block;
     if (<isize>size < 0) return fail(ENOMEM);
     // A large block that is better off in a slot moves there.
     if (size > BIN_MAX >>> 1 && resizeInPlace(run, size)) return block;
+  } else if (size - old < old >>> 3 && mayGrow(ROOM_TO_GROW)) {
+    // A block that grows by little may well grow again, so it gets a slot with room for that.
+    moved = takeAny(size + (old >>> 2));
   }
   // Not to a slot of 4 B, because `copy` may write a whole double word.
-  const moved = takeAny(max<usize>(size, 8));
+  if (!moved) moved = takeAny(max<usize>(size, 8));
   if (!moved) return size <= old ? block : fail(ENOMEM);
   copy(moved, block, min(old, size));
   release(block);

@@ -127,6 +127,30 @@ test("an aligned block that is small takes no more than a few pages", async () =
   assert.is(heap.malloc_usable_size(heap.valloc(100)), PAGE);
 });
 
+test("a block in a slot that grows by a few bytes at a time moves seldom", async () => {
+  const { heap } = await newHeap();
+  let block = heap.malloc(1);
+  let moves = 0;
+  for (let size = 17; size <= 8192; size += 16) {
+    const moved = heap.realloc(block, size);
+    if (moved !== block) ++moves;
+    block = moved;
+  }
+  // There are 45 bins on the way, and room for a quarter more skips every other one of them.
+  assert.ok(moves < 30, `${moves} moves`);
+});
+
+test("realloc takes a slot that just fits when memory is out for one with room to grow", async () => {
+  const { heap } = await newHeap({ maximum: 3 });
+  const block = heap.malloc(64);
+  const fitting = heap.malloc(80);
+  while (heap.page_alloc(PAGE, 1)) {}
+  assert.is(heap.malloc(96), 0);
+  const moved = heap.realloc(block, 70);
+  assert.is.not(moved, 0);
+  assert.is(heap.malloc_usable_size(moved), heap.malloc_usable_size(fitting));
+});
+
 test("realloc from every size to every other keeps the contents", async () => {
   const { heap, base } = await newHeap();
   for (const from of ODD_SIZES) {
