@@ -146,9 +146,15 @@ export function realloc_in_place(block: usize, size: usize): usize {
   return size <= usableSize(block) ? block : 0;
 }
 
-/** `realloc` for aligned blocks: if the block moves, it goes to a multiple of `alignment`. */
+
+@inline
+function isAligned(block: usize, alignment: usize): bool {
+  return !(block & (alignment - 1));
+}
+
+/** `realloc` to a multiple of `alignment`. */
 export function aligned_realloc(block: usize, alignment: usize, size: usize): usize {
-  if (realloc_in_place(block, size)) return block;
+  if (isAligned(block, alignment) && realloc_in_place(block, size)) return block;
   const moved = allocateAligned(alignment, size);
   if (moved && block) {
     const kept = min(usableSize(block), size);
@@ -159,9 +165,9 @@ export function aligned_realloc(block: usize, alignment: usize, size: usize): us
   return moved;
 }
 
-/** `realloc` that need not preserve the block's contents. 0, with the block freed, when memory is out. */
+/** `aligned_realloc` that need not preserve the block's contents. 0, with the block freed, when memory is out. */
 export function aligned_realloc_uninitialized(block: usize, alignment: usize, size: usize): usize {
-  if (realloc_in_place(block, size)) return block;
+  if (isAligned(block, alignment) && realloc_in_place(block, size)) return block;
   release(block);
   return allocateAligned(alignment, size);
 }

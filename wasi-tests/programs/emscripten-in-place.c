@@ -7,6 +7,7 @@
 
 void *emmalloc_realloc_try(void *, size_t);
 void *aligned_realloc(void *, size_t, size_t);
+void *emmalloc_aligned_realloc_uninitialized(void *, size_t, size_t);
 
 static int is_filled(const char *block, size_t size) {
   for (size_t i = 0; i < size; i++) {
@@ -32,6 +33,11 @@ int main(void) {
     rsbmalloc_check();
     char *aligned = aligned_realloc(block, 256, 5000);
     if ((size_t)aligned % 256 || !is_filled(aligned, size < 5000 ? size : 5000)) return 4;
+    // It would fit where it is, but for the alignment.
+    aligned = aligned_realloc(aligned, 65536, 4000);
+    if ((size_t)aligned % 65536 || !is_filled(aligned, size < 4000 ? size : 4000)) return 5;
+    aligned = emmalloc_aligned_realloc_uninitialized(aligned, 1 << 20, 3000);
+    if ((size_t)aligned % (1 << 20)) return 6;
     free(aligned);
   }
   printf("in place\n");
