@@ -106,15 +106,18 @@ const MEMORY_ALONE = [...EMPTY_MODULE, 5, 3, 1, 0, 1, 7, 10, 1, 6, ...Buffer.fro
 const OBJECT = [...EMPTY_MODULE, 0, 9, 7, ...Buffer.from("linking"), 2];
 
 const NO_PROGRAMS: Readonly<Record<string, readonly [string | readonly number[], RegExp]>> = {
-  text: ["hello", /refused\.wasm: it is no WebAssembly file$/],
-  "an empty file": ["", /it is no WebAssembly file$/],
-  "a component": [[0, 0x61, 0x73, 0x6d, 13, 0, 1, 0], /it is a component: take the core module out of it/],
-  "a file that ends in its header": [EMPTY_MODULE.slice(0, 5), /no module that Node/],
-  "a damaged module": [[...EMPTY_MODULE, 1, 5, 0], /no module that Node v\S+ can run \(.*\): link it again/],
+  text: ["hello", /refused\.wasm: not a WebAssembly file$/],
+  "an empty file": ["", /: not a WebAssembly file$/],
+  "a component": [[0, 0x61, 0x73, 0x6d, 13, 0, 1, 0], /: component: extract its core module first/],
+  "a file that ends in its header": [EMPTY_MODULE.slice(0, 5), /: Node .* cannot compile the module/],
+  "a damaged module": [
+    [...EMPTY_MODULE, 1, 5, 0],
+    /: Node v\S+ cannot compile the module \(.*\): link it again/,
+  ],
   "a module without a memory": [EMPTY_MODULE, /it exports no memory/],
   "a module that is no program": [MEMORY_ALONE, /neither _start nor _initialize/],
   "a module for another host": [IMPORTING, /it imports env\.f, which WASI preview 1 has not/],
-  "an object file": [OBJECT, /it is an object file: link it/],
+  "an object file": [OBJECT, /: object file: link it/],
 };
 
 for (const [name, [contents, message]] of Object.entries(NO_PROGRAMS)) {

@@ -140,11 +140,11 @@ test("a sbrk that others call too hands out memory to all", async () => {
 });
 
 test("refuses what is no module to exchange a malloc in", async () => {
-  await refuses(new TextEncoder().encode("int main(void);"), /no WebAssembly file/);
-  await refuses(new Uint8Array(), /no WebAssembly file/);
-  await refuses(Uint8Array.from([0, 0x61, 0x73, 0x6d, 13, 0, 1, 0]), /is a component: take the core module/);
-  await refuses(flatten([HEADER, 1, 5, 0]), /no module that Node v\S+ can run .*: link it again/);
-  await refuses(await read(await compileObject(compiler, PROGRAM)), /is an object file: link it/);
+  await refuses(new TextEncoder().encode("int main(void);"), /not a WebAssembly file/);
+  await refuses(new Uint8Array(), /not a WebAssembly file/);
+  await refuses(Uint8Array.from([0, 0x61, 0x73, 0x6d, 13, 0, 1, 0]), /component: extract its core module/);
+  await refuses(flatten([HEADER, 1, 5, 0]), /Node v\S+ cannot compile the module .*: link it again/);
+  await refuses(await read(await compileObject(compiler, PROGRAM)), /object file: link it/);
   await refuses(
     flatten([HEADER, customSection("dylink.0", []), customSection("name", [])]),
     /dynamic library/,
@@ -418,7 +418,7 @@ test("the command answers bad input with one line", async () => {
       ["--dry-run", "--function", "free=1", "--function", "free=2", file],
       /--function free=INDEX is given more/,
     ],
-    [[PROGRAM, "--dry-run"], /swap\.c: it is no WebAssembly file/],
+    [[PROGRAM, "--dry-run"], /swap\.c: not a WebAssembly file/],
     [[file, "-o", path.join(folder, "no", "such", "folder")], /cannot write .*folder/],
   ];
   const outcomes = await Promise.all(cases.map(([args]) => command(...args)));

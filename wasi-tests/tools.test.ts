@@ -173,7 +173,7 @@ const COMMANDS: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv
     "flags that need a variant",
     ["npm/cli.ts", "flags", "--target", "wasm32-wasi-threads"],
     {},
-    /no library without --variant for .*there is: .*--variant mt-hardened/,
+    /no library without --variant for .*available: .*--variant mt-hardened/,
   ],
   ["flags without their values", ["npm/cli.ts", "flags", "--target"], {}, /--target .*missing/],
   [
