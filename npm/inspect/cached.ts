@@ -1,4 +1,4 @@
-/** Finds the free slots that builds for threads keep in thread caches and batches (src/caches.ts), outside the runs' lists. */
+/** Finds the free slots outside the runs' lists: those that builds for threads keep in caches and batches (src/caches.ts). */
 import type { Layout } from "./layout.ts";
 
 /** Reads fields of the state and words of memory, unsigned; outside memory words are 0. */
@@ -11,7 +11,7 @@ export interface CacheSource {
 /** The most that src/caches.ts creates: four for each of 256 cores. A damaged list may be longer. */
 const MOST_CACHES = 1024;
 
-/** Calls `count` with each of these slots. If it returns false, the slot cannot exist, and the rest of its list is skipped. */
+/** Calls `count` with each of these slots. If it returns false, there can be no such slot: the rest of the list is skipped. */
 export function countCached({ layout, field, word }: CacheSource, count: (slot: number) => boolean): void {
   const { FIRST_BIN, SLOT_SIZES, STATE_CACHES, CACHE_CELL, CACHE_RESERVE } = layout;
   const { BATCHES, BATCH_STACKS, BATCH_ROW, NEXT_BATCH } = layout;

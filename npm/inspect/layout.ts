@@ -1,4 +1,4 @@
-/** The layout of the allocator's data in memory: the contents of lib/layout.json, which the build reads from the core. */
+/** The layout of the allocator's data: the contents of lib/layout.json, which the build reads from the core. */
 export interface Layout {
   readonly PAGE_BITS: number;
   readonly MAGIC: number;

@@ -28,7 +28,7 @@ export interface BinReport {
   readonly usedSlots: number;
   /** Unused space after the last slot of each run, where no slot fits. */
   readonly waste: number;
-  /** Upper bound for how much larger the used slots are than the requests: a smaller request would be in a smaller bin. */
+  /** The most by which the used slots can exceed the requests: a smaller request would be in a smaller bin. */
   readonly rounding: number;
 }
 

@@ -16,7 +16,7 @@ interface Options {
 export function registerSwap(program: Command): void {
   program
     .command("swap")
-    .description("Replace the dlmalloc or emmalloc of a linked module (Emscripten or WASI) by rsbmalloc")
+    .description("Replace the dlmalloc or emmalloc of a linked module (Emscripten or WASI) with rsbmalloc")
     .argument("<module>", "File of the module", nonEmpty)
     .option("-o, --output <file>", "Write the new module to this file", single)
     .option(

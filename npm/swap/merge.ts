@@ -148,7 +148,7 @@ function parseLinked(product: Uint8Array, { source, heapBase, breakAddress }: Su
   return module;
 }
 
-/** Replaces imports by what is known about the module. */
+/** Replaces imports with what is known about the module. */
 function setConstants(module: binaryen.Module, surroundings: Surroundings): void {
   const { state, heapBase, heapEnd, errno, ownBreak } = surroundings;
   const globals: Readonly<Record<string, number>> = {

@@ -1,4 +1,4 @@
-/** Replaces the malloc of a linked module by rsbmalloc. */
+/** Replaces the malloc of a linked module with rsbmalloc. */
 import binaryen from "binaryen";
 import { SECTION, reader, unsigned, withExports, withSection } from "../binary-format.ts";
 import { exportsOf, functionsOf } from "../binaryen.ts";
