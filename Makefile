@@ -1,8 +1,9 @@
-# `make` builds lib/ and include/; `make demo` shows them at work; `make test` checks everything. The rest is in docs/contributing.md.
+# `make` builds lib/ and include/, `make demo` runs a demonstration, `make test` runs all checks. docs/contributing.md lists the
+# other targets.
 NODE ?= node
 TS := $(NODE) --import tsx
 
-# The C compiler for examples, tests and benchmarks: the npm package's by default, or any clang with a wasm target.
+# The C compiler for examples, tests and benchmarks: by default the one from npm, or any clang with a wasm target.
 ifeq ($(origin CC),default)
 CC := npm
 endif
@@ -13,14 +14,14 @@ export CC
 all: lib
 
 node:
-	@command -v $(NODE) >/dev/null && command -v npm >/dev/null || { echo "there is no $(NODE) or no npm here: install Node.js 20 or later" >&2; exit 1; }
+	@command -v $(NODE) >/dev/null && command -v npm >/dev/null || { echo "$(NODE) or npm not found: install Node.js 20 or later" >&2; exit 1; }
 	@$(NODE) tools/check-node.cjs
 
 node_modules: package.json package-lock.json | node
 	npm ci
 	@touch node_modules
 
-# One run makes every product; the stand-alone module is the last of them.
+# One run of build.ts makes all files; the stand-alone module is written last.
 .PHONY: lib
 lib: lib/rsbmalloc.wasm
 
@@ -30,7 +31,7 @@ lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json 
 demo: lib
 	@$(TS) tools/demo.ts
 
-# Some tests only: `make test TEST=link` runs the files with "link" in their names.
+# `make test TEST=link` runs only the test files with "link" in their names.
 test: lib
 	@$(TS) tools/setup.ts test
 	@$(MAKE) --no-print-directory lint
@@ -49,22 +50,22 @@ bench: lib
 	@$(TS) tools/setup.ts bench
 	@$(TS) bench/main.ts $(BENCH)
 
-# Records bench/traces anew, from the programs of bench/programs.
+# Records bench/traces again, from the programs in bench/programs.
 traces: node_modules
 	@$(TS) tools/setup.ts bench
 	@$(TS) bench/record.ts $(TRACES)
 
-# A page with three mallocs side by side, served at http://127.0.0.1:8080/.
+# Serves a page with three mallocs side by side at http://127.0.0.1:8080/.
 browser: lib
 	@$(TS) tools/setup.ts browser
 	@$(TS) browser/main.ts
 
-# What the npm package has beside lib/ and include/.
+# The rest of the npm package, besides lib/ and include/.
 dist: lib
 	rm -rf dist
 	npx tsc --project tsconfig.build.json
 
-# The package as a tarball. npm runs no scripts here (.npmrc), so `npm pack` alone would take what dist/ has.
+# The package as a tarball. npm runs no scripts here (.npmrc), so `npm pack` alone would pack whatever is in dist/.
 package: dist
 	npm pack
 

@@ -1,5 +1,5 @@
-// Fireworks: every spark, every point of its trail and every shell's sound is a block of its own, so that a step of the
-// show is little but malloc, realloc and free. The same seed gives the same show.
+// Fireworks: every spark, every point of a spark's trail and every shell's sound is a separate block, so that a step
+// consists of little more than malloc, realloc and free. The seed is fixed, so every run is the same.
 #include <emscripten.h>
 #include <math.h>
 #include <stddef.h>
@@ -11,10 +11,10 @@
 enum {
   WIDTH = 320,
   HEIGHT = 200,
-  TRAIL = 24,         // points
-  STEPS_A_SHELL = 3,  // between two shells
-  SHELL_STEPS = 120,  // that a shell's sound lasts
-  MOST_SPARKS = 1200, // of a shell
+  TRAIL = 24,         // points per trail
+  STEPS_A_SHELL = 3,  // from one shell to the next
+  SHELL_STEPS = 120,  // duration of a shell's sound
+  MOST_SPARKS = 1200, // per shell, beyond the first 100
   COLORS = 6,
 };
 
@@ -111,7 +111,7 @@ static void move_sparks(void) {
   }
 }
 
-// A sound grows as it echoes, by sizes that fit no bin twice.
+// A sound grows as it echoes, by a different size each time.
 static void play_sounds(void) {
   for (Sound **link = &sounds; *link;) {
     Sound *sound = *link;
@@ -133,7 +133,7 @@ static void play_sounds(void) {
 }
 
 EMSCRIPTEN_KEEPALIVE void step(void) {
-  // In every third of the show the sky fills, and then it empties.
+  // Of every 300 steps, the last 100 launch no shells, so that the heap empties.
   if (steps % STEPS_A_SHELL == 0 && steps / 100 % 3 != 2) launch();
   move_sparks();
   play_sounds();
@@ -163,10 +163,10 @@ EMSCRIPTEN_KEEPALIVE int width(void) { return WIDTH; }
 EMSCRIPTEN_KEEPALIVE int height(void) { return HEIGHT; }
 EMSCRIPTEN_KEEPALIVE int spark_count(void) { return live_sparks; }
 
-// The same for every malloc that works.
+// Independent of the malloc, unless it is broken.
 EMSCRIPTEN_KEEPALIVE uint32_t checksum(void) { return hash; }
 
-// Bytes that malloc has taken from the system.
+// Returns the bytes that malloc has taken from the system.
 EMSCRIPTEN_KEEPALIVE size_t heap_bytes(void) {
   extern char __heap_base;
   return (size_t)((char *)sbrk(0) - &__heap_base);

@@ -1,4 +1,4 @@
-/** The page: runs the three programs in turns and shows what each of them costs. */
+/** The page: runs the three programs in turn and shows the time and memory that each takes. */
 
 interface Program {
   readonly HEAPU8: Uint8Array;
@@ -17,7 +17,7 @@ interface Panel {
   readonly wasmBytes: number;
   readonly context: CanvasRenderingContext2D;
   readonly show: (value: string, text: string) => void;
-  /** Milliseconds of each step, and bytes of the heap after it. */
+  /** The time of each step in milliseconds, and the size of the heap after it in bytes. */
   readonly times: number[];
   readonly heaps: number[];
 }
@@ -79,7 +79,7 @@ function showNumbers({ program, wasmBytes, times, heaps, show }: Panel): void {
   show("checksum", (program._checksum() >>> 0).toString(16));
 }
 
-/** The medians of `count` values each: a pause of the browser's is no property of a malloc. */
+/** Returns the medians of groups of `count` values, so that pauses of the browser do not count. */
 function medians(values: readonly number[], count: number): number[] {
   return Array.from({ length: Math.floor(values.length / count) }, (_, group) => {
     const sorted = values.slice(group * count, (group + 1) * count).sort((a, b) => a - b);
@@ -87,7 +87,7 @@ function medians(values: readonly number[], count: number): number[] {
   });
 }
 
-/** A line for each panel; `lengthAtEnd` is how many values there will be. */
+/** Draws a line for each panel; `lengthAtEnd` is the number of values when all steps are done. */
 function chart(
   id: string,
   panels: readonly Panel[],
@@ -135,13 +135,13 @@ async function run(): Promise<void> {
   let paused = false;
   byId("pause").addEventListener("click", ({ target }) => {
     paused = !paused;
-    (target as HTMLElement).textContent = paused ? "Go on" : "Pause";
+    (target as HTMLElement).textContent = paused ? "Resume" : "Pause";
     if (!paused) requestAnimationFrame(frame);
   });
   let done = 0;
   const frame = () => {
     if (paused || done === STEPS) return;
-    // Whoever is first finds the caches cold: each is first in its turn.
+    // The first one finds the caches cold, so take turns at being first.
     for (let i = 0; i < panels.length; i++) step(panels[(done + i) % panels.length]!);
     done++;
     for (const panel of panels) draw(panel);

@@ -10,7 +10,7 @@ const SOURCES = path.join(ROOT, "browser");
 
 const MALLOCS = ["dlmalloc", "emmalloc", "rsbmalloc"];
 
-/** Memory starts small and grows by no more than is asked for, so that it tells what malloc needs. */
+/** Memory starts small and grows by no more than requested, so that its size shows what malloc needs. */
 const FLAGS = [
   "-O2",
   "--no-entry",
@@ -23,7 +23,7 @@ const FLAGS = [
   "-sMEMORY_GROWTH_GEOMETRIC_STEP=0",
 ];
 
-/** Returns the folder of the finished page. */
+/** Returns the folder of the page. */
 export async function buildSite(): Promise<string> {
   const emscripten = await findEmscripten();
   await mkdir(FOLDER, { recursive: true });

@@ -1,4 +1,4 @@
-// C++: operator new and the containers of the standard library allocate with malloc, so linking is all there is to do.
+// C++: operator new and the standard containers allocate with malloc, so linking with rsbmalloc is enough.
 #include <algorithm>
 #include <cstdint>
 #include <iostream>
@@ -10,7 +10,7 @@
 
 namespace {
 
-// Over-aligned types go through operator new(size, alignment), which calls aligned_alloc or its kin.
+// Over-aligned types use operator new(size, alignment), which calls aligned_alloc or a similar function.
 struct alignas(64) Particle {
   float position[3];
   float speed[3];
@@ -21,7 +21,7 @@ bool aligned(const T *object) {
   return reinterpret_cast<std::uintptr_t>(object) % alignof(T) == 0;
 }
 
-// A tree whose nodes own each other.
+// A tree whose nodes own their children.
 struct Node {
   int value;
   std::unique_ptr<Node> left, right;

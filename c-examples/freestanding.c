@@ -1,14 +1,17 @@
 /*
- * No libc, no WASI: --target=wasm32-unknown-unknown -nostdlib. The allocator needs linear memory and nothing else. The
- * program is a module with exports, and its host gives it one function to print with.
+ * No libc, no WASI: --target=wasm32-unknown-unknown -nostdlib. The allocator needs nothing but linear memory. The program is
+ * a module with exports; its host provides a function to print text.
  *
- * Without libc there is no <stdlib.h>; rsbmallocc.h declares all it needs.
+ * Without libc there is no <stdlib.h>, but rsbmallocc.h declares everything needed here.
  */
 #include <rsbmallocc.h>
 
 __attribute__((import_module("host"), import_name("print"))) void print(const char *text, size_t length);
 
-/* The digits of 2 to the power of `exponent`, least significant first, in a block that the caller frees. */
+/*
+ * Returns the digits of 2 to the power of `exponent`, least significant first, in a block that the caller frees, or NULL if
+ * memory runs out.
+ */
 static char *power_of_two(int exponent, size_t *length) {
   size_t capacity = 16;
   char *digits = rsbmalloc(capacity);
@@ -36,7 +39,7 @@ static char *power_of_two(int exponent, size_t *length) {
   return digits;
 }
 
-/* Prints 2 to the power of `exponent`. 0 on success. */
+/* Prints 2 to the power of `exponent`. Returns 0 on success, when no block is left in use. */
 __attribute__((export_name("run"))) int run(int exponent) {
   size_t length;
   char *digits = power_of_two(exponent, &length);

@@ -1,11 +1,11 @@
 /*
- * A vector of numbers that grows as it is filled. It asks for half as much again each time, and then uses all of what it
- * got: malloc_usable_size is the room that the block really has, which may be more than was asked for.
+ * A vector of numbers that grows as it is filled. It requests 1.5 times its size each time, and then uses all of the
+ * block: malloc_usable_size returns its real size, which may be larger than requested.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
-/* GNU's and POSIX 2024's: not every libc for wasm declares them. */
+/* From GNU and POSIX 2024: not every libc for wasm declares them. */
 size_t malloc_usable_size(void *block);
 void *reallocarray(void *block, size_t count, size_t size);
 
@@ -15,7 +15,7 @@ struct vector {
   size_t capacity;
 };
 
-/* 0 on success, -1 if there is no memory: the vector is then as it was. */
+/* Appends an item. Returns 0 on success, or -1 if memory runs out; the vector is then unchanged. */
 static int push(struct vector *vector, int item) {
   if (vector->count == vector->capacity) {
     size_t wanted = vector->capacity + vector->capacity / 2 + 4;
@@ -28,7 +28,7 @@ static int push(struct vector *vector, int item) {
   return 0;
 }
 
-/* Gives back what the vector has too much. A block that shrinks stays where it is as often as it can. */
+/* Frees unused capacity. A block that shrinks stays in place if possible. */
 static void shrink_to_fit(struct vector *vector) {
   int *smaller = reallocarray(vector->items, vector->count, sizeof *smaller);
   if (!smaller) return;

@@ -1,6 +1,6 @@
 /*
- * A hash map from words to how often they occur: many small blocks of different sizes (the words), and one table that is
- * replaced by a larger one again and again.
+ * A hash map that counts words: many small blocks of different sizes (the words), and one table that is repeatedly
+ * replaced by a larger one.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct entry {
-  char *word; /* NULL: the entry is empty */
+  char *word; /* NULL if the entry is empty */
   int count;
 };
 
@@ -25,7 +25,7 @@ static uint32_t hash(const char *word) {
   return value;
 }
 
-/* The word's entry, or the empty one that it would go into. */
+/* Returns the word's entry, or the empty one where it belongs. */
 static struct entry *find(const struct map *map, const char *word) {
   for (size_t i = hash(word);; i++) {
     struct entry *entry = &map->entries[i & (map->capacity - 1)];
@@ -33,7 +33,7 @@ static struct entry *find(const struct map *map, const char *word) {
   }
 }
 
-/* Doubles the table. calloc makes its entries empty. 0 on success, -1 if there is no memory. */
+/* Doubles the table. calloc makes its entries empty. Returns 0 on success, or -1 if memory runs out. */
 static int grow(struct map *map) {
   struct map larger = {.capacity = map->capacity ? map->capacity * 2 : 16, .count = map->count};
   larger.entries = calloc(larger.capacity, sizeof *larger.entries);
@@ -47,7 +47,7 @@ static int grow(struct map *map) {
   return 0;
 }
 
-/* Counts a word. 0 on success, -1 if there is no memory. */
+/* Counts a word. Returns 0 on success, or -1 if memory runs out. */
 static int add(struct map *map, const char *word) {
   if (map->count * 4 >= map->capacity * 3 && grow(map) != 0) return -1;
   struct entry *entry = find(map, word);
@@ -67,7 +67,7 @@ static void destroy(struct map *map) {
 
 int main(void) {
   struct map map = {0};
-  /* The Collatz sequences of the first numbers, each number of them written out as a word. */
+  /* The Collatz sequences of the first 3,000 numbers, with each number written as a word. */
   for (unsigned start = 1; start <= 3000; start++) {
     for (unsigned n = start; n != 1; n = n % 2 ? 3 * n + 1 : n / 2) {
       char word[16];

@@ -1,5 +1,5 @@
 /*
- * Plain C: nothing here knows of rsbmalloc. Linked with -lrsbmallocc, malloc and free are rsbmalloc's.
+ * Plain C: nothing in the source refers to rsbmalloc. Linking with -lrsbmallocc makes malloc and free rsbmalloc's.
  *
  *     clang --target=wasm32-wasi hello-malloc.c -Llib/wasm32-wasi -lrsbmallocc -o hello-malloc.wasm
  */
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A copy of two strings, one after the other, that the caller frees; NULL if there is no memory for it. */
+/* Returns the concatenation of two strings, to be freed by the caller, or NULL if memory runs out. */
 static char *join(const char *first, const char *second) {
   size_t length = strlen(first) + strlen(second);
   char *joined = malloc(length + 1);
@@ -21,7 +21,7 @@ int main(void) {
   if (!greeting) return EXIT_FAILURE;
   puts(greeting);
 
-  /* A block grows with realloc. Only its result may be used from then on. */
+  /* realloc makes a block larger. From here on, only the pointer that it returned may be used. */
   char *longer = realloc(greeting, strlen(greeting) + sizeof " And realloc.");
   if (!longer) {
     free(greeting);
@@ -30,7 +30,7 @@ int main(void) {
   puts(strcat(longer, " And realloc."));
   free(longer);
 
-  /* calloc's blocks are zero. */
+  /* Blocks from calloc are zeroed. */
   int *counters = calloc(1000, sizeof *counters);
   if (!counters) return EXIT_FAILURE;
   long sum = 0;

@@ -1,9 +1,9 @@
 /*
- * Memory runs out, and the program goes on. A call that cannot be met returns NULL and sets errno; nothing else changes,
- * so a program that has something to spare frees it and tries again.
+ * Memory runs out, and the program continues. A request that cannot be satisfied returns NULL and sets errno; nothing
+ * else changes, so a program can free something that it does not need and try again.
  *
- * Linked with -Wl,--max-memory=4194304: linear memory ends at 4 MiB. Compiled with -fno-builtin: otherwise clang, which
- * knows malloc and its kin, assumes that they leave errno alone.
+ * Linked with -Wl,--max-memory=4194304, which limits linear memory to 4 MiB. Compiled with -fno-builtin: otherwise clang
+ * assumes that malloc and similar functions do not change errno.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -13,11 +13,11 @@
 
 enum { THUMBNAIL = 64 * 1024, THUMBNAILS = 100 };
 
-/* What can be made anew when it is needed again. */
+/* Data that can be created again when needed. */
 static char *cache[THUMBNAILS];
 static int cached;
 
-/* malloc, at the cost of the cache, the newest first. NULL if that does not do either. */
+/* Like malloc, but frees cached data, the newest first, to make room. Returns NULL if even that is not enough. */
 static void *malloc_or_evict(size_t size, int *evicted) {
   *evicted = 0;
   for (;;) {
@@ -35,11 +35,11 @@ int main(void) {
     memset(cache[cached], cached, THUMBNAIL);
     cached++;
   }
-  int error = errno; /* before printf sets it */
+  int error = errno; /* saved before printf can change it */
   printf("memory is full of thumbnails: %s\n", cached > 32 && cached < 64 ? "yes" : "no");
   printf("errno is ENOMEM: %s\n", error == ENOMEM ? "yes" : "no");
 
-  /* A realloc that fails leaves the block as it was. */
+  /* A realloc that fails leaves the block unchanged. */
   char *grown = realloc(cache[1], 2 * 1024 * 1024);
   printf("realloc failed and kept the block: %s\n", !grown && cache[1][0] == 1 && cache[1][THUMBNAIL - 1] == 1 ? "yes" : "no");
 
@@ -49,7 +49,7 @@ int main(void) {
   printf("some of the thumbnails made room: %s\n", evicted > 0 && cached > 0 ? "yes" : "no");
   free(picture);
 
-  /* Sizes that cannot be are errors too, never a block that is too small. */
+  /* Impossible sizes are errors too: they never result in a block that is too small. */
   errno = 0;
   void *overflow = calloc(SIZE_MAX / 2, 4);
   printf("calloc noticed the overflow: %s\n", !overflow && errno == ENOMEM ? "yes" : "no");

@@ -1,8 +1,8 @@
 /*
- * The page allocator alone: runs of whole pages of 2 KiB, without bins. It suits what an allocator of one's own stands on:
- * here an arena, which hands out memory by moving a pointer and gives it all back at once.
+ * The page allocator alone: runs of whole 2 KiB pages, without bins. It is a good basis for a custom allocator: here an
+ * arena, which allocates by moving a pointer and frees everything at once.
  *
- * Linked with either library; these names are in both.
+ * Links with librsbmallocc or librsbmallocc-prefixed: both define these names.
  */
 #include <rsbmallocc.h>
 #include <stdint.h>
@@ -11,7 +11,7 @@
 
 enum { PAGE = 2048, CHUNK = 32 * PAGE };
 
-/* Each chunk starts with the address of the one before it. */
+/* Each chunk starts with the address of the previous one. */
 struct chunk {
   struct chunk *previous;
 };
@@ -22,7 +22,7 @@ struct arena {
   char *end;
 };
 
-/* Sizes up to a chunk, aligned to 16. NULL if there is no memory. */
+/* Allocates up to CHUNK - 16 bytes, aligned to 16. Returns NULL for larger sizes or if memory runs out. */
 static void *arena_alloc(struct arena *arena, size_t size) {
   size = (size + 15) & ~(size_t)15;
   if (size > CHUNK - 16) return NULL;
@@ -74,7 +74,7 @@ int main(void) {
   arena_free(&arena);
   printf("then none: %zu bytes\n", rsbmallinfo().in_use - before);
 
-  /* A run may be aligned to more than a page, and it grows in place where the pages after it are free. */
+  /* A run may be aligned to more than a page, and grows in place if the pages after it are free. */
   char *run = rsbpage_alloc(3 * PAGE, 16 * PAGE);
   if (!run) return EXIT_FAILURE;
   printf("aligned to 16 pages: %s\n", (uintptr_t)run % (16 * PAGE) == 0 ? "yes" : "no");

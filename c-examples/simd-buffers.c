@@ -1,6 +1,6 @@
 /*
- * Buffers for vector code, aligned to a cache line. aligned_alloc takes any power of two, and free takes what it gives:
- * no allocator of one's own on top, no offset to remember.
+ * Buffers for vector code, aligned to a cache line. aligned_alloc accepts any power of two, and free accepts its blocks:
+ * no wrapper is needed, and no offset to remember.
  *
  * Compiled with -msimd128.
  */
@@ -17,7 +17,7 @@ static float *new_buffer(size_t count) {
   return buffer;
 }
 
-/* Of vectors that are aligned, and whose length is a multiple of 4. */
+/* Returns the dot product of two aligned vectors whose length is a multiple of 4. */
 static float dot_product(const float *a, const float *b, size_t count) {
   v128_t sum = wasm_f32x4_splat(0);
   for (size_t i = 0; i < count; i += 4) {
@@ -38,14 +38,14 @@ int main(void) {
   free(b);
   free(a);
 
-  /* Every power of two will do, up to what memory has room for. */
+  /* Every power of two works, as far as memory has room. */
   for (size_t alignment = 16; alignment <= 1 << 20; alignment *= 16) {
     void *block = aligned_alloc(alignment, alignment);
     printf("aligned to %7zu: %s\n", alignment, block && (uintptr_t)block % alignment == 0 ? "yes" : "no");
     free(block);
   }
 
-  /* Anything else is an error (EINVAL), as it is for every function that takes an alignment. */
+  /* Any other alignment is an error (EINVAL), for every function that takes one. */
   size_t odd = 48;
   void *refused = aligned_alloc(odd, 10 * odd);
   printf("aligned to %7zu: %s\n", odd, refused ? "yes" : "refused");

@@ -1,8 +1,8 @@
 /*
  * Two allocators in one program: libc's, under the standard names, and rsbmalloc, under the names with the prefix rsb.
- * Linked with -lrsbmallocc-prefixed, which defines these names alone. Both take their memory from the one linear memory.
+ * Linked with -lrsbmallocc-prefixed, which defines only these names. Both get their memory from the same linear memory.
  *
- * It compares how many bytes of memory each needs for a block of a given size.
+ * The program compares how many bytes each needs for a block of a given size.
  */
 #include <rsbmallocc.h>
 #include <stdint.h>
@@ -16,7 +16,7 @@ typedef void *allocate_function(size_t size);
 
 static unsigned char *blocks[BLOCKS];
 
-/* The distance of neighbouring blocks, the most frequent one: what a block takes, headers and rounding included. */
+/* Returns the most frequent distance between consecutive blocks: the size of a block with its header and rounding. */
 static size_t bytes_for_each(allocate_function *allocate, size_t size, int fill) {
   size_t distances[BLOCKS] = {0};
   for (int i = 0; i < BLOCKS; i++) {
@@ -58,7 +58,7 @@ int main(void) {
     size_t rsb = bytes_for_each(rsbmalloc, size, 'r');
     printf("%4zu  %4zu  %9zu\n", size, libc, rsb);
 
-    /* Neither has touched the other's blocks. A block goes back to the heap it came from. */
+    /* Neither has touched the other's blocks. Each block must be freed by its own allocator. */
     if (!all_hold(size, 'r')) return EXIT_FAILURE;
     for (int block = 0; block < BLOCKS; block++) rsbfree(blocks[block]);
     memcpy(blocks, theirs, sizeof blocks);

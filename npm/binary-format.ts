@@ -1,5 +1,5 @@
 /**
- * The wasm binary format, as far as it is read and written here: LEB128 numbers, names, sections.
+ * The parts of the wasm binary format that this project reads and writes: LEB128 numbers, names, sections.
  * https://webassembly.github.io/spec/core/binary/
  */
 
@@ -47,11 +47,11 @@ export interface Section {
   readonly id: number;
   /** The name of a custom section; "" for others. */
   readonly name: string;
-  /** The contents; those of a custom section begin after its name. */
+  /** The contents; for a custom section, what follows its name. */
   readonly payload: Uint8Array;
 }
 
-/** Bytes to write: numbers stand for single bytes, and nested arrays are flattened in order. */
+/** Bytes to write: a number stands for a single byte; nested arrays are flattened in order. */
 export type Bytes = number | Uint8Array | readonly Bytes[];
 
 export function flatten(bytes: Bytes): Uint8Array<ArrayBuffer> {
@@ -83,12 +83,13 @@ export function signed(value: number): Uint8Array {
   }
 }
 
-/** Encodes a number as LEB128, padded to five bytes, so that a linker can overwrite it with any other. */
+/** Encodes a number as LEB128, padded to five bytes so that a linker can overwrite it with any other. */
 export function padded(value: number): Uint8Array {
   const byte = (shift: number): number => ((value >>> shift) & 0x7f) | 0x80;
   return Uint8Array.of(byte(0), byte(7), byte(14), byte(21), (value >>> 28) & 0x7f);
 }
 
+/** Encodes a name: its length in bytes, then its UTF-8. */
 export function text(value: string): Bytes {
   const bytes = new TextEncoder().encode(value);
   return [unsigned(bytes.length), bytes];
@@ -108,18 +109,18 @@ export function customSection(name: string, payload: Bytes): Bytes {
   return section(SECTION.custom, [text(name), payload]);
 }
 
-/** Without the option, a name would lose a leading byte order mark. */
+/** Without `ignoreBOM`, decoding would drop a byte order mark at the start of a name. */
 const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** Returns a reader of numbers and names in `bytes`, from `start` on. It throws a RangeError past their end. */
+/** Returns a reader of the numbers and names in `bytes` from `start` on. It throws a RangeError past their end. */
 export function reader(bytes: Uint8Array, start = 0) {
   let at = start;
   const byte = (): number => {
     const value = bytes[at++];
-    if (value === undefined) throw new RangeError("a wasm module ends in mid-section");
+    if (value === undefined) throw new RangeError("the wasm module is truncated");
     return value;
   };
-  /** Reads a LEB128 number. Returns its low 32 bits, and how many bits were encoded. */
+  /** Reads a LEB128 number. Returns its low 32 bits and the number of bits that were encoded. */
   const leb = (): [number, number] => {
     let value = 0;
     for (let shift = 0; ;) {
@@ -130,7 +131,7 @@ export function reader(bytes: Uint8Array, start = 0) {
     }
   };
   const take = (length: number): Uint8Array => {
-    if (at + length > bytes.length) throw new RangeError("a wasm module ends in mid-section");
+    if (at + length > bytes.length) throw new RangeError("the wasm module is truncated");
     at += length;
     return bytes.subarray(at - length, at);
   };
@@ -151,7 +152,7 @@ export function reader(bytes: Uint8Array, start = 0) {
   return read;
 }
 
-/** Returns the sections of a module or an object, in their order. */
+/** Returns the sections of a module or an object file, in order. */
 export function readSections(module: Uint8Array): Section[] {
   if (!HEADER.every((byte, index) => module[index] === byte)) throw new Error("not a wasm module");
   const read = reader(module, HEADER.length);
@@ -169,12 +170,12 @@ export function readSections(module: Uint8Array): Section[] {
   return sections;
 }
 
-/** What is in the section of that id; an empty vector if there is none. */
+/** Returns the payload of the section with that id, or an empty vector if there is none. */
 export function payloadOf(sections: readonly Section[], id: number): Uint8Array {
   return sections.find((each) => each.id === id)?.payload ?? unsigned(0);
 }
 
-/** The module with the section of that id changed, if it has one. */
+/** Returns the module with the payload of the section with that id changed, if there is such a section. */
 export function withSection(
   module: Uint8Array,
   id: number,
@@ -235,7 +236,7 @@ export function readGlobals(payload: Uint8Array): Global[] {
     else if (opcode === OPCODE.f32Const) read.take(4);
     else if (opcode === OPCODE.f64Const) read.take(8);
     else if (opcode === OPCODE.i64Const || opcode === OPCODE.globalGet) read.leb();
-    else throw new Error(`a global's initial value starts with opcode ${opcode}, which is not known here`);
+    else throw new Error(`a global's initial value starts with opcode ${opcode}, which is not supported`);
     read.byte(); // end
     return { bytes: payload.subarray(start, read.position()), value };
   });
@@ -252,7 +253,7 @@ export function readExports(payload: Uint8Array): Export[] {
   return read.vector(() => ({ name: read.text(), kind: read.byte(), index: read.u32() }));
 }
 
-/** Returns the module with each export under the names that `namesOf` gives it, which may be none. */
+/** Returns the module with each export under the names that `namesOf` returns; none removes the export. */
 export function withExports(
   module: Uint8Array,
   namesOf: (each: Export) => readonly string[],

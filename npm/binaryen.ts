@@ -1,4 +1,4 @@
-/** What a module of Binaryen's consists of, as lists. */
+/** Lists of the parts of a Binaryen module, which Binaryen itself offers only by index. */
 import binaryen from "binaryen";
 
 export function functionsOf(module: binaryen.Module): binaryen.FunctionInfo[] {

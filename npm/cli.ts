@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command `rsbmalloc`. The actions of its commands throw an Error of one line on bad input. */
+/** The command `rsbmalloc`. Its subcommands throw a one-line Error on bad input. */
 import { readFileSync } from "node:fs";
 import { newCommand } from "./command-line.ts";
 import { registerFlags } from "./flags.ts";
@@ -11,7 +11,7 @@ function fail(error: unknown): void {
   process.exitCode = 1;
 }
 
-// Who reads may have had enough, as `head` has. Of what cannot be written to standard error nobody can be told.
+// The reader may stop early, as `head` does. Failures to write to standard error cannot be reported anywhere.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") fail(error);
 });

@@ -1,32 +1,33 @@
-/** How commands read their lines, and answer those that make no sense with one line. */
+/** Parsing of command lines. Every usage error is reported in one line. */
 import { Command, InvalidArgumentError } from "commander";
 
-/** A command without options. `help` is the line that tells all of them. */
+/** Returns a command without options. `help` is the command line that prints its help. */
 export function newCommand(name: string, help: string): Command {
   return (
     new Command(name)
       .enablePositionalOptions()
       .showSuggestionAfterError(false)
-      // What is shown after an error ends its line.
+      // No newline yet: the hint of showHelpAfterError goes on the same line.
       .configureOutput({ outputError: (text, write) => write(text.replace(/^error/, name).trimEnd()) })
       .showHelpAfterError(`; see ${help}`)
   );
 }
 
+/** Parses an argument that must not be empty. */
 export function nonEmpty(text: string): string {
   if (text === "") throw new InvalidArgumentError("It is empty");
   return text;
 }
 
-/** The value of an option that is given once. */
+/** Parses the value of an option that may be given only once. */
 export function single(text: string, previous: unknown): string {
   if (previous !== undefined) throw new InvalidArgumentError("The option is given more than once");
-  // The option that follows one whose value was forgotten.
+  // Probably the value was forgotten, and this is the next option.
   if (text.startsWith("-")) throw new InvalidArgumentError("It looks like an option");
   return nonEmpty(text);
 }
 
-/** The values of an option that can be given more than once. */
+/** Parses the values of an option that may be repeated. */
 export function list(text: string, previous: readonly string[] = []): readonly string[] {
   return [...previous, single(text, undefined)];
 }

@@ -1,20 +1,21 @@
-/** Compiles a finished program from its bytes, and says what other files are. */
+/** Compiles a linked program, and says what is wrong with files that are something else. */
 import { HEADER } from "./binary-format.ts";
 import { reasonOf } from "./errors.ts";
 
 const MAGIC = HEADER.subarray(0, 4);
-/** Where modules have 0 and components something else. */
+/** Offset of the byte that is 0 in modules and not 0 in components. */
 const LAYER = 6;
 
-/** Throws an Error of one line if it is no module, a part of a program, or a library for one that runs. */
+/** Throws a one-line Error if `bytes` are not a module, or are an object file or a dynamic library. */
 export function compileProgram(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
-  if (!MAGIC.every((byte, i) => bytes[i] === byte)) throw new Error("it is no WebAssembly file");
+  if (!MAGIC.every((byte, i) => bytes[i] === byte)) throw new Error("not a WebAssembly file");
   if (bytes[LAYER])
-    throw new Error("it is a component: take the core module out of it (wasm-tools component unbundle)");
+    throw new Error("component: extract its core module first (wasm-tools component unbundle)");
   const module = compile(bytes);
   const has = (section: string) => WebAssembly.Module.customSections(module, section).length > 0;
-  if (has("linking")) throw new Error("it is an object file: link it with librsbmallocc.a");
-  if (has("dylink.0") || has("dylink")) throw new Error("it is a dynamic library, whose malloc is elsewhere");
+  if (has("linking")) throw new Error("object file: link it with librsbmallocc.a first");
+  if (has("dylink.0") || has("dylink"))
+    throw new Error("dynamic library: its malloc is in the main module, use that instead");
   return module;
 }
 
@@ -22,7 +23,7 @@ function compile(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
   try {
     return new WebAssembly.Module(bytes);
   } catch (error) {
-    const what = `it is no module that Node ${process.version} can run (${reasonOf(error)})`;
+    const what = `Node ${process.version} cannot compile the module (${reasonOf(error)})`;
     throw new Error(`${what}: link it again`, { cause: error });
   }
 }

@@ -1,4 +1,4 @@
-/** `rsbmalloc flags`: what a compile line needs to use the C library. */
+/** `rsbmalloc flags`: prints the compiler and linker flags that select a C library. */
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,7 +7,7 @@ import { single } from "./command-line.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** Triples that another one's library serves too. */
+/** Triples that share the library of another one. */
 const SAME_AS: Readonly<Record<string, string>> = {
   wasm32: "wasm32-wasi",
   "wasm32-unknown-unknown": "wasm32-wasi",
@@ -16,7 +16,7 @@ const SAME_AS: Readonly<Record<string, string>> = {
   "wasm32-unknown-emscripten": "wasm32-emscripten",
 };
 
-/** A library's file. What sets it apart is in its name: `prefixed`, a variant, or both. */
+/** Name of a library's file. `prefixed` and the variant, if any, are part of it. */
 const LIBRARY = /^lib(rsbmallocc(?:-(prefixed))?(?:-([a-z-]+))?)\.a$/;
 
 export interface Flags {
@@ -30,12 +30,12 @@ export interface Flags {
 export function registerFlags(program: Command): void {
   program
     .command("flags")
-    .description("Print what a compile line needs: where the header and the library are")
-    .option("--target <triple>", "Triple that is compiled for; wasm32-wasi if none is given", single)
-    .option("--prefixed", "The names with the prefix rsb alone, beside the libc's own malloc")
-    .option("--variant <name>", "Another build of the library than the usual one", single)
-    .option("--cflags", "Flags for the compiler only")
-    .option("--libs", "Flags for the linker only")
+    .description("Print the compiler and linker flags for a library")
+    .option("--target <triple>", "Target triple (default: wasm32-wasi)", single)
+    .option("--prefixed", "Define only the names with the prefix rsb, beside libc's own malloc")
+    .option("--variant <name>", "Variant of the library, such as hardened or mt", single)
+    .option("--cflags", "Print only the compiler flags")
+    .option("--libs", "Print only the linker flags")
     .addHelpText(
       "after",
       `
@@ -49,13 +49,13 @@ Examples:
     });
 }
 
-/** Throws an Error of one line if there is no such library. */
+/** Returns the flags on one line. Throws a one-line Error if there is no such library. */
 export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags, libs }: Flags): string {
   const lib = path.join(ROOT, "lib");
   const folders = existsSync(lib) ? readdirSync(lib).filter((name) => name.startsWith("wasm")) : [];
   const targets = [...folders, ...Object.keys(SAME_AS).filter((name) => folders.includes(SAME_AS[name]!))];
   const found = targets.includes(target);
-  if (!found) throw new Error(`no library for target ${target}; there is: ${list(targets)}`);
+  if (!found) throw new Error(`no library for target ${target}; available: ${list(targets)}`);
 
   const folder = path.join(lib, SAME_AS[target] ?? target);
   const libraries = new Map(
@@ -69,16 +69,16 @@ export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags,
   if (name === undefined) {
     const what = asked ? `with ${asked}` : "without --variant";
     const others = list([...libraries.keys()].filter(Boolean));
-    throw new Error(`no library ${what} for target ${target}; there is: ${others}`);
+    throw new Error(`no library ${what} for target ${target}; available: ${others}`);
   }
 
   const both = !cflags === !libs;
-  const forCompiler = [`-I${shown(path.join(ROOT, "include"))}`];
-  const forLinker = [`-L${shown(folder)}`, `-l${name}`];
+  const forCompiler = [`-I${flagPath(path.join(ROOT, "include"))}`];
+  const forLinker = [`-L${flagPath(folder)}`, `-l${name}`];
   return [...(both || cflags ? forCompiler : []), ...(both || libs ? forLinker : [])].join(" ");
 }
 
-/** What a library is asked for by; empty for the usual one. */
+/** Returns the options that select a library; empty for the default one. */
 function optionsOf(prefixed: string | boolean | undefined, variant: string | undefined): string {
   return [prefixed && "--prefixed", variant && `--variant ${variant}`].filter(Boolean).join(" ");
 }
@@ -87,11 +87,11 @@ function list(items: readonly string[]): string {
   return items.join(", ") || "none";
 }
 
-/** A path as a compiler finds it from here. A shell that splits the flags would split a name with spaces too. */
-function shown(folder: string): string {
+/** Returns a path for a command line. Throws a one-line Error if it has spaces: the shell would split it there. */
+function flagPath(folder: string): string {
   const relative = path.relative("", folder);
   const result = relative.startsWith("..") ? folder : relative;
   if (/\s/.test(result))
-    throw new Error(`the path ${result} has spaces, which compile lines cannot hold: move it`);
+    throw new Error(`the path "${result}" has spaces, where a shell would split the flags: move the package`);
   return result;
 }

@@ -9,40 +9,40 @@ import { WASM_PAGE, type Memory } from "./webassembly.ts";
 
 export type { ModuleSource } from "./load.ts";
 
-/** What `errno` is set to; WASI's and Emscripten's numbers. */
+/** Values of `errno`: the same in WASI and Emscripten. */
 export const ENOMEM = 48;
 export const EINVAL = 28;
 
-/** One more than the last address. */
+/** Size of a 32-bit address space, in bytes. */
 const ADDRESSES = 2 ** 32;
 
 export interface Options {
-  /** The memory that the heap lives in; by default one of its own. */
+  /** The memory to put the heap in; by default the heap creates its own. */
   readonly memory?: Memory;
   /**
-   * The first byte of `memory` from which on it is free, and still all zero: a linked module's `__heap_base`. By default
-   * the memory grows, and nothing below its end of that moment is touched.
+   * Where the free part of `memory` starts, which must still be all zero: a linked module's `__heap_base`. By default
+   * the heap starts at the present end of the memory and makes it grow.
    */
   readonly heapBase?: number;
-  /** Size and limit of the heap's own memory, in pages of 64 KiB; 1 and 65,536 by default. */
+  /** Initial and maximum size of the heap's own memory, in pages of 64 KiB; 1 and 65,536 by default. */
   readonly initial?: number;
   readonly maximum?: number;
-  /** The module, compiled or to be compiled; by default the packed file. */
+  /** The module, or where to load it from; by default the `rsbmalloc.wasm` of this package. */
   readonly module?: ModuleSource;
 }
 
 /**
- * The functions of rsbmallocc.h by their standard names, except that addresses are unsigned here and the page allocator
- * and `mallinfo` have no prefix. Sizes, alignments and usable sizes are in bytes. 0 is the null pointer; with it goes an
- * `errno` of ENOMEM or EINVAL. A number that is no unsigned 32-bit integer throws a RangeError.
+ * The functions of rsbmallocc.h under their standard names; the page allocator and `mallinfo` have no prefix here.
+ * Addresses are unsigned; sizes and alignments are in bytes. On failure functions return 0, the null pointer, and set
+ * `errno` to ENOMEM or EINVAL. They throw a RangeError if an argument is not an unsigned 32-bit integer.
  */
 export interface Heap {
   readonly memory: Memory;
-  /** The module's own exports, standard and prefixed names, for the imports of other modules. Addresses are signed. */
+  /** The module's exports, under standard and prefixed names, for other modules to import. Addresses are signed. */
   readonly exports: RawExports;
-  /** Where the allocator's state lies in memory. */
+  /** Address of the allocator's state. */
   readonly state: number;
-  /** Set by a call that fails; calls that succeed leave it alone. */
+  /** Set by calls that fail; calls that succeed leave it alone. */
   errno: number;
 
   malloc(size: number): number;
@@ -67,28 +67,28 @@ export interface Heap {
 
 export type RawExports = Readonly<Record<string, (...args: number[]) => number>>;
 
-/** What the heap holds, in bytes. */
+/** The totals of a heap, in bytes. */
 export interface MallInfo {
-  /** Linear memory that the heap has, without its own bookkeeping. */
+  /** Size of the heap, without the allocator's own data. */
   readonly heap: number;
-  /** In blocks that are in use, rounded up as the allocator does. */
+  /** Size of the blocks in use, rounded up to slots and pages. */
   readonly inUse: number;
-  /** The rest of the heap: free for further blocks, or left over after the last slot of a run. */
+  /** The rest of the heap: available for blocks, or left over after the last slot of a run. */
   readonly free: number;
-  /** The most bytes ever in pages that served blocks. */
+  /** The most bytes that pages with blocks ever took. */
   readonly peak: number;
   /** Smallest slots first. */
   readonly bins: readonly { readonly slotSize: number; readonly pages: number; readonly freeSlots: number }[];
 }
 
-// Before the heap lie errno, the struct that mallinfo writes (rsbmallocc.h) and the allocator's state.
+// Before the heap: errno, the struct that mallinfo fills (rsbmallocc.h) and the allocator's state.
 const ERRNO_SIZE = 16;
 const INFO_BINS = 64;
 const INFO_SIZE = 4 * (5 + 3 * INFO_BINS);
 
 /**
- * Makes a heap. Throws an Error of one line if the module cannot be loaded, the memory does not fit it (it is shared or
- * 64-bit) or has no room for the heap to start.
+ * Creates a heap. Throws a one-line Error if the module cannot be loaded, if the memory is shared or 64-bit, or if it
+ * has no room for the start of the heap.
  */
 export async function instantiate(options: Options = {}): Promise<Heap> {
   const module = await loadModule(options.module ?? new URL("../lib/rsbmalloc.wasm", import.meta.url));
@@ -106,7 +106,7 @@ export async function instantiate(options: Options = {}): Promise<Heap> {
     memory,
     __rsb_state: address(state),
     __heap_base: address(heapBase),
-    // 0, as the end of 4 GiB, would say that the end is not known.
+    // The end of 4 GiB would wrap to 0, which means that the end is unknown.
     __heap_end: address(Math.min(memory.buffer.byteLength, ADDRESSES - 1)),
     errno: address(errno),
   });
@@ -153,7 +153,7 @@ function typed(exports: RawExports): Functions {
   };
 }
 
-/** Calls an export with unsigned numbers, and has an unsigned one back. */
+/** Calls an export with unsigned numbers. Returns its result as an unsigned one. */
 function call(exports: RawExports, name: string, ...numbers: number[]): number {
   for (const number of numbers) checkUnsigned(name, number);
   return exports[name]!(...numbers) >>> 0;
@@ -161,7 +161,7 @@ function call(exports: RawExports, name: string, ...numbers: number[]): number {
 
 function checkUnsigned(what: string, number: number): void {
   if (number === number >>> 0) return;
-  throw new RangeError(`rsbmalloc: ${what}: ${number} is no integer from 0 to 4,294,967,295`);
+  throw new RangeError(`rsbmalloc: ${what}: ${number} is not an integer from 0 to 4,294,967,295`);
 }
 
 function readMallInfo(words: Uint32Array): MallInfo {
@@ -182,11 +182,11 @@ function ownMemory({ initial = 1, maximum = ADDRESSES / WASM_PAGE }: Options): W
   try {
     return new WebAssembly.Memory({ initial, maximum });
   } catch (error) {
-    throw failure(`no memory of ${initial} to ${maximum} pages of 64 KiB`, error);
+    throw failure(`cannot create a memory of ${initial} to ${maximum} pages of 64 KiB`, error);
   }
 }
 
-/** Where what the heap needs can start: never at 0, the null pointer. */
+/** Returns the first address that the heap may use: never 0, the null pointer. */
 function firstFree(
   memory: WebAssembly.Memory,
   { heapBase, memory: given }: Options,
@@ -203,7 +203,7 @@ function growTo(memory: WebAssembly.Memory, end: number): void {
   try {
     memory.grow(Math.ceil(missing / WASM_PAGE));
   } catch (error) {
-    throw failure("the memory has no room for the heap: give it a greater maximum", error);
+    throw failure("the memory has no room for the heap: give it a larger maximum", error);
   }
 }
 
@@ -211,7 +211,7 @@ function link(module: WebAssembly.Module, env: WebAssembly.ModuleImports): RawEx
   try {
     return new WebAssembly.Instance(module, { env }).exports as RawExports;
   } catch (error) {
-    throw failure("the memory must be neither shared nor 64-bit", error);
+    throw failure("the memory must not be shared or 64-bit", error);
   }
 }
 

@@ -1,15 +1,15 @@
-/** Loads a WebAssembly module from whatever form it is at hand in. */
+/** Loads a WebAssembly module from bytes, a URL or a response. */
 import { reasonOf } from "./errors.ts";
 import type { Module } from "./webassembly.ts";
 
 /**
- * A module's bytes, where they are (a URL or its text, `file:` in Node), or a response that brings them. Text is taken
- * relative to the page or the worker's script, in Node to the working folder.
+ * A module's bytes, their URL (in Node also a `file:` URL), or a response with them. A string is resolved against the
+ * URL of the page or the worker's script, in Node against the working folder.
  */
 type BytesSource = ArrayBuffer | ArrayBufferView | URL | string | Response | PromiseLike<Response>;
 export type ModuleSource = Module | BytesSource;
 
-/** Throws an Error of one line if there is no module at `source`. */
+/** Throws a one-line Error if the module cannot be read or compiled. */
 export async function loadModule(source: ModuleSource): Promise<Module> {
   if (source instanceof WebAssembly.Module) return source;
   try {
@@ -42,7 +42,7 @@ async function workingFolder(): Promise<URL> {
   return pathToFileURL("./");
 }
 
-/** The name is no literal where it is imported, so that bundlers for browsers let it be: only Node comes here. */
+/** Imports one of Node's modules. The name is not a literal, so that bundlers for browsers leave the import alone. */
 function importNode<Type>(name: string): Promise<Type> {
   return import(/* @vite-ignore */ /* webpackIgnore: true */ name);
 }

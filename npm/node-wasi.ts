@@ -1,4 +1,4 @@
-/** Node's WASI, without the warning that it is experimental: Node gives it once in each process, when WASI is loaded. */
+/** Imports `node:wasi` without the warning that it is experimental, which Node emits when it is first loaded. */
 export async function importNodeWasi(): Promise<typeof import("node:wasi")> {
   const { emitWarning } = process;
   process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {

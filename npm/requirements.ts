@@ -1,24 +1,27 @@
-/** What a module that holds the core says, in a section of its own, of what it needs. cabi/standalone.ts writes it. */
+/** The memory that a module with the core needs, stated in a custom section that cabi/standalone.ts writes. */
 
-/** In bytes. */
+/** Sizes in bytes. */
 export interface Requirements {
-  /** The zeroed memory that the module takes for its own. */
+  /** Size of the zeroed memory that the module needs for its state. */
   readonly stateSize: number;
   readonly stateAlignment: number;
 }
 
-/** The state's, in every build: it holds 64-bit numbers, and 16 keeps its lists off more cache lines than they need. */
+/**
+ * Alignment of the state in every build, in bytes. The state holds 64-bit numbers, and 16 keeps its lists from occupying
+ * more cache lines than necessary.
+ */
 export const STATE_ALIGNMENT = 16;
 
-/** The name of that section, which holds them as JSON. */
+/** Name of that section, which contains the Requirements as JSON. */
 export const REQUIREMENTS_SECTION = "rsbmalloc";
 
-/** Throws an Error of one line if it says nothing. */
+/** Throws a one-line Error if the module has no such section. */
 export function readRequirements(module: WebAssembly.Module): Requirements {
   const [section] = WebAssembly.Module.customSections(module, REQUIREMENTS_SECTION);
   if (!section)
     throw new Error(
-      `rsbmalloc: the module is not rsbmalloc.wasm: it has no section \`${REQUIREMENTS_SECTION}\``,
+      `rsbmalloc: the module is not rsbmalloc.wasm: it has no \`${REQUIREMENTS_SECTION}\` section`,
     );
   return JSON.parse(new TextDecoder().decode(section));
 }

@@ -1,9 +1,9 @@
-/** What the package knows of WebAssembly: its types, for programs without the DOM library, too, and its pages. */
+/** WebAssembly's page size, and types that also work for programs compiled without TypeScript's DOM library. */
 
-/** By how many bytes memory grows. */
+/** Size of a page of linear memory, in bytes. */
 export const WASM_PAGE = 65536;
 
-/** The type of `WebAssembly[Name]`, where TypeScript knows it; else the other one. */
+/** The type of `WebAssembly[Name]` if TypeScript knows it, otherwise `Other`. */
 type Known<Name extends string, Other> = typeof globalThis extends {
   readonly WebAssembly: Readonly<Record<Name, { readonly prototype: infer Type }>>;
 }
@@ -14,7 +14,7 @@ export type Memory = Known<
   "Memory",
   {
     readonly buffer: ArrayBuffer;
-    /** By pages of 64 KiB. Returns how many there were. */
+    /** Adds pages of 64 KiB. Returns the previous number of pages. */
     grow(pages: number): number;
   }
 >;

@@ -1,6 +1,6 @@
 /**
- * Installs what the tests and benchmarks use beyond npm: `node --import tsx tools/setup.ts [test|browser|bench]`. On Debian, as
- * root, it installs the missing packages; elsewhere it says which are missing, and the tests that need them are skipped.
+ * Installs what the tests and benchmarks need besides npm packages: `node --import tsx tools/setup.ts [test|browser|bench]`.
+ * As root on Debian it installs the missing packages. Elsewhere it lists them, and the tests that need them are skipped.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync } from "node:fs";
@@ -17,10 +17,10 @@ interface Package {
 const NATIVE_COMPILER: readonly Package[] = [
   { name: "clang-22", purpose: "a native C compiler for wasm32" },
   { name: "lld-22", purpose: "its linker" },
-  { name: "libclang-rt-22-dev-wasm32", purpose: "its run-time library" },
-  { name: "wasi-libc", purpose: "the C library of its WASI programs" },
-  { name: "libc++-22-dev-wasm32", purpose: "the C++ library of its WASI programs" },
-  { name: "libc++abi-22-dev-wasm32", purpose: "the C++ library of its WASI programs" },
+  { name: "libclang-rt-22-dev-wasm32", purpose: "its runtime library" },
+  { name: "wasi-libc", purpose: "the C library for WASI programs" },
+  { name: "libc++-22-dev-wasm32", purpose: "the C++ library for WASI programs" },
+  { name: "libc++abi-22-dev-wasm32", purpose: "the C++ library for WASI programs" },
 ];
 
 const EMSCRIPTEN: Package = { name: "emscripten", purpose: "the Emscripten libraries" };
@@ -34,8 +34,8 @@ const SCOPES: Readonly<Record<string, readonly Package[]>> = {
     EMSCRIPTEN,
     { name: "cmake", purpose: "tests of the CMake package" },
     CHROMIUM,
-    { name: "spin", purpose: "checks of the models of threads" },
-    { name: "gcc", purpose: "what spin writes" },
+    { name: "spin", purpose: "model checks of the threads code" },
+    { name: "gcc", purpose: "a compiler for the C code that spin generates" },
   ],
   browser: [EMSCRIPTEN],
   bench: [
@@ -43,7 +43,7 @@ const SCOPES: Readonly<Record<string, readonly Package[]>> = {
     EMSCRIPTEN,
     CHROMIUM,
     { name: "wabt", purpose: "wasm2c, to count instructions" },
-    { name: "gcc", purpose: "what wasm2c writes" },
+    { name: "gcc", purpose: "a compiler for the C code that wasm2c generates" },
     { name: "valgrind", purpose: "callgrind, to count instructions" },
   ],
 };
@@ -53,7 +53,8 @@ const LOG = path.join(ROOT, "build", "setup.log");
 await runCommand(async () => {
   const [scope = "test"] = process.argv.slice(2);
   const packages = SCOPES[scope];
-  if (!packages) throw new UserError(`setup: there is no ${scope}: use ${Object.keys(SCOPES).join(" or ")}`);
+  if (!packages)
+    throw new UserError(`setup: unknown argument ${scope}: use ${Object.keys(SCOPES).join(", ")}`);
   const missing = missingPackages(packages);
   if (missing.length === 0) return;
   if (existsSync("/etc/debian_version") && process.getuid?.() === 0) await install(missing);
@@ -64,7 +65,7 @@ function missingPackages(packages: readonly Package[]): Package[] {
   return packages.filter(({ name }) => !isInstalled(name));
 }
 
-/** Off Debian, a package counts as there if it is a command of the same name. */
+/** Elsewhere than on Debian, a package counts as installed if there is a command of the same name. */
 function isInstalled(name: string): boolean {
   try {
     const query = ["-W", "-f", "${db:Status-Status}", name];
@@ -75,14 +76,14 @@ function isInstalled(name: string): boolean {
   }
 }
 
-/** A package that cannot be had is no failure of the setup: the tests that need it say so themselves. */
+/** Does not fail if a package cannot be installed: the tests that need it will report it. */
 async function install(missing: readonly Package[]): Promise<void> {
   mkdirSync(path.dirname(LOG), { recursive: true });
   const names = missing.map(({ name }) => name);
   const progress = spinner({ text: `Installing ${names.join(", ")}` }).start();
   await apt("update");
   await apt("install", ...names);
-  // One name that this Debian does not know keeps apt-get from installing any of them.
+  // apt-get installs nothing if one of the names is unknown to this Debian release.
   for (const { name } of missingPackages(missing)) await apt("install", name);
   const left = missingPackages(missing);
   if (left.length === 0) progress.success(`Installed ${missing.length} Debian packages`);
@@ -96,7 +97,7 @@ function apt(...command: readonly string[]): Promise<void> {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   return new Promise((resolve) => {
     const child = spawn("apt-get", [...options, ...command], { stdio: ["ignore", log, log], env });
-    // The child has its own.
+    // The child has its own descriptor.
     closeSync(log);
     child.on("error", () => resolve());
     child.on("exit", () => resolve());

@@ -1,7 +1,7 @@
 /**
- * Runs the tests: `node --import tsx tools/test.ts [PATTERN]`, PATTERN being a part of a file's name. Each file is a
- * process of its own, two at a time. The last line counts tests; a test that was left out (`skipped: NAME: REASON` in the
- * output) is a failure under CI=true.
+ * Runs the tests: `node --import tsx tools/test.ts [PATTERN]`, where PATTERN is part of a file's name. Each file runs in its
+ * own process, two at a time. The last line counts the tests. Tests that were skipped (`skipped: NAME: REASON` in the output)
+ * count as failures under CI=true.
  */
 import { spawn } from "node:child_process";
 import { readdir } from "node:fs/promises";
@@ -23,8 +23,7 @@ await runCommand(async () => {
   const [pattern = ""] = process.argv.slice(2);
   const names = await readdir(path.join(ROOT, FOLDER));
   const files = names.filter((name) => name.endsWith(".test.ts") && name.includes(pattern)).sort();
-  if (files.length === 0)
-    throw new UserError(`there is no test file in ${FOLDER} with ${pattern} in its name`);
+  if (files.length === 0) throw new UserError(`no test file in ${FOLDER} has "${pattern}" in its name`);
 
   const outcomes: Outcome[] = [];
   const waiting = [...files];
@@ -43,7 +42,7 @@ await runCommand(async () => {
   const skipped = outcomes.flatMap((outcome) => outcome.skipped);
   for (const line of skipped) console.log(`skipped: ${line}`);
   const skipsFail = process.env.CI === "true";
-  if (skipsFail && skipped.length > 0) console.log("Under CI=true a skipped test is a failure.");
+  if (skipsFail && skipped.length > 0) console.log("Under CI=true, skipped tests are failures.");
   const sum = (count: (outcome: Outcome) => number) =>
     outcomes.reduce((total, each) => total + count(each), 0);
   const total: Outcome = {
@@ -81,12 +80,15 @@ async function runFile(file: string): Promise<Outcome> {
   return readOutcome(output, end);
 }
 
-/** uvu ends a file's output with its counts. A file that ends before that, or badly after it, has a failure more. */
+/**
+ * Parses the counts with which uvu ends a file's output. A file that ends before that, or that passes all tests and then
+ * exits with an error, has one failure.
+ */
 function readOutcome(output: string, end: string | number): Outcome {
   const skipped = [...output.matchAll(/^skipped: (.*)$/gm)].map((match) => match[1]!);
   const counts = /^ {2}Total: +(\d+)\n {2}Passed: +(\d+)$/m.exec(output);
   if (!counts) {
-    const message = end === 0 ? "no test ran to its end" : `ended early with ${end}`;
+    const message = end === 0 ? "the file ended without running its tests" : `ended early with ${end}`;
     const failed = end === 0 && skipped.length > 0 ? 0 : 1;
     return { passed: 0, failed, skipped, output: `${output}\n${message}` };
   }

@@ -62,7 +62,7 @@ test("large blocks are given by size, those with most bytes first", async () => 
     text,
     /^14 large blocks, 2\.7 MiB; .*\n\n *large blocks of +blocks +never freed\n +2,048 KiB +1 +2\.0 MiB\n/m,
   );
-  assert.match(text, /^ +60 KiB +1 +60\.0 KiB\nand 2 more sizes: 4 blocks of 100 KiB\n\n/m);
+  assert.match(text, /^ +60 KiB +1 +60\.0 KiB\nand 2 more sizes: 4 blocks, 100 KiB\n\n/m);
 
   for (const block of blocks.slice(3)) heap.free(block);
   const [less] = readHeaps(heap.memory.buffer, LAYOUTS);

@@ -147,8 +147,8 @@ inChromium("the page of --html shows the numbers of --json", async () => {
     );
     assert.equal(chart, [960, 960, 960]);
     const body = (await page.textContent("body"))!;
-    assert.match(body, "ended with exit code 3");
-    assert.match(body, `24 blocks of 103 KiB never freed, from ${sites.length} places`);
+    assert.match(body, "exited with code 3");
+    assert.match(body, `24 blocks (103 KiB) never freed, from ${sites.length} places`);
     // On a narrow screen tables scroll, and the page does not.
     await page.setViewportSize({ width: 400, height: 800 });
     assert.is(await page.evaluate(() => document.documentElement.scrollWidth), 400);

@@ -21,7 +21,7 @@ test("the command reports as text, and ends as the program does", async () => {
   const { code, stdout } = await command(program);
   assert.is(code, 3);
   assert.match(stdout, /^round 9$/m);
-  assert.match(stdout, /ended with exit code 3/);
+  assert.match(stdout, /exited with code 3/);
   // 20 names in slots for 29 bytes.
   assert.match(stdout, /^ *32 B +1 +\d+ +20 /m);
 });
@@ -106,15 +106,18 @@ const MEMORY_ALONE = [...EMPTY_MODULE, 5, 3, 1, 0, 1, 7, 10, 1, 6, ...Buffer.fro
 const OBJECT = [...EMPTY_MODULE, 0, 9, 7, ...Buffer.from("linking"), 2];
 
 const NO_PROGRAMS: Readonly<Record<string, readonly [string | readonly number[], RegExp]>> = {
-  text: ["hello", /refused\.wasm: it is no WebAssembly file$/],
-  "an empty file": ["", /it is no WebAssembly file$/],
-  "a component": [[0, 0x61, 0x73, 0x6d, 13, 0, 1, 0], /it is a component: take the core module out of it/],
-  "a file that ends in its header": [EMPTY_MODULE.slice(0, 5), /no module that Node/],
-  "a damaged module": [[...EMPTY_MODULE, 1, 5, 0], /no module that Node v\S+ can run \(.*\): link it again/],
-  "a module without a memory": [EMPTY_MODULE, /it exports no memory/],
+  text: ["hello", /refused\.wasm: not a WebAssembly file$/],
+  "an empty file": ["", /: not a WebAssembly file$/],
+  "a component": [[0, 0x61, 0x73, 0x6d, 13, 0, 1, 0], /: component: extract its core module first/],
+  "a file that ends in its header": [EMPTY_MODULE.slice(0, 5), /: Node .* cannot compile the module/],
+  "a damaged module": [
+    [...EMPTY_MODULE, 1, 5, 0],
+    /: Node v\S+ cannot compile the module \(.*\): link it again/,
+  ],
+  "a module without a memory": [EMPTY_MODULE, /: exports no memory$/],
   "a module that is no program": [MEMORY_ALONE, /neither _start nor _initialize/],
-  "a module for another host": [IMPORTING, /it imports env\.f, which WASI preview 1 has not/],
-  "an object file": [OBJECT, /it is an object file: link it/],
+  "a module for another host": [IMPORTING, /: imports env\.f, which is not part of WASI preview 1 \(/],
+  "an object file": [OBJECT, /: object file: link it/],
 };
 
 for (const [name, [contents, message]] of Object.entries(NO_PROGRAMS)) {
@@ -131,7 +134,10 @@ const WRONG_LINES: Readonly<Record<string, readonly [readonly string[], RegExp]>
   "no program": [[], /missing required argument 'program'/],
   "a program without a name": [[""], /'program'.* is empty/],
   "a missing file": [["missing.wasm"], /missing\.wasm: .*no such file/],
-  "--every never": [["--every", "0", program], /--every .* neither a time/],
+  "--every never": [
+    ["--every", "0", program],
+    /--every .* Use a time such as 100ms or a number of calls such as 5000/,
+  ],
   "--timeout soon": [["--timeout", "soon", program], /--timeout .* whole number of seconds/],
   "--timeout of weeks": [["--timeout", "1000000", program], /--timeout .* from 1 to 999999/],
   "both formats": [["--json", "--html", program], /'--json' cannot be used with .*'--html'/],

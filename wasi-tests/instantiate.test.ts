@@ -131,7 +131,7 @@ test("numbers that are no sizes are refused, not wrapped", async () => {
 test("what does not fit is refused with one line", async () => {
   assert.match(
     await refusal({ memory: new WebAssembly.Memory({ initial: 1, maximum: 1 }) }),
-    "greater maximum",
+    "larger maximum",
   );
   const shared = new WebAssembly.Memory({ initial: 1, maximum: 9, shared: true });
   assert.match(await refusal({ memory: shared }), "shared");

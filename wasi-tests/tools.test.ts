@@ -167,13 +167,18 @@ function command(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
 
 const COMMANDS: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv, RegExp])[] = [
   ["demo with a missing compiler", ["tools/demo.ts"], { CC: "no-such-compiler" }, /CC=npm/],
-  ["test with a pattern that fits nothing", ["tools/test.ts", "nothing"], {}, /there is no test file/],
-  ["setup for what there is not", ["tools/setup.ts", "nothing"], {}, /use test/],
+  [
+    "test with a pattern that fits nothing",
+    ["tools/test.ts", "nothing"],
+    {},
+    /no test file in wasi-tests has "nothing" in its name/,
+  ],
+  ["setup for what there is not", ["tools/setup.ts", "nothing"], {}, /unknown argument nothing: use test, /],
   [
     "flags that need a variant",
     ["npm/cli.ts", "flags", "--target", "wasm32-wasi-threads"],
     {},
-    /no library without --variant for .*there is: .*--variant mt-hardened/,
+    /no library without --variant for .*available: .*--variant mt-hardened/,
   ],
   ["flags without their values", ["npm/cli.ts", "flags", "--target"], {}, /--target .*missing/],
   [

@@ -1,9 +1,9 @@
 /*
- * A real program on real data: SQLite with the cities of the world in memory. It reads them as lines from stdin, fills
- * and indexes a database, and queries, sorts, joins and updates it. The output is the same whatever the allocator; the
- * seconds that each phase took go to stderr.
+ * A real program with real data: SQLite with a table of the world's cities in memory. It reads them as lines from stdin,
+ * fills and indexes a database, and queries, sorts, joins and updates it. The output does not depend on the allocator; the
+ * time of each phase, in seconds, goes to stderr.
  *
- * The lines have fields divided by tabs, and the first field says what the line is:
+ * Lines have tab-separated fields, and the first field is the kind of the line:
  *
  *     region    code  name                                    code: COUNTRY.REGION
  *     district  code  name                                    code: COUNTRY.REGION.DISTRICT
@@ -20,7 +20,7 @@ enum { LONGEST_LINE = 1000, MOST_FIELDS = 7 };
 
 static sqlite3 *database;
 
-/* What the queries of a phase gave: how many rows, and FNV-1a over the text of all cells. */
+/* The results of the queries of a phase: the number of rows, and a hash (FNV-1a) of the text of all cells. */
 static struct {
   long rows;
   uint64_t checksum;
@@ -46,7 +46,7 @@ static void add_to_checksum(const char *text) {
   while (*text++);
 }
 
-/* Runs a statement to its end and takes its rows into the results. With `show`, prints them too. */
+/* Runs a statement to its end and adds its rows to the results. With `show`, also prints them. */
 static void collect(sqlite3_stmt *statement, int show) {
   int step;
   while ((step = sqlite3_step(statement)) == SQLITE_ROW) {
@@ -68,7 +68,7 @@ static void query(const char *sql, int show) {
   sqlite3_finalize(statement);
 }
 
-/* Cuts a line into its fields, in place. */
+/* Splits a line into fields, in place. Returns their number. */
 static int split(char *line, char *fields[MOST_FIELDS]) {
   int count = 0;
   line[strcspn(line, "\n")] = '\0';
@@ -114,7 +114,7 @@ static void build_indexes(void) {
   query("analyze", 0);
 }
 
-/* Small queries, as a server has them: most with a statement that is kept, some with one made for the occasion. */
+/* Small queries, as on a server: most reuse a prepared statement, some prepare a new one. */
 static void look_up(void) {
   sqlite3_stmt *by_id = prepare("select name, country from city where id = ?");
   sqlite3_stmt *by_name = prepare("select id, country, district from city where name = ? order by id limit 20");
@@ -171,7 +171,7 @@ static void update(void) {
           " select name || ' II', latitude, longitude, country, region, district from city where id % 11 = 0;"
           "commit");
   query("select id, name from city where id % 97 = 0 order by id", 0);
-  /* What is rolled back leaves nothing. */
+  /* A rollback leaves no trace. */
   execute("begin; delete from city where latitude > 0; update region set name = lower(name); rollback");
   query("select count(*), count(distinct name), round(sum(latitude), 3) from city", 1);
 }

@@ -1,4 +1,4 @@
-/** What needs nothing but the language: reading a memory, and the reports. */
+/** The part of the inspector that runs in any engine: reading a memory, and formatting reports. */
 export { largeSizes, type LargeSize } from "./large.ts";
 export type { Layout } from "./layout.ts";
 export type { LeakReport, LeakSite } from "./leaks.ts";

@@ -1,17 +1,17 @@
-/** The free slots that builds for threads keep outside of the heap's lists: in thread caches and batches (src/caches.ts). */
+/** Finds the free slots outside the runs' lists: those that builds for threads keep in caches and batches (src/caches.ts). */
 import type { Layout } from "./layout.ts";
 
-/** What reads a state: a field of it, and a word of memory, 0 outside. Unsigned. */
+/** Reads fields of the state and words of memory, unsigned; outside memory words are 0. */
 export interface CacheSource {
   readonly layout: Layout;
   readonly field: (offset: number) => number;
   readonly word: (address: number) => number;
 }
 
-/** As many as src/caches.ts makes at most: four for each of 256 cores. A damaged list may go on. */
+/** The most that src/caches.ts creates: four for each of 256 cores. A damaged list may be longer. */
 const MOST_CACHES = 1024;
 
-/** Tells `count` of each of these slots. Where it answers that there is no such slot, the list has ended. */
+/** Calls `count` with each of these slots. If it returns false, there can be no such slot: the rest of the list is skipped. */
 export function countCached({ layout, field, word }: CacheSource, count: (slot: number) => boolean): void {
   const { FIRST_BIN, SLOT_SIZES, STATE_CACHES, CACHE_CELL, CACHE_RESERVE } = layout;
   const { BATCHES, BATCH_STACKS, BATCH_ROW, NEXT_BATCH } = layout;
@@ -21,7 +21,7 @@ export function countCached({ layout, field, word }: CacheSource, count: (slot: 
   };
   const kinds = SLOT_SIZES.map((_, bin) => FIRST_BIN + bin);
   const seen = new Set<number>();
-  // The next cache stands where the kind without slots would have its reserve.
+  // The link to the next cache is where kind NONE, which has no slots, would have its reserve.
   for (
     let cache = field(STATE_CACHES);
     cache !== 0 && !seen.has(cache) && seen.size < MOST_CACHES;
@@ -33,7 +33,7 @@ export function countCached({ layout, field, word }: CacheSource, count: (slot: 
       follow(word(cache + kind * CACHE_CELL + CACHE_RESERVE));
     }
   }
-  // Without caches there are no batches, and behind the state is something else.
+  // Without caches there are no batches, and something else may follow the state.
   if (seen.size === 0) return;
   for (let stack = 0; stack < BATCH_STACKS; stack++) {
     for (const kind of kinds) {

@@ -1,12 +1,14 @@
-/** Calls a function every so often while this thread runs WebAssembly, which no timer can interrupt. */
+/** Calls a function at intervals while this thread runs WebAssembly, which timers cannot interrupt. */
 import { Worker } from "node:worker_threads";
 
 const KEY = "rsbmalloc.look";
 
 /**
- * V8 handles an inspector's messages where it checks its stack: at each call and each turn of a loop. They go one at a time.
- * A time limit that ends a look may leave what goes on below it, so that is ended by a message of its own. Where it has
- * ended meanwhile, that message ends whatever runs next, and perhaps not before "over" arrives: that is said again and again.
+ * The other thread, which calls the function by messages to V8's inspector. V8 handles these when it checks its stack, at
+ * each call and each iteration of a loop. They are sent one at a time.
+ * If the time limit hits while the function runs, it may end only the function and leave the program running, so another
+ * message terminates that. If the program has ended in the meantime, this message terminates whatever runs next, possibly
+ * before it has handled "over", which is therefore sent again and again.
  */
 const THREAD = `
 const { Session } = require("node:inspector");
@@ -35,8 +37,8 @@ parentPort.postMessage("ready");
 `;
 
 /**
- * Runs `body`, and `look` meanwhile, every `ms` milliseconds. In a thread that is not the main one `look` is never called.
- * Returns undefined where a time limit within `body` ended more than it was set to.
+ * Runs `body`, and calls `look` every `ms` milliseconds meanwhile, but only if this is the main thread. Returns the result
+ * of `body`, or undefined if a time limit within `body` terminated `body` itself.
  */
 export async function withClock<Result>(
   ms: number,

@@ -27,28 +27,28 @@ const STDERR = 2;
 export function registerInspect(program: Command): void {
   program
     .command("inspect")
-    .description("Run a WASI program and report what is in its heap at the end")
-    .argument("<program>", "The program", nonEmpty)
-    .argument("[arguments...]", "Its arguments; options of the program go after --")
+    .description("Run a WASI program and report on its heap")
+    .argument("<program>", "File of the program", nonEmpty)
+    .argument("[arguments...]", "Arguments of the program; put its options after --")
     .addOption(
-      new Option("--json", "The report as JSON; the program's own output goes to standard error").conflicts(
+      new Option("--json", "Report as JSON; the program's own output goes to standard error").conflicts(
         "html",
       ),
     )
-    .option("--html", "The report as a page of HTML; the program's own output goes to standard error")
-    .option("-o, --output <file>", "File for the report, in place of standard output", single)
+    .option("--html", "Report as an HTML page; the program's own output goes to standard error")
+    .option("-o, --output <file>", "Write the report to this file instead of standard output", single)
     .option(
       "--every <time or calls>",
-      "Look at the heap every so often: 100ms, or so many calls of malloc and free: 5000",
+      "Sample the heap at intervals: a time (100ms), or a number of calls to malloc and free (5000)",
       parseEvery,
     )
-    .option("--leaks", "Say which calls the blocks come from that were never freed")
+    .option("--leaks", "List the calls whose blocks were never freed")
     .option(
       "--timeout <seconds>",
-      "End the program after so many seconds, and report what is there then",
+      "Stop the program after this many seconds and report on its heap",
       parseTimeout,
     )
-    .option("--dir <folder>", "Folder that the program may use; can be given more than once", list)
+    .option("--dir <folder>", "Give the program access to a folder; may be repeated", list)
     .addHelpText(
       "after",
       `
@@ -61,10 +61,10 @@ Examples:
     .action(run);
 }
 
-/** Ends with the program's exit code, or 1 if it had to be ended. */
+/** Sets the exit code: the program's own, or 1 if it trapped or was stopped. */
 async function run(program: string, args: readonly string[], options: Options): Promise<void> {
   const { json = false, html = false, output, every, leaks = false, timeout, dir = [] } = options;
-  // Before the program runs, which may take long.
+  // Check before the program runs, which may take a long time.
   if (output !== undefined) checkOutput(output, program);
 
   const report = await inspect(program, readLayouts(), {
@@ -89,17 +89,17 @@ function format(report: RunReport, json: boolean, html: boolean): string {
 function parseEvery(text: string, previous: Every | undefined): Every {
   const [, digits, unit] = /^([1-9]\d{0,9})(ms)?$/.exec(single(text, previous)) ?? [];
   if (digits === undefined)
-    throw new InvalidArgumentError("It is neither a time as 100ms nor a number of calls as 5000");
+    throw new InvalidArgumentError("Use a time such as 100ms or a number of calls such as 5000");
   return unit ? { ms: Number(digits) } : { calls: Number(digits) };
 }
 
 function parseTimeout(text: string, previous: number | undefined): number {
   if (!/^[1-9]\d{0,5}$/.test(single(text, previous)))
-    throw new InvalidArgumentError("It is no whole number of seconds from 1 to 999999");
+    throw new InvalidArgumentError("Use a whole number of seconds from 1 to 999999");
   return Number(text) * 1000;
 }
 
-/** Leaves a file that is there as it is, and none where there was none: the run may fail. */
+/** Throws a one-line Error if the file cannot be written. Neither changes nor leaves a file, since the run may fail. */
 function checkOutput(file: string, program: string): void {
   const isNew = !existsSync(file);
   try {

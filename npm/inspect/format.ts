@@ -1,15 +1,15 @@
-/** Numbers as people read them. */
+/** Formats numbers for people to read. */
 
 const UNITS = ["B", "KiB", "MiB", "GiB"];
 
-/** Bytes with a unit, three digits at least: "12.3 KiB". */
+/** Formats bytes with a unit and about three digits: "12.3 KiB". */
 export function formatBytes(bytes: number): string {
   const unit = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), UNITS.length - 1);
   const value = bytes / 1024 ** unit;
   return `${unit === 0 ? value : value.toFixed(value < 100 ? 1 : 0)} ${UNITS[unit]}`;
 }
 
-/** Whole pages to the last byte, so that no two sizes look alike: "12,346 KiB". */
+/** Formats the size of whole pages exactly, so that no two sizes look alike: "12,346 KiB". */
 export function formatKiB(bytes: number): string {
   return `${formatCount(bytes / 1024)} KiB`;
 }

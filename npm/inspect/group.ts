@@ -1,4 +1,4 @@
-/** `Map.groupBy`, which Node 20 has not. */
+/** Groups items by key, like `Map.groupBy`, which Node 20 lacks. */
 export function groupBy<Item>(items: Iterable<Item>, keyOf: (item: Item) => string): Map<string, Item[]> {
   const groups = new Map<string, Item[]>();
   for (const item of items) {

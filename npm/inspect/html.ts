@@ -1,6 +1,6 @@
 /**
- * The report as HTML: one page that needs nothing else, and its parts, for pages that look at a heap that lives
- * (live.ts). Every number that the page shows has its exact value in `data-value` and its name in `data-key`.
+ * Formats reports as HTML: one self-contained page, and its parts, for pages that show a running heap (live.ts). Every
+ * number on the page has its exact value in `data-value` and its name in `data-key`.
  */
 import {
   formatAddress,
@@ -17,15 +17,15 @@ import type { LeakReport } from "./leaks.ts";
 import type { HeapReport, Region } from "./reader.ts";
 import { describeEnd, describeFault, type Look, type RunReport, type Sample } from "./report.ts";
 
-/** Of the SVG drawings, in their own units. */
+/** Sizes in SVG units. */
 const CELL = 10;
 const CHART = { width: 960, height: 220 };
-/** Of a page in the map of a small heap, in pixels. */
+/** Largest size of a page's cell in the map, in pixels. */
 const MOST_CELL = 16;
-/** Up to here every region of the map has a tooltip of its own; a map of more is drawn with a path for each colour. */
+/** Up to this number of regions, each has its own tooltip; a larger map is drawn with one path per colour. */
 const MOST_TOOLTIPS = 10_000;
 const MOST_SITES = 100;
-/** Of a call stack, until one asks for more. */
+/** The most frames of a call stack that are shown before it is expanded. */
 const MOST_FRAMES = 12;
 
 export const STYLE = `
@@ -61,7 +61,7 @@ export const STYLE = `
 @media (max-width: 600px) { .heap .bar { display: none; } .heap th, .heap td { padding-right: 10px; } .heap .stack { min-width: 150px; } }
 `;
 
-/** The whole report as a page. */
+/** Returns the whole report as a page. */
 export function formatHtml(report: RunReport): string {
   const { program, args, end, ms, memory, peak, timeline, leaks, heaps } = report;
   const title = [program, ...args].join(" ");
@@ -75,8 +75,8 @@ export function formatHtml(report: RunReport): string {
 <h1>${escape(title)}</h1>
 <p${"trap" in end ? ' class="damage"' : ""}>${escape(describeEnd(end))} after ${formatTime(ms)}${heaps.map(({ fault }) => (fault ? `: ${escape(describeFault(fault))}` : "")).join("")}</p>
 ${"stack" in end ? formatStack(end.stack) : ""}
-${leaks ? `<p><a href="#leaks">${leaks.blocks === 0 ? "Every block was freed" : `${plural(leaks.blocks, "block")} of ${formatBytes(leaks.bytes)} never freed, from ${plural(leaks.sites.length, "place")}`}</a></p>` : ""}
-${facts([bytesFact("memory", "linear memory", memory), bytesFact("peak", "most in use when looked at", peak)])}
+${leaks ? `<p><a href="#leaks">${leaks.blocks === 0 ? "Every block was freed" : `${plural(leaks.blocks, "block")} (${formatBytes(leaks.bytes)}) never freed, from ${plural(leaks.sites.length, "place")}`}</a></p>` : ""}
+${facts([bytesFact("memory", "linear memory", memory), bytesFact("peak", "most in use (sampled)", peak)])}
 ${formatLook(report, timeline)}
 ${leaks ? formatLeaks(leaks) : ""}
 </body>
@@ -84,16 +84,16 @@ ${leaks ? formatLeaks(leaks) : ""}
 `;
 }
 
-/** What there is in a memory, and what there was before. */
+/** Formats the heaps in a memory, and their history. */
 export function formatLook({ heaps, problem }: Look, timeline: readonly Sample[]): string {
   return `${problem === undefined ? "" : `<p class="damage">${escape(problem)}</p>`}
-${heaps.length === 0 && problem === undefined ? "<p>No heap: nothing was allocated, or not by rsbmalloc.</p>" : ""}
-<h2>Over the run</h2>
+${heaps.length === 0 && problem === undefined ? "<p>No heap: nothing was allocated, or not with rsbmalloc.</p>" : ""}
+<h2>Timeline</h2>
 ${formatTimeline(timeline)}
 ${heaps.map(formatHeap).join("\n")}`;
 }
 
-/** A heap: its numbers, its map, its bins and its large blocks. */
+/** Formats a heap: its totals, map, bins and large blocks. */
 export function formatHeap(heap: HeapReport): string {
   return `<section data-heap="${heap.state}">
 <h2>Heap from ${formatAddress(heap.start)} to ${formatAddress(heap.end)}</h2>
@@ -119,7 +119,7 @@ ${formatLarge(heap)}
 </section>`;
 }
 
-/** What the heap's bytes are, as a bar. */
+/** Formats a bar that shows what the heap's bytes are used for. */
 function formatShares({ heap, inUse, bins, large, freeRuns }: HeapReport): string {
   const parts = [
     ...bins.map(({ slotSize, usedSlots }) => ({
@@ -146,7 +146,7 @@ ${legend([
 ])}`;
 }
 
-/** Linear memory, heap and bytes in use over time. */
+/** Formats a chart of linear memory, the heap and the bytes in use over time. */
 export function formatTimeline(timeline: readonly Sample[]): string {
   const { width, height } = CHART;
   const last = timeline.at(-1);
@@ -158,7 +158,7 @@ export function formatTimeline(timeline: readonly Sample[]): string {
     const points = timeline.map((sample) => `L${x(sample.ms)} ${y(of(sample))}`).join("");
     return `<path fill="${colour}" d="M0 ${height}${points}V${height}Z"/>`;
   };
-  // Two or three lines, at powers of two and their sums.
+  // Two or three lines: at a power of two, its double and its triple.
   const step = 2 ** Math.floor(Math.log2(top) - 1);
   const marks = [0, 1, 2, 3].map((count) => count * step).filter((bytes) => bytes <= top);
   const lines = marks.slice(1).map((bytes) => `<line x2="${width}" y1="${y(bytes)}" y2="${y(bytes)}"/>`);
@@ -178,11 +178,11 @@ ${legend([
   ["var(--free)", `linear memory${now(last?.memory)}`],
   ["var(--grown)", `heap${now(last?.heap)}`],
   ["var(--used)", `in use${now(last?.inUse)}`],
-  [undefined, value("samples", timeline.length, `from ${plural(timeline.length, "look")} at the heap`)],
+  [undefined, value("samples", timeline.length, plural(timeline.length, "sample"))],
 ])}`;
 }
 
-/** Every page a cell, in rows of addresses that go up. */
+/** Formats a map of the heap with one cell per page, in rows by ascending address. */
 export function formatMap(heap: HeapReport): string {
   const first = heap.start / heap.pageSize;
   const pages = heap.end / heap.pageSize - first;
@@ -200,7 +200,7 @@ export function formatMap(heap: HeapReport): string {
       : [...groupBy(drawn, fill)].map(
           ([colour, regions]) => `<path ${colour} d="${regions.map(outline).join("")}"/>`,
         );
-  // Lines between the pages of a run, fainter than those between runs.
+  // Lines between the pages of a run are fainter than those between runs.
   const grid = `grid-${heap.state}`;
   return `<svg class="map" data-key="pages" data-value="${pages}" viewBox="0 0 ${columns * CELL} ${rows * CELL}" style="max-width: ${columns * MOST_CELL}px" role="img" aria-label="heap map">
 ${paths.join("\n")}
@@ -208,15 +208,15 @@ ${paths.join("\n")}
 <rect width="100%" height="100%" fill="url(#${grid})" pointer-events="none"/>
 </svg>
 ${legend([
-  [RAMP, "slots, of 4 B to 16 KiB; paler where fewer are used"],
+  [RAMP, "slots of 4 B to 16 KiB; the paler, the fewer in use"],
   ["var(--large)", "large block"],
   ["var(--free)", "free"],
   ["var(--map)", "page map"],
-  ["transparent", "not the heap's"],
+  ["transparent", "not part of the heap"],
 ])}`;
 }
 
-/** Rectangles for pages that go on from row to row. */
+/** Returns the path of rectangles for pages that can span several rows. */
 function cells(start: number, pages: number, columns: number): string {
   const parts: string[] = [];
   for (let page = start; page < start + pages;) {
@@ -232,17 +232,17 @@ function cells(start: number, pages: number, columns: number): string {
   return parts.join("");
 }
 
-/** Blue for the smallest slots to red for the largest. */
+/** Returns a slot size's colour, from blue for the smallest to red for the largest. */
 function hue(slotSize: number): string {
   return `hsl(${Math.round(220 - (Math.log2(slotSize) - 2) * 17)} 70% 50%)`;
 }
 
-/** The hues of small to large slots. */
+/** The colours of slots, from small to large, as a gradient. */
 const RAMP = `linear-gradient(90deg, ${[4, 32, 256, 2048, 16384].map(hue).join(", ")})`;
 
 function fill({ serves, slotSize = 0, slots = 1, usedSlots = 0 }: Region): string {
   if (serves !== "slots") return `fill="var(--${serves})"`;
-  // Steps, so that a large map has few colours.
+  // In steps, so that a large map has few colours.
   return `fill="${hue(slotSize)}" fill-opacity="${0.3 + 0.1 * Math.round((7 * usedSlots) / slots)}"`;
 }
 
@@ -277,8 +277,8 @@ function formatBins({ bins }: HeapReport): string {
     "used",
     "in use",
     "full",
-    "lost to rounding, at most",
-    "behind the last slot",
+    "lost to rounding (at most)",
+    "after the last slot",
   ];
   return formatTable(head, rows);
 }
@@ -321,16 +321,16 @@ function formatLeaks({ blocks, bytes, calls, sites }: LeakReport): string {
 <h2>Never freed</h2>
 ${facts([
   countFact("leakedBlocks", "blocks", blocks),
-  bytesFact("leakedBytes", "as requested", bytes),
-  countFact("calls", "calls of allocation functions", calls),
+  bytesFact("leakedBytes", "bytes requested", bytes),
+  countFact("calls", "calls to allocation functions", calls),
   countFact("sites", "places", sites.length),
 ])}
-${rows.length === 0 ? "" : formatTable(["size", "blocks", "of all", "called from"], rows)}
+${rows.length === 0 ? "" : formatTable(["size", "blocks", "share", "called from"], rows)}
 ${more > 0 ? `<p>and ${plural(more, "more place")}</p>` : ""}
 </section>`;
 }
 
-/** Innermost function first. */
+/** Formats a call stack, innermost function first. */
 function formatStack(stack: readonly string[]): string {
   const list = (frames: readonly string[]): string =>
     `<ol>${frames.map((name) => `<li>${escape(name)}</li>`).join("")}</ol>`;
@@ -359,7 +359,7 @@ function countFact(key: string, name: string, count: number): string {
   return `<div><dt>${name}</dt><dd>${value(key, count)}</dd></div>`;
 }
 
-/** What colours mean; an item without one is a remark. */
+/** Formats the key to the colours; an item without a colour is a remark. */
 function legend(items: readonly (readonly [string | undefined, string])[]): string {
   const swatch = (colour: string): string =>
     `<i${colour === RAMP ? ' class="ramp"' : ""} style="background: ${colour}"></i>`;

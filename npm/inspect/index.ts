@@ -1,6 +1,6 @@
 /**
- * What is in a heap, read from outside: of a WASI program that this runs, or of any instance whose memory is at hand.
- * This module is for Node; `rsbmalloc/inspect/browser` is the part of it that browsers can load too.
+ * Inspects heaps from outside: that of a WASI program that `inspect` runs, or that of any instance whose memory is
+ * accessible. This module needs Node; `rsbmalloc/inspect/browser` is the part that also runs in browsers.
  */
 export * from "./browser.ts";
 export { inspect, ProgramError, type RunOptions } from "./run.ts";

@@ -1,26 +1,26 @@
-/** The large blocks of a heap by size: what the regions of its report say of them. */
+/** Sums up the large blocks in a heap's report by size. */
 import { groupBy } from "./group.ts";
 import type { HeapReport } from "./reader.ts";
 
-/** Large blocks of one size. Sizes in bytes, whole pages. */
+/** The large blocks of one size. Sizes are in bytes, in whole pages. */
 export interface LargeSize {
   readonly size: number;
   readonly blocks: number;
-  /** All of them together. */
+  /** Total size of these blocks. */
   readonly bytes: number;
 }
 
-/** Of some sizes together. */
+/** Totals of several sizes. */
 export interface LargeRest {
   readonly sizes: number;
   readonly blocks: number;
   readonly bytes: number;
 }
 
-/** How many sizes the reports show one by one. */
+/** How many sizes reports list individually. */
 const MOST_SIZES = 10;
 
-/** Most bytes first, and of as many bytes the larger size. */
+/** Returns the large blocks of a heap by size, largest total first; of equal totals, the larger size. */
 export function largeSizes({ regions, pageSize }: Pick<HeapReport, "regions" | "pageSize">): LargeSize[] {
   const blocks = regions.filter(({ serves }) => serves === "large");
   return [...groupBy(blocks, ({ pages }) => `${pages}`).values()]
@@ -31,7 +31,7 @@ export function largeSizes({ regions, pageSize }: Pick<HeapReport, "regions" | "
     .sort((a, b) => b.bytes - a.bytes || b.size - a.size);
 }
 
-/** The first of `largeSizes`, and the others as one if there are any. */
+/** Returns the first of `largeSizes`, and the totals of the others if there are any. */
 export function summarizeLarge(heap: Pick<HeapReport, "regions" | "pageSize">): {
   readonly first: readonly LargeSize[];
   readonly rest?: LargeRest;

@@ -1,10 +1,10 @@
-/** Where the allocator keeps what in memory: the contents of lib/layout.json, which the build takes from the core. */
+/** The layout of the allocator's data: the contents of lib/layout.json, which the build reads from the core. */
 export interface Layout {
   readonly PAGE_BITS: number;
   readonly MAGIC: number;
   readonly STATE_SIZE: number;
 
-  // What a run of pages serves, its kind.
+  // Kinds of runs.
   readonly NONE: number;
   readonly LARGE: number;
   readonly FIRST_BIN: number;
@@ -16,22 +16,22 @@ export interface Layout {
   readonly STATE_END: number;
   readonly STATE_CAPACITY: number;
   readonly STATE_PEAK: number;
-  /** Addresses of the bits of free pages and of the grades of their words, which lie behind the map's entries. */
+  /** Addresses of the bitmap of free pages and of the grades of its words, which follow the map's entries. */
   readonly STATE_FREE: number;
   readonly STATE_GRADES: number;
-  /** The Run that pages lead to which are in no run. */
+  /** The Run that stands for no run, and the one that metadata pages point to. */
   readonly NO_RUN: number;
   readonly METADATA: number;
-  /** A Bin for each kind, NONE being the first. */
+  /** A Bin for each kind, starting with NONE. */
   readonly BIN_TABLE: number;
 
-  /** How many pages a word of those bits is about, and how many grades follow theirs. */
+  /** How many pages a word of the bitmap covers, and how many more grades follow those of its words. */
   readonly WORD_PAGES: number;
   readonly END_GRADES: number;
 
-  // What is known of a run of pages, its Run: bytes from one to the next, and offsets. `kind` and `slots` are 16 bits each.
+  // Runs: the distance in bytes from one to the next, and offsets of the fields. `kind` and `slots` have 16 bits each.
   readonly RUN_STEP: number;
-  /** Where the Runs end in a page that is made of them. */
+  /** Offset of the end of the Runs in a metadata page. */
   readonly RUNS_END: number;
   readonly RUN_FREE: number;
   readonly RUN_LEFT: number;
@@ -40,39 +40,39 @@ export interface Layout {
   readonly RUN_SIZE: number;
   readonly RUN_KIND: number;
   readonly RUN_SLOTS: number;
-  /** What `left` has more while the run waits for something to be done. */
+  /** Added to `left` while the run is on the list of events. */
   readonly QUEUED: number;
 
-  // What is known of a bin, likewise.
+  // The same for Bins.
   readonly BIN_STEP: number;
   readonly BIN_FRESH: number;
   readonly BIN_FRESH_END: number;
 
-  /** 1 for a hardened build, 0 for others. What follows holds for hardened builds alone. */
+  /** 1 for a hardened build, 0 for others. The fields up to FAULT_SIZE are for hardened builds only. */
   readonly HARDENED: number;
-  /** Offsets in the Run of a run of slots: 64 bits each for those that are free. */
+  /** Offsets in the Run of a run of slots, of 64 bits each that tell which slots are free. */
   readonly FREE_BITS: number;
   readonly OTHER_FREE_BITS: number;
   // Offsets in the state, in bytes.
-  /** Addresses of slots that were freed and are held back; 0 in between. */
+  /** Addresses of the freed slots in quarantine; 0 in unused places. */
   readonly QUARANTINE: number;
   readonly QUARANTINE_SLOTS: number;
-  /** What the program did wrong: the address of a text, a pointer, and the size of the block or 0. */
+  /** The bug that was found: the address of a text, a pointer, and the size of the block or 0. */
   readonly FAULT_MESSAGE: number;
   readonly FAULT_BLOCK: number;
   readonly FAULT_SIZE: number;
 
-  /** First of the thread caches, 0 where there are none; and what they and the stacks of batches have of a kind of page. */
+  /** The first thread cache, 0 if there is none; sizes and offsets within caches and stacks of batches, by kind. */
   readonly STATE_CACHES: number;
   readonly CACHE_CELL: number;
   readonly CACHE_RESERVE: number;
   readonly BATCHES: number;
   readonly BATCH_STACKS: number;
   readonly BATCH_ROW: number;
-  /** An i32 that is 0 while nobody holds the lock. */
+  /** An i32 that is 0 while the lock is free. */
   readonly LOCK: number;
   readonly NEXT_BATCH: number;
 
-  /** By bin, the first being FIRST_BIN. */
+  /** Slot sizes in bytes, by bin, starting with FIRST_BIN. */
   readonly SLOT_SIZES: readonly number[];
 }

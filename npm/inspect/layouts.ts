@@ -1,4 +1,4 @@
-/** The layouts of this package's builds of the allocator, for Node. */
+/** Reads the layouts of this package's builds of the allocator (Node only). */
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import path from "node:path";
@@ -6,11 +6,10 @@ import type { Layout } from "./layout.ts";
 
 const LIB = fileURLToPath(new URL("../../lib", import.meta.url));
 
-/** Throws an Error of one line if there are none. */
+/** Throws a one-line Error if there are none. */
 export function readLayouts(): Layout[] {
   const files = listFiles().filter((name) => /^layout(-[a-z]+)*\.json$/.test(name));
-  if (files.length === 0)
-    throw new Error(`there is no layout.json in ${LIB}: run make, or install the package again`);
+  if (files.length === 0) throw new Error(`no layout.json in ${LIB}: run make, or reinstall the package`);
   return files.map((name) => JSON.parse(readFileSync(path.join(LIB, name), "utf8")) as Layout);
 }
 

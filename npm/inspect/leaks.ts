@@ -1,23 +1,23 @@
-/** Follows a traced program's allocations (trace.ts) and says where the blocks come from that were never freed. */
+/** Records a traced program's allocations (trace.ts) and reports where the blocks that it never freed come from. */
 import { WASM_PAGE } from "../webassembly.ts";
 import { groupBy } from "./group.ts";
 import { TRACED, isTracedName, type Traced } from "./traced.ts";
 
-/** Blocks that were never freed, from calls that the same functions led to. */
+/** Blocks that were never freed, allocated with the same call stack. */
 export interface LeakSite {
   readonly blocks: number;
-  /** As requested. */
+  /** Total of the requested sizes. */
   readonly bytes: number;
-  /** The functions that were running, innermost first, the allocation function itself left out. */
+  /** The functions that were running, innermost first, without the allocation function itself. */
   readonly stack: readonly string[];
 }
 
 export interface LeakReport {
   readonly blocks: number;
   readonly bytes: number;
-  /** Calls of allocation functions in the whole run. */
+  /** Calls to allocation functions in the whole run. */
   readonly calls: number;
-  /** Most bytes first. */
+  /** Largest total first. */
   readonly sites: readonly LeakSite[];
 }
 
@@ -27,16 +27,16 @@ interface Block {
 }
 
 export interface Recorder {
-  /** Functions for the traced module to call: see trace.ts. */
+  /** Functions that the traced module calls: see trace.ts. */
   readonly enter: () => void;
   readonly leave: (traced: number, result: number, a: number, b: number, c: number) => void;
   readonly report: () => LeakReport;
 }
 
-/** Frames of JavaScript and WebAssembly that a stack trace has. */
+/** The most frames, of JavaScript and WebAssembly, that a stack trace has. */
 const STACK_DEPTH = 64;
 
-/** `word` reads the program's memory; `onCall` is told how many calls there were. */
+/** Returns a recorder. `word` reads the program's memory; `onCall` receives the number of calls so far. */
 export function recordAllocations(
   word: (address: number) => number,
   withStacks: boolean,
@@ -55,7 +55,7 @@ export function recordAllocations(
     add(to, size);
   };
   const roundUp = (size: number): number => Math.ceil((size >>> 0) / WASM_PAGE) * WASM_PAGE;
-  /** By function: what a call with arguments a, b and c that returned `result` did. */
+  /** What a call to each function did, given its result and its arguments. */
   const effects: Readonly<Record<Traced, (result: number, a: number, b: number, c: number) => void>> = {
     malloc: (result, size) => add(result, size),
     calloc: (result, count, size) => add(result, count * size),
@@ -93,13 +93,13 @@ export function recordAllocations(
   };
 }
 
-/** The places that blocks come from, most bytes first. */
+/** Returns the places that blocks come from, largest total first. */
 function sitesOf(blocks: readonly Block[]): LeakSite[] {
   const traces = [...groupBy(blocks, ({ stack }) => stack)].map(([stack, group]) => ({
     stack: readableStack(stack),
     group,
   }));
-  // An optimizer makes one call into several, by unrolling a loop for one.
+  // One call in the source may be several in the code, for example in an unrolled loop.
   return [...groupBy(traces, ({ stack }) => stack.join("\n")).values()]
     .map((same): LeakSite => {
       const group = same.flatMap((trace) => trace.group);
@@ -121,8 +121,8 @@ function stackTrace(): string {
 }
 
 /**
- * The program's functions in a stack trace as V8 writes it, innermost first: names where the program has them, else
- * numbers. A line is `at name (wasm://wasm/module-hash:wasm-function[index]:offset)`, and `module.` may precede the name.
+ * Returns the program's functions in a stack trace of V8's, innermost first, by name if the program has names, otherwise
+ * by index. A line is `at name (wasm://wasm/module-hash:wasm-function[index]:offset)`, and `module.` may precede the name.
  */
 export function wasmFrames(stack: string): string[] {
   const frames = stack.matchAll(

@@ -1,4 +1,4 @@
-/** Shows the heap of a running instance in a browser page. */
+/** Shows the heap of a running instance in a web page. */
 import { formatLook, STYLE } from "./html.ts";
 import type { Layout } from "./layout.ts";
 import { lookAt, totals, type Look, type MemorySource } from "./report.ts";
@@ -6,13 +6,13 @@ import { watch } from "./timeline.ts";
 
 export interface LiveOptions {
   readonly layouts: readonly Layout[];
-  /** Milliseconds from one look to the next, 500 by default. */
+  /** Milliseconds between samples, 500 by default. */
   readonly every?: number;
 }
 
 /**
- * Draws the heaps of `memory` in `element`, now and every so often. The instance needs nothing for it and pays nothing.
- * Returns the function that ends it.
+ * Draws the heaps of `memory` in `element`, now and at intervals. The instance is unchanged and pays nothing. Returns a
+ * function that stops this.
  */
 export function showHeap(
   element: { innerHTML: string },

@@ -1,78 +1,77 @@
 /**
- * Reads a heap from outside: finds the allocator's state in a memory by its magic number and walks the page map, the
- * runs that it leads to and their lists of free slots. Reads nothing but the memory, and trusts nothing in it: a damaged heap gives a report that
- * says so. Works in Node and in browsers.
+ * Reads a heap from outside: finds the allocator's state in a memory by its magic number, then walks the page map, its
+ * runs and their lists of free slots. It needs only the memory and trusts nothing in it: the report on a damaged heap says
+ * what is damaged. Works in Node and in browsers.
  */
 import { STATE_ALIGNMENT } from "../requirements.ts";
 import { countCached } from "./cached.ts";
 import { formatAddress } from "./format.ts";
 import type { Layout } from "./layout.ts";
 
-/** Neighbouring pages that serve one thing. Sizes in bytes. */
+/** Adjacent pages with one purpose. Sizes are in bytes. */
 export interface Region {
   readonly address: number;
   readonly pages: number;
-  /** "other": memory that is not the heap's. "map": the page map and its records. "slots": a run that a bin fills. */
+  /** "other": not part of the heap. "map": the page map and metadata pages. "slots": a run of a bin. */
   readonly serves: "other" | "map" | "free" | "large" | "slots";
-  /** Of slots only. */
+  // For "slots" only.
   readonly slotSize?: number;
   readonly slots?: number;
   readonly usedSlots?: number;
 }
 
-/** What a bin holds. */
+/** Totals of a bin. Sizes are in bytes. */
 export interface BinReport {
   readonly slotSize: number;
   readonly pages: number;
   readonly slots: number;
   readonly usedSlots: number;
-  /** Behind the last slot of its runs, where no slot fits. */
+  /** Unused space after the last slot of each run, where no slot fits. */
   readonly waste: number;
-  /** By how much its used slots are larger than what was asked for, at most: a smaller request has a smaller bin. */
+  /** The most by which the used slots can exceed the requests: a smaller request would be in a smaller bin. */
   readonly rounding: number;
 }
 
-/** A heap at one moment. Sizes in bytes, addresses unsigned. */
+/** A heap at one moment. Sizes are in bytes, addresses unsigned. */
 export interface HeapReport {
-  /** Where the allocator's state lies. */
+  /** Address of the allocator's state. */
   readonly state: number;
   readonly pageSize: number;
-  /** From its first page to the end of its last, other people's memory between them included. */
+  /** The bounds of the heap: memory between them can belong to others. */
   readonly start: number;
   readonly end: number;
-  /** Pages that serve blocks or could. The next two add up to it. */
+  /** Size of the pages that serve blocks or are free: the sum of the next two. */
   readonly heap: number;
-  /** In blocks that are in use, rounded up to slots and pages. */
+  /** Size of the blocks in use, rounded up to slots and pages. */
   readonly inUse: number;
   readonly free: number;
-  /** The most bytes ever in pages that served blocks. */
+  /** The most bytes that pages with blocks ever took. */
   readonly peak: number;
-  /** Of the page map, its records of runs included. */
+  /** Size of the page map and the metadata pages. */
   readonly mapSize: number;
-  /** Smallest slots first; those without pages are left out. */
+  /** The bins that have pages, smallest slots first. */
   readonly bins: readonly BinReport[];
   readonly large: { readonly blocks: number; readonly bytes: number };
   readonly freeRuns: { readonly runs: number; readonly bytes: number; readonly longest: number };
-  /** The heap from start to end. */
+  /** Everything from `start` to `end`, by address. */
   readonly regions: readonly Region[];
-  /** What cannot be in a sound heap, one line each. */
+  /** Signs of damage, one line each. */
   readonly damage: readonly string[];
-  /** What a hardened heap trapped for. The size of the block is 0 where it is not known. */
+  /** The bug for which a hardened heap trapped. The size of the block is 0 if it is unknown. */
   readonly fault?: { readonly message: string; readonly block: number; readonly size: number };
 }
 
-/** How many lines of damage a report has. */
+/** The most lines of damage in a report. */
 const MOST_DAMAGE = 20;
 
 /**
- * The heaps in a memory, by address of their state: one, or more where libraries bring their own, none before the
- * first allocation. `layouts` are those that a state may have. Throws an Error of one line if there is what was a heap
- * before its state was overwritten, and nothing else.
+ * Returns the heaps in a memory, by address of their state: one, or several if libraries have their own, or none before the
+ * first allocation. `layouts` are the possible layouts. Throws a one-line Error if the only states found are damaged.
  */
 export function readHeaps(memory: ArrayBufferLike, layouts: readonly Layout[]): HeapReport[] {
   const heaps: HeapReport[] = [];
   let doubt: string | undefined;
-  // Where regions of the heaps found so far end, by where they start. A state lies before its own heap, and in none.
+  // The regions of the heaps found so far, end by start. A state lies before its own heap and in no region of any heap.
   const taken = new Map<number, number>();
   const words = new Uint32Array(memory, 0, memory.byteLength >>> 2);
   const end = memory.byteLength;
@@ -94,31 +93,32 @@ export function readHeaps(memory: ArrayBufferLike, layouts: readonly Layout[]): 
   return heaps;
 }
 
-/** A heap's memory, with names for what is where. */
+/** Access to a heap's memory. */
 interface Raw {
   readonly layout: Layout;
   readonly pageSize: number;
-  /** A field of the state; a word of memory, 0 outside. Unsigned. */
+  /** Read a field of the state and a word of memory, unsigned; outside memory words are 0. */
   readonly field: (offset: number) => number;
   readonly word: (address: number) => number;
-  /** Where the Run is that a page leads to. */
+  /** Returns the address of the Run that a page points to. */
   readonly runAt: (page: number) => number;
-  /** The Runs that stand for none: of pages in no run, and of pages that Runs lie in. */
+  /** The Runs that stand for no run: for pages in no run, and for metadata pages. */
   readonly noRun: number;
   readonly metadata: number;
+  /** The first page, and the page after the last one. */
   readonly start: number;
   readonly end: number;
   readonly isFree: (page: number) => boolean;
-  /** The page map, from one address to another. */
+  /** Addresses of the start and end of the page map. */
   readonly map: number;
   readonly mapEnd: number;
-  /** Notes damage. */
+  /** Adds a line of damage. */
   readonly complain: (line: string) => void;
 }
 
-/** A run of pages that the map leads to: what its Run says. */
+/** A page run in the map, as its Run describes it. */
 interface Run {
-  /** Where the Run is. */
+  /** Address of the Run. */
   readonly at: number;
   readonly page: number;
   readonly pages: number;
@@ -128,7 +128,7 @@ interface Run {
   readonly slots: number;
   readonly free: number;
   readonly left: number;
-  /** How many of the slots are free. */
+  /** Number of free slots. */
   freeSlots: number;
 }
 
@@ -158,27 +158,27 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
   };
 }
 
-/** Says why the fields of a state cannot be right. */
+/** Returns what is wrong with the fields of a state, if anything. */
 function whatIsWrong(memory: ArrayBufferLike, state: number, layout: Layout): string | undefined {
   const size = memory.byteLength;
-  if (state + layout.STATE_SIZE > size) return "it does not fit the memory";
+  if (state + layout.STATE_SIZE > size) return "it extends past the end of memory";
   const { start, end, map, mapEnd, field } = open(memory, state, layout, []);
   const capacity = field(layout.STATE_CAPACITY);
-  // Before memory could grow for the first time there is no map.
+  // There is no map yet if memory could not grow for the first one.
   if (map === 0 && end === 0) return undefined;
-  if (start > end) return `its first page is ${start} and its end is page ${end}`;
-  if (end > size >>> layout.PAGE_BITS) return `its end is page ${end}, which is not in the memory`;
+  if (start > end) return `its first page, ${start}, is after its end, page ${end}`;
+  if (end > size >>> layout.PAGE_BITS) return `its end, page ${end}, is outside memory`;
   if (capacity < end || capacity % layout.WORD_PAGES !== 0)
-    return `its map is for ${capacity} pages, of ${end}`;
+    return `its map covers ${capacity} pages instead of at least ${end}`;
   if (map % 4 !== 0 || map === 0 || mapEnd > size)
-    return `its map would lie from ${formatAddress(map)} to ${formatAddress(mapEnd)}`;
+    return `its map cannot be from ${formatAddress(map)} to ${formatAddress(mapEnd)}`;
   const free = field(layout.STATE_FREE);
   if (free !== map + 4 * capacity || field(layout.STATE_GRADES) !== free + capacity / 8)
-    return `what it knows of free pages would lie at ${formatAddress(free)}`;
+    return `its bitmap of free pages cannot be at ${formatAddress(free)}`;
   return undefined;
 }
 
-/** The runs that the page map leads to, by address. */
+/** Returns the runs in the page map, by address. */
 function readRuns(raw: Raw): Run[] {
   const { layout, start, end, pageSize, runAt, isFree, noRun, metadata, complain } = raw;
   const runs: Run[] = [];
@@ -187,7 +187,8 @@ function readRuns(raw: Raw): Run[] {
     const none = at === noRun || at === metadata;
     const run = none ? undefined : readRun(raw, page, at);
     if (run === undefined) {
-      if (!none) complain(`the page at ${formatAddress(page * pageSize)} leads to no run that begins there`);
+      if (!none)
+        complain(`the page at ${formatAddress(page * pageSize)} does not point to a run that starts there`);
       page += 1;
       continue;
     }
@@ -196,13 +197,16 @@ function readRuns(raw: Raw): Run[] {
     while (whole < page + run.pages && runAt(whole) === (whole === page ? at : inside) && !isFree(whole))
       whole += 1;
     if (whole === page + run.pages) runs.push(run);
-    else complain(`the ${describe(run, layout)} at ${formatAddress(run.start)} is not whole`);
+    else
+      complain(
+        `the ${describe(run, layout)} at ${formatAddress(run.start)} has pages that do not belong to it`,
+      );
     page = Math.max(whole, page + 1);
   }
   return runs;
 }
 
-/** The free pages, by address. */
+/** Returns the free pages, by address. */
 function readFree({ start, end, pageSize, isFree, runAt, noRun, complain }: Raw): Region[] {
   const regions: Region[] = [];
   for (let page = start; page < end; page += 1) {
@@ -210,12 +214,12 @@ function readFree({ start, end, pageSize, isFree, runAt, noRun, complain }: Raw)
     while (page < end && isFree(page) && runAt(page) === noRun) page += 1;
     if (page > first) regions.push({ address: first * pageSize, pages: page - first, serves: "free" });
     if (page < end && isFree(page))
-      complain(`the page at ${formatAddress(page * pageSize)} counts as free, but leads to a run`);
+      complain(`the page at ${formatAddress(page * pageSize)} counts as free, but points to a run`);
   }
   return regions;
 }
 
-/** What the Run at an address says, if a run of that sort can begin at this page. */
+/** Returns the Run at an address, if it describes a run that can start at this page. */
 function readRun(raw: Raw, page: number, at: number): Run | undefined {
   const { layout, pageSize, end, word } = raw;
   const half = (offset: number): number => (word(at + offset) >>> (8 * (offset % 4))) & 0xffff;
@@ -236,13 +240,13 @@ function describe({ kind, size }: Run, { FIRST_BIN }: Layout): string {
   return kind >= FIRST_BIN ? `run of ${size} B slots` : "large block";
 }
 
-/** Whether a Run can be among others at an address. */
+/** Returns whether there can be a Run at an address. */
 function canHoldRun({ layout, start, end, runAt, metadata }: Raw, at: number): boolean {
   const page = at >>> layout.PAGE_BITS;
   return at % layout.RUN_STEP === 0 && page >= start && page < end && runAt(page) === metadata;
 }
 
-/** The pages that are made of Runs. Checks their lists of those that are spare. */
+/** Returns the metadata pages. Checks their lists of spare Runs. */
 function readMetadata(raw: Raw, runs: readonly Run[]): number[] {
   const { layout, pageSize, start, end, word, runAt, metadata, complain } = raw;
   const { RUNS_END, RUN_STEP } = layout;
@@ -263,7 +267,7 @@ function readMetadata(raw: Raw, runs: readonly Run[]): number[] {
   return metadataPages;
 }
 
-/** Counts the free slots of each run: its list has some, and the bin others that were never used. */
+/** Counts the free slots of each run: those on its list, and the never-used ones of the bin. */
 function countFreeSlots(raw: Raw, runs: readonly Run[]): void {
   const slotRuns = new Map(
     runs.filter(({ kind }) => kind >= raw.layout.FIRST_BIN).map((run) => [run.at, run]),
@@ -277,7 +281,7 @@ function countFreeSlots(raw: Raw, runs: readonly Run[]): void {
   countThreads(raw, slotRuns);
 }
 
-/** Whether a run's slot starts at an address. */
+/** Returns whether a slot of the run starts at an address. */
 function isSlot({ start, size, slots }: Run, address: number): boolean {
   const offset = address - start;
   return offset >= 0 && offset % size === 0 && offset < slots * size;
@@ -291,7 +295,8 @@ function countFresh({ layout, field, runAt, complain }: Raw, slotRuns: ReadonlyM
     const run = slotRuns.get(runAt(from >>> layout.PAGE_BITS));
     if (run?.size === size && isSlot(run, from) && to === run.start + run.slots * size)
       run.freeSlots = (to - from) / size;
-    else complain(`slots of ${size} B from ${formatAddress(from)} on count as never used, and are none`);
+    else
+      complain(`the never-used slots of ${size} B from ${formatAddress(from)} on are not slots of that size`);
   }
 }
 
@@ -301,24 +306,26 @@ function countListed({ layout, word, complain }: Raw, run: Run): void {
   for (let slot = run.free; slot !== 0; slot = word(slot)) {
     if (!isSlot(run, slot)) {
       complain(
-        `${name} leads to ${formatAddress(slot)}, where there is none: written to after free, or freed wrongly`,
+        `${name} leads to ${formatAddress(slot)}, which is not one: written to after free, or invalid free`,
       );
       return;
     }
     if (run.freeSlots === run.slots) {
-      complain(`${name} has ${formatAddress(slot)} twice: freed twice`);
+      complain(`${name} has ${formatAddress(slot)} twice: double free`);
       return;
     }
     run.freeSlots += 1;
     listed += 1;
   }
-  // Which of the two holds depends on whether the run is in its bin's ring: src/bins.ts.
+  // Which of the two applies depends on whether the run is in its bin's ring: src/bins.ts.
   const left = run.left - (run.left > layout.QUEUED / 2 ? layout.QUEUED : 0);
   if (left !== run.slots - listed && left !== 1 - listed)
-    complain(`the run at ${formatAddress(run.start)} has ${listed} free slots, which is not what it counts`);
+    complain(
+      `the run at ${formatAddress(run.start)} has ${listed} slots on its list, but counts another number`,
+    );
 }
 
-/** In a hardened build each run has a bit for each free slot, and those in quarantine are to be free. */
+/** In a hardened build each run has a bit for each free slot; slots in quarantine are free too. */
 function countHardened(
   { layout, field, word, runAt, complain }: Raw,
   slotRuns: ReadonlyMap<number, Run>,
@@ -328,14 +335,16 @@ function countHardened(
     const free = places.reduce((sum, place) => sum + countBits(word(run.at + place)), 0);
     run.freeSlots = Math.min(free, run.slots);
     if (run.freeSlots !== free)
-      complain(`the run at ${formatAddress(run.start)} counts ${free} free slots, of ${run.slots}`);
+      complain(
+        `the run at ${formatAddress(run.start)} counts ${free} free slots, but has ${run.slots} slots`,
+      );
   }
   for (let place = 0; place < layout.QUARANTINE_SLOTS; ++place) {
     const slot = field(layout.QUARANTINE + 4 * place);
     if (slot === 0) continue;
     const run = slotRuns.get(runAt(slot >>> layout.PAGE_BITS));
     if (run !== undefined && isSlot(run, slot) && run.freeSlots < run.slots) run.freeSlots += 1;
-    else complain(`the quarantine holds ${formatAddress(slot)}, where no slot is`);
+    else complain(`the quarantine holds ${formatAddress(slot)}, which is not a slot in use`);
   }
 }
 
@@ -345,7 +354,7 @@ function countBits(word: number): number {
   return bits;
 }
 
-/** Slots that threads keep for themselves and each other are free as well. */
+/** Counts the slots in thread caches and batches, which are free too. */
 function countThreads(raw: Raw, slotRuns: ReadonlyMap<number, Run>): void {
   const cached = new Set<number>();
   countCached(raw, (slot) => {
@@ -355,13 +364,13 @@ function countThreads(raw: Raw, slotRuns: ReadonlyMap<number, Run>): void {
     if (isUsed) run.freeSlots += 1;
     else
       raw.complain(
-        `a thread's free slots lead to ${formatAddress(slot)}, where there is none: written to after free, or freed wrongly or twice`,
+        `a thread's list of free slots leads to ${formatAddress(slot)}, which is not one: written to after free, invalid free or freed twice`,
       );
     return isUsed;
   });
 }
 
-/** The addresses of freed large blocks that are not free yet in the page map. */
+/** Returns the addresses of large blocks that were freed, but whose pages are not free yet. */
 function readFreedBlocks(
   { layout, word, noRun, metadata, complain }: Raw,
   runs: readonly Run[],
@@ -374,14 +383,14 @@ function readFreedBlocks(
       complain(`${formatAddress(word(none + layout.RUN_FREE))} was freed, where no block starts`);
   for (const { kind, start, free, left } of runs) {
     if (left === 1 || kind !== LARGE) continue;
-    // A look may come between the two.
+    // A sample may be taken between the two updates.
     if (free === start && (left === QUEUED || left === 0)) freed.add(start);
-    else complain(`${formatAddress(free)} was freed twice, or no large block starts there`);
+    else complain(`${formatAddress(free)} was freed twice, or is not the start of a large block`);
   }
   return freed;
 }
 
-/** What a run is to a report. */
+/** Returns a run as a region of the report. */
 function regionOf(
   { kind, start: address, pages, size, slots, freeSlots }: Run,
   { LARGE }: Layout,
@@ -392,7 +401,7 @@ function regionOf(
   return { address, pages, serves: "slots", slotSize: size, slots, usedSlots: slots - freeSlots };
 }
 
-/** The pages that no region has: those in `own` are the heap's, others are other people's. */
+/** Returns the gaps between regions: pages in `own` hold the allocator's data, the others are not part of the heap. */
 function gapsBetween(
   { start, end, pageSize }: Raw,
   regions: readonly Region[],
@@ -407,16 +416,16 @@ function gapsBetween(
       gaps.push({ address: first * pageSize, pages: page - first, serves });
     }
   };
-  let behind = start;
+  let next = start;
   for (const { address, pages } of regions) {
-    add(behind, address / pageSize);
-    behind = Math.max(behind, address / pageSize + pages);
+    add(next, address / pageSize);
+    next = Math.max(next, address / pageSize + pages);
   }
-  add(behind, end);
+  add(next, end);
   return gaps;
 }
 
-/** The pages of the heap that hold the map or Runs. */
+/** Returns the pages that hold the map or Runs. */
 function pagesOfItsOwn({ pageSize, map, mapEnd, end }: Raw, metadataPages: readonly number[]): Set<number> {
   const own = new Set(metadataPages);
   for (let page = Math.floor(map / pageSize); page < Math.min(mapEnd / pageSize, end); ++page) own.add(page);
@@ -427,7 +436,7 @@ function sum(of: readonly Region[], value: (region: Region) => number): number {
   return of.reduce((total, region) => total + value(region), 0);
 }
 
-/** The bins that have pages, smallest slots first. */
+/** Returns the bins that have pages, smallest slots first. */
 function binsOf(regions: readonly Region[], { layout: { SLOT_SIZES }, pageSize }: Raw): BinReport[] {
   const bins = SLOT_SIZES.map((slotSize, bin): BinReport => {
     const mine = regions.filter((region) => region.slotSize === slotSize);

@@ -1,15 +1,15 @@
-/** What `inspect` tells of a program's run. Sizes in bytes, times in milliseconds since the program's start. */
+/** The report on a program's run. Sizes are in bytes, times in milliseconds since the program's start. */
 import { formatAddress, formatTime } from "./format.ts";
 import type { Layout } from "./layout.ts";
 import type { LeakReport } from "./leaks.ts";
 import { readHeaps, type HeapReport } from "./reader.ts";
 
-/** All the heaps of a memory together, at one moment of the run. */
+/** Totals of all heaps in a memory at one moment of the run. */
 export interface Sample {
   readonly ms: number;
-  /** Calls of allocation functions so far; only known of a traced program. */
+  /** Calls to allocation functions so far; traced programs only. */
   readonly calls?: number;
-  /** Linear memory, in whole. */
+  /** Size of linear memory. */
   readonly memory: number;
   readonly heap: number;
   readonly inUse: number;
@@ -19,13 +19,13 @@ export type End =
   | { readonly exitCode: number }
   /** The engine's message and its stack trace, innermost function first. */
   | { readonly trap: string; readonly stack: readonly string[] }
-  /** It was ended after so many milliseconds. */
+  /** Stopped after this many milliseconds. */
   | { readonly timeLimit: number };
 
-/** What is in a memory at one moment. */
+/** The heaps in a memory at one moment. */
 export interface Look {
   readonly heaps: readonly HeapReport[];
-  /** Why the heaps could not be read: one line. */
+  /** One line that says why the heaps could not be read. */
   readonly problem?: string;
 }
 
@@ -35,16 +35,16 @@ export interface RunReport extends Look {
   readonly end: End;
   readonly ms: number;
   readonly memory: number;
-  /** The most bytes in use in any sample. */
+  /** The most bytes in use in any of the samples. */
   readonly peak: number;
   readonly timeline: readonly Sample[];
   readonly leaks?: LeakReport;
 }
 
-/** Something with a memory's bytes, which move when it grows: a WebAssembly.Memory, or what has the `buffer` of one. */
+/** A WebAssembly.Memory, or anything else whose `buffer` is the present buffer of one; it changes when memory grows. */
 export type MemorySource = { readonly buffer: ArrayBufferLike };
 
-/** `readHeaps`, with its refusal as a part of the answer. */
+/** Like `readHeaps`, but returns the error as part of the result. */
 export function lookAt(memory: MemorySource | undefined, layouts: readonly Layout[]): Look {
   try {
     return { heaps: memory ? readHeaps(memory.buffer, layouts) : [] };
@@ -53,7 +53,7 @@ export function lookAt(memory: MemorySource | undefined, layouts: readonly Layou
   }
 }
 
-/** The numbers of a Sample for some heaps. */
+/** Returns the totals of some heaps, as in a Sample. */
 export function totals(heaps: readonly HeapReport[]): Pick<Sample, "heap" | "inUse"> {
   return heaps.reduce((sum, { heap, inUse }) => ({ heap: sum.heap + heap, inUse: sum.inUse + inUse }), {
     heap: 0,
@@ -63,8 +63,8 @@ export function totals(heaps: readonly HeapReport[]): Pick<Sample, "heap" | "inU
 
 export function describeEnd(end: End): string {
   if ("trap" in end) return `trapped (${end.trap})`;
-  if ("timeLimit" in end) return `was ended by the time limit of ${formatTime(end.timeLimit)}`;
-  return `ended with exit code ${end.exitCode}`;
+  if ("timeLimit" in end) return `stopped by the time limit of ${formatTime(end.timeLimit)}`;
+  return `exited with code ${end.exitCode}`;
 }
 
 export function describeFault({ message, block, size }: NonNullable<HeapReport["fault"]>): string {

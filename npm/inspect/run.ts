@@ -1,4 +1,4 @@
-/** Runs a WASI program under `node:wasi` and reads its heap at the end and on the way. */
+/** Runs a WASI program under `node:wasi` and reads its heap, at the end and meanwhile. */
 import { opendir, readFile } from "node:fs/promises";
 import { runInNewContext } from "node:vm";
 import { compileProgram } from "../compile.ts";
@@ -12,37 +12,40 @@ import { watch, type Every } from "./timeline.ts";
 import { TRACE_MODULE } from "./traced.ts";
 
 export interface RunOptions {
-  /** Those after the program's name. */
+  /** Arguments after the program's name. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Folders of the host that the program may use, by the names that it knows them by. */
+  /** Folders that the program may use, by the names that it sees. */
   readonly folders?: Readonly<Record<string, string>>;
-  /** How often to look at the heap. By default as often as costs a twentieth of the time. */
+  /** How often to sample the heap. By default sampling takes up to a twentieth of the time. */
   readonly every?: Every;
-  /** Whether to find out where the blocks come from that are never freed. */
+  /** Whether to record where blocks that are never freed come from. */
   readonly leaks?: boolean;
   /** The file descriptor of the program's standard output, 1 by default. */
   readonly stdout?: number;
-  /** After so many milliseconds the program is ended, and the report made of what is there. By default it runs to its end. */
+  /** Stops the program after this many milliseconds and reports on its heap then. By default there is no limit. */
   readonly timeLimit?: number;
-  /** Told of each look while the program runs, if `every` is given. */
+  /** Called with each sample while the program runs, if `every` is given. */
   readonly onSample?: (sample: Sample) => void;
 }
 
-/** What cannot be run here; the message is one line. */
+/** The program cannot be run; the message is one line. */
 export class ProgramError extends Error {}
 
-/** Milliseconds from one moment at which one may look to the next. */
+/** Milliseconds between opportunities to take a sample. */
 const TICK = 10;
 
 type Functions = Record<string, (...values: never[]) => unknown>;
 
-/** Node 20 collects the WASI object while its program runs, and crashes, unless something refers to it, as `start` does. */
+/**
+ * The programs that are running. Node 20 crashes if the WASI object is garbage-collected while its program runs; these
+ * refer to it, through `start`.
+ */
 const alive = new Set<Loaded>();
 
 /**
- * Runs the program in the file at `program` to its end. `leaks` and `every.calls` need function names in it. Throws a
- * ProgramError if it cannot be run.
+ * Runs the program in the file `program` and reports on it. `leaks` and `every.calls` require that it has function names.
+ * Throws a ProgramError if it cannot be run.
  */
 export async function inspect(
   program: string,
@@ -89,14 +92,14 @@ export async function inspect(
   };
 }
 
-/** A program that has not begun. */
+/** A program that is ready to run. */
 interface Loaded {
   readonly memory: WebAssembly.Memory;
   /** Runs it to its end. Returns the exit code. */
   readonly start: () => number;
 }
 
-/** `before` is called before each of WASI's functions; `trace` are those that a traced module imports. */
+/** `before` is called before each call to WASI; `trace` has the functions that a traced module imports. */
 async function prepare(
   program: string,
   module: WebAssembly.Module,
@@ -105,7 +108,7 @@ async function prepare(
   trace: WebAssembly.ModuleImports,
 ): Promise<Loaded> {
   const { WASI } = await importNodeWasi();
-  // Other engines have a part of it.
+  // Other engines implement only a part of node:wasi.
   if (!("getImportObject" in WASI.prototype)) throw new ProgramError("inspect needs Node.js");
   const wasi = new WASI({
     version: "preview1",
@@ -123,7 +126,7 @@ async function prepare(
   return {
     memory: memoryOf(program, instance),
     start: () => {
-      // Typed as if it returned nothing; with returnOnExit it returns the exit code.
+      // Its type says that it returns nothing, but with returnOnExit it returns the exit code.
       if ("_start" in instance.exports) return wasi.start(instance) as unknown as number;
       wasi.initialize(instance);
       return 0;
@@ -134,10 +137,10 @@ async function prepare(
 async function load(program: string, traced: boolean): Promise<WebAssembly.Module> {
   try {
     const bytes = await readFile(program);
-    // Binaryen ends the process over a module that is not valid.
+    // Compile it first: Binaryen would end the process if the module is invalid.
     const module = compileProgram(bytes);
     if (!traced) return module;
-    // Binaryen takes long to load.
+    // Binaryen is slow to load.
     const { traceModule } = await import("./trace.ts");
     return await WebAssembly.compile(traceModule(bytes) as BufferSource);
   } catch (error) {
@@ -145,7 +148,7 @@ async function load(program: string, traced: boolean): Promise<WebAssembly.Modul
   }
 }
 
-/** `node:wasi` does not say which one there is not. */
+/** Throws a ProgramError that names the folder if it cannot be opened: `node:wasi` would not name it. */
 async function checkFolder(folder: string): Promise<void> {
   try {
     await (await opendir(folder)).close();
@@ -164,7 +167,7 @@ function instantiate(
   );
   if (missing)
     throw new ProgramError(
-      `${program}: it imports ${missing.module}.${missing.name}, which WASI preview 1 has not${missing.module === "env" ? " (a program for JavaScript or for threads is shown where it runs: see showHeap in docs/inspect.md)" : ""}`,
+      `${program}: imports ${missing.module}.${missing.name}, which is not part of WASI preview 1${missing.module === "env" ? " (for programs that need JavaScript or threads, see showHeap in docs/inspect.md)" : ""}`,
     );
   try {
     return new WebAssembly.Instance(module, imports);
@@ -175,15 +178,15 @@ function instantiate(
 
 function memoryOf(program: string, { exports }: WebAssembly.Instance): WebAssembly.Memory {
   const { memory, _start, _initialize } = exports;
-  if (!(memory instanceof WebAssembly.Memory)) throw new ProgramError(`${program}: it exports no memory`);
+  if (!(memory instanceof WebAssembly.Memory)) throw new ProgramError(`${program}: exports no memory`);
   if (typeof (_start ?? _initialize) !== "function")
-    throw new ProgramError(`${program}: it is no WASI program: it exports neither _start nor _initialize`);
+    throw new ProgramError(`${program}: not a WASI program: it exports neither _start nor _initialize`);
   return memory;
 }
 
 function run(start: () => number, timeLimit: number | undefined): End {
   try {
-    // What ends WebAssembly that runs on and on is a time limit on a script that called it.
+    // A time limit on the script that calls it is what can end WebAssembly that runs forever.
     const call =
       timeLimit === undefined ? start : () => runInNewContext("start()", { start }, { timeout: timeLimit });
     return { exitCode: call() as number };

@@ -1,4 +1,4 @@
-/** The report for a terminal. */
+/** Formats reports for a terminal. */
 import {
   formatAddress,
   formatBytes,
@@ -16,7 +16,7 @@ import { describeEnd, describeFault, type RunReport, type Sample } from "./repor
 const MAP_COLUMNS = 72;
 const MAP_ROWS = 24;
 const MOST_SITES = 20;
-/** Of a call stack. */
+/** The most frames of a call stack that are listed. */
 const MOST_FRAMES = 12;
 
 export function formatText(report: RunReport): string {
@@ -24,10 +24,10 @@ export function formatText(report: RunReport): string {
   return [
     `${[program, ...args].join(" ")}: ${describeEnd(report.end)} after ${formatTime(ms)}`,
     ...("stack" in report.end ? stackLines(report.end.stack) : []),
-    `linear memory ${formatBytes(memory)}; most in use when looked at ${formatBytes(peak)}`,
+    `linear memory ${formatBytes(memory)}; most in use ${formatBytes(peak)} (sampled)`,
     ...(problem === undefined ? [] : [problem]),
     ...(heaps.length === 0 && problem === undefined
-      ? ["no heap: nothing was allocated, or not by rsbmalloc"]
+      ? ["no heap: nothing was allocated, or not with rsbmalloc"]
       : []),
     ...heaps.flatMap((heap) => ["", ...heapLines(heap)]),
     ...(leaks ? ["", ...leakLines(leaks)] : []),
@@ -35,7 +35,7 @@ export function formatText(report: RunReport): string {
   ].join("\n");
 }
 
-/** One line for a look at the heap while the program runs. */
+/** Returns a sample as one line, without a newline. */
 export function formatSample({ ms, calls, memory, heap, inUse }: Sample): string {
   const made = calls === undefined ? "" : `  ${formatCount(calls)} calls`;
   return `${formatTime(ms)}${made}  memory ${formatBytes(memory)}  heap ${formatBytes(heap)}  in use ${formatBytes(inUse)}`;
@@ -91,7 +91,7 @@ function largeLines(heap: HeapReport): string[] {
     ...table(["large blocks of", "blocks", "never freed"], rows),
     ...(rest
       ? [
-          `and ${plural(rest.sizes, "more size")}: ${plural(rest.blocks, "block")} of ${formatBytes(rest.bytes)}`,
+          `and ${plural(rest.sizes, "more size")}: ${plural(rest.blocks, "block")}, ${formatBytes(rest.bytes)}`,
         ]
       : []),
   ];
@@ -100,7 +100,7 @@ function largeLines(heap: HeapReport): string[] {
 function leakLines({ blocks, bytes, calls, sites }: LeakReport): string[] {
   const more = sites.length - MOST_SITES;
   return [
-    `${plural(blocks, "block")} of ${formatBytes(bytes)} never freed, of ${plural(calls, "call")}, from ${plural(sites.length, "place")}`,
+    `${plural(blocks, "block")} (${formatBytes(bytes)}) never freed, from ${plural(sites.length, "place")}; ${plural(calls, "call")} in total`,
     ...sites
       .slice(0, MOST_SITES)
       .flatMap((site) => [
@@ -108,7 +108,7 @@ function leakLines({ blocks, bytes, calls, sites }: LeakReport): string[] {
         `${formatBytes(site.bytes)} in ${plural(site.blocks, "block")}`,
         ...stackLines(site.stack),
       ]),
-    ...(more > 0 ? ["", `and ${formatCount(more)} places more`] : []),
+    ...(more > 0 ? ["", `and ${plural(more, "more place")}`] : []),
   ];
 }
 
@@ -118,7 +118,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return all.map((row) => row.map((cell, column) => cell.padStart(widths[column]!)).join("  "));
 }
 
-/** A character for what most of a cell's pages serve. */
+/** Characters for what pages are used for. */
 const SYMBOLS: Readonly<Record<Region["serves"], string>> = {
   other: " ",
   map: "m",
@@ -126,7 +126,7 @@ const SYMBOLS: Readonly<Record<Region["serves"], string>> = {
   large: "#",
   slots: "",
 };
-/** Slots by their share in use, up to a quarter and so on. */
+/** Characters for runs of slots: up to a quarter in use, up to a half, and so on. */
 const FILL = "-=+*";
 
 function symbolOf({ serves, slots = 1, usedSlots = 0 }: Region): string {

@@ -1,29 +1,30 @@
-/** Collects samples of a heap over a program's run. */
+/** Collects samples of a heap while a program runs. */
 import type { Sample } from "./report.ts";
 
-/** A timeline has fewer samples than this: when it is full, every second one goes. */
+/** Limit on the samples of a timeline: when it is reached, every second one is dropped. */
 const MOST_SAMPLES = 1000;
-/** Where nothing says how often to look, looking may take this part of the time. */
+/** Share of the time that sampling may take, if no interval is given. */
 const SHARE = 1 / 20;
 
 export interface Every {
-  /** At least so many milliseconds from one look to the next. */
+  /** The least number of milliseconds between samples. */
   readonly ms?: number;
-  /** So many calls of allocation functions from one look to the next. */
+  /** The number of calls to allocation functions between samples. */
   readonly calls?: number;
 }
 
 export interface Timeline {
-  /** Begins to count the time anew. */
+  /** Restarts the clock. */
   readonly start: () => void;
-  /** To be told of each moment at which one may look; another may come in the middle of a look. */
+  /** Call this whenever a sample may be taken, even while one is being taken. */
   readonly onMoment: () => void;
+  /** Call this after each call to an allocation function, with the number of calls so far. */
   readonly onAllocation: (calls: number) => void;
-  /** Looks once more. Returns all samples. */
+  /** Takes a last sample. Returns all samples. */
   readonly take: () => Sample[];
 }
 
-/** `look` reads what memory holds; `onSample` is told of each sample while the program runs. */
+/** Returns a timeline. `look` reads the memory; `onSample` is called with each sample while the program runs. */
 export function watch(
   look: () => Pick<Sample, "memory" | "heap" | "inUse">,
   every: Every | undefined,
@@ -66,7 +67,7 @@ export function watch(
       if (due) sample();
     },
     take: () => {
-      // A time limit may have ended a look.
+      // A time limit may have interrupted a sample.
       looking = false;
       sample();
       return samples;

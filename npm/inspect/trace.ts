@@ -1,5 +1,5 @@
 /**
- * Rewrites a program so that its allocation functions tell the host of every call, whichever allocator they belong to:
+ * Rewrites a program so that its allocation functions, of whatever allocator, report every call to the host:
  *
  *     malloc(size) { enter(); result = <what malloc was>(size); leave(number of malloc in TRACED, result, size, 0, 0); return result; }
  *
@@ -11,7 +11,7 @@ import { TRACED, TRACE_MODULE, isTracedName } from "./traced.ts";
 
 const MOST_PARAMETERS = 3;
 
-/** Returns the rewritten program. Throws an Error of one line if none of its functions is an allocation function by name. */
+/** Returns the rewritten program. Throws a one-line Error if no function has the name of an allocation function. */
 export function traceModule(program: BufferSource): Uint8Array {
   const bytes = ArrayBuffer.isView(program)
     ? new Uint8Array(program.buffer, program.byteOffset, program.byteLength)
@@ -28,7 +28,7 @@ export function traceModule(program: BufferSource): Uint8Array {
     });
     if (wrapped.length === 0)
       throw new Error(
-        "the program has no function by the name of malloc: link it without -s, where clang runs wasm-opt with --no-wasm-opt, and by emcc with --profiling-funcs",
+        "no function named malloc: link with names (clang: --no-wasm-opt and no -s; emcc: --profiling-funcs)",
       );
     binaryen.setDebugInfo(true);
     return module.emitBinary();
@@ -37,7 +37,7 @@ export function traceModule(program: BufferSource): Uint8Array {
   }
 }
 
-/** A function of that name with other parameters is not the C library's. */
+/** Returns whether a function with such a name can be the C library's, judging by its parameters and result. */
 function isAllocation({ params, results }: binaryen.FunctionInfo): boolean {
   const types = binaryen.expandType(params);
   return (

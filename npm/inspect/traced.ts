@@ -1,6 +1,6 @@
-/** Which functions are traced, and by what names: for trace.ts, which rewrites them, and for who follows their calls. */
+/** The functions that are traced and their names. trace.ts rewrites them, leaks.ts records their calls. */
 
-/** The functions that are traced; a program may have them under further names. */
+/** The functions that are traced; a program may have them under other names. */
 export const TRACED = [
   "malloc",
   "calloc",
@@ -24,7 +24,7 @@ export type Traced = (typeof TRACED)[number];
 /** The module that `enter` and `leave` are imported from. */
 export const TRACE_MODULE = "rsbmalloc_trace";
 
-/** Whether a function of that name is the traced one: linkers keep one name of several that a function has. */
+/** Returns whether a name is one of the traced function's: of several names of a function, linkers keep one. */
 export function isTracedName(name: string, traced: Traced): boolean {
   return [traced, `rsb${traced}`, `__libc_${traced}`, `emscripten_builtin_${traced}`].includes(name);
 }

@@ -1,4 +1,4 @@
-/** `rsbmalloc swap`: exchanges the malloc of a finished module. */
+/** `rsbmalloc swap`: replaces the malloc of a linked module. */
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Command } from "commander";
 import { list, nonEmpty, single } from "../command-line.ts";
@@ -16,17 +16,17 @@ interface Options {
 export function registerSwap(program: Command): void {
   program
     .command("swap")
-    .description("Exchange the malloc of a finished module, Emscripten's or WASI's, for rsbmalloc")
-    .argument("<module>", "The module", nonEmpty)
-    .option("-o, --output <file>", "File for the new module", single)
+    .description("Replace the dlmalloc or emmalloc of a linked module (Emscripten or WASI) with rsbmalloc")
+    .argument("<module>", "File of the module", nonEmpty)
+    .option("-o, --output <file>", "Write the new module to this file", single)
     .option(
       "--symbol-map <file>",
-      "File with the names of the module's functions (emcc --emit-symbol-map)",
+      "Read the names of the module's functions from this file (emcc --emit-symbol-map)",
       single,
     )
-    .option("--function <name=index>", "One of them: malloc=INDEX; can be given more than once", list)
-    .option("--dry-run", "Only tell what would be done")
-    .option("--json", "Tell it as JSON")
+    .option("--function <name=index>", "Name one function by its index; may be repeated", list)
+    .option("--dry-run", "Do everything except write the file")
+    .option("--json", "Print the report as JSON")
     .addHelpText(
       "after",
       `
@@ -38,7 +38,7 @@ Examples:
     .action(run);
 }
 
-/** Throws an Error of one line where the result could be wrong. */
+/** Throws a one-line Error, and writes nothing, if the result could be wrong. */
 async function run(file: string, options: Options): Promise<void> {
   const { output, symbolMap, function: functions = [], dryRun = false, json = false } = options;
   if (output === undefined && !dryRun) throw new Error("swap needs -o FILE for the new module, or --dry-run");
@@ -72,14 +72,14 @@ function writeFile(file: string, bytes: Uint8Array): void {
   }
 }
 
-/** Lines of `INDEX:NAME`. */
+/** Parses a file with lines of the form `INDEX:NAME`. */
 function readSymbolMap(file: string | undefined): Map<string, number> {
   const names = new Map<string, number>();
   if (file === undefined) return names;
   for (const line of readFile(file).toString("utf8").split(/\r?\n/).filter(Boolean)) {
     const [, index, name] = /^(\d+):(.+)$/.exec(line) ?? [];
     if (name === undefined)
-      throw new Error(`${file} is no symbol map: it has the line ${JSON.stringify(line.slice(0, 60))}`);
+      throw new Error(`${file}: not a symbol map: ${JSON.stringify(line.slice(0, 60))} is not INDEX:NAME`);
     names.set(name, Number(index));
   }
   return names;
@@ -109,11 +109,11 @@ function format({ allocator, replaced, removed, source, errno, before, after }: 
       .join(", ");
   const bytes = (size: number) => `${size.toLocaleString("en")} B`;
   return [
-    `${allocator} exchanged for rsbmalloc`,
+    `${allocator} replaced by rsbmalloc`,
     `  replaced: ${list(replaced)}`,
     `  removed:  ${removed.length > 0 ? list(removed) : "nothing else"}`,
     `  memory:   from ${SOURCES[source]}`,
-    ...(errno === 0 ? ["  errno:    none found, so failures do not set it"] : []),
+    ...(errno === 0 ? ["  errno:    not found, so failures will not set it"] : []),
     `  size:     ${bytes(before)} before, ${bytes(after)} after`,
     "",
   ].join("\n");

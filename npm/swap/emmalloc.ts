@@ -1,17 +1,17 @@
 /**
- * emmalloc, in many releases, starts its heap in a constructor before any call of malloc. Without that constructor
- * nothing refers to the old heap; and without it the old malloc does not work when it is tried.
+ * emmalloc, in many releases, sets up its heap in a constructor, before the first call to malloc. The constructor must be
+ * removed, or the old heap would stay in use; and the trial of the old malloc (probe.ts) must call it first.
  */
 import binaryen from "binaryen";
 import { named, type ModuleFunction } from "./functions.ts";
 import { children, parse, type Form } from "./text.ts";
 
-/** The statements of a function that are the constructor: a call of it, or what it was compiled into. */
+/** The constructor, as statements of a function: a call to it, or its inlined code. */
 export interface Constructor {
   readonly owner: ModuleFunction;
   readonly first: number;
   readonly count: number;
-  /** The function that is called, if it is a call. */
+  /** The function that is called; undefined if it was inlined. */
   readonly whole?: ModuleFunction;
 }
 
@@ -20,7 +20,7 @@ export function findConstructor(functions: readonly ModuleFunction[]): Construct
   const claim = named(functions, "claim_more_memory");
   if (!whole && !claim) return undefined;
   for (const owner of functions) {
-    // Code is read as text only where it can be what is looked for.
+    // Parsing is slow: skip functions that cannot contain the constructor.
     if (owner.imported || owner === whole || !/^\((?:block|call)\b/.test(owner.text)) continue;
     const texts = statements(owner).map((statement) => binaryen.emitText(statement).trim());
     const call = whole ? texts.indexOf(`(call $${whole.id})`) : -1;
@@ -28,7 +28,7 @@ export function findConstructor(functions: readonly ModuleFunction[]): Construct
     const loop = texts.findIndex((statement, i) => {
       return claim && linksBuckets(statement) && claimsFirstMemory(parse(texts[i + 1] ?? "(nop)"), claim.id);
     });
-    // One statement for the buckets, one for the first memory.
+    // Two statements: the loop over the buckets, and the call that claims the first memory.
     if (loop >= 0) return { owner, first: loop, count: 2 };
   }
   return undefined;
@@ -39,7 +39,7 @@ function statements({ info }: ModuleFunction): number[] {
   return body.id === binaryen.BlockId ? (body as binaryen.BlockInfo).children : [info.body];
 }
 
-/** Takes it out of its owner. */
+/** Removes the constructor's statements from the function that contains them. */
 export function removeConstructor(module: binaryen.Module, { owner, first, count }: Constructor): void {
   const { id, info } = owner;
   const rest = statements(owner).filter((_, i) => i < first || i >= first + count);
@@ -47,7 +47,7 @@ export function removeConstructor(module: binaryen.Module, { owner, first, count
   module.addFunction(id, info.params, info.results, info.vars, module.block(null, rest, info.results));
 }
 
-/** Adds an exported function that is the constructor alone. */
+/** Adds and exports a function that does what the constructor does. */
 export function exportConstructor(
   module: binaryen.Module,
   { owner, first, count }: Constructor,
@@ -62,14 +62,14 @@ export function exportConstructor(
   module.addFunctionExport(name, name);
 }
 
-/** `(drop (call $claim_more_memory (i32.const 48)))` */
+/** Returns whether the statement is `(drop (call $claim_more_memory (i32.const 48)))`, with any constant. */
 function claimsFirstMemory(statement: Form, claim: string): boolean {
   const [call] = children(statement);
   if (statement[0] !== "drop" || call?.[0] !== "call" || call[1] !== `$${claim}`) return false;
   return children(call)[0]?.[0] === "i32.const";
 }
 
-/** The loop that makes a ring of each bucket: nothing but arithmetic and stores. */
+/** Returns whether the statement is the loop that makes a ring of each bucket: arithmetic and stores only. */
 function linksBuckets(statement: string): boolean {
   const others = /\((?:call|call_indirect|return|global\.set|[if]\d+\.load\w*)\b/;
   return statement.startsWith("(loop") && statement.includes("(i32.store") && !others.test(statement);

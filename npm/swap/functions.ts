@@ -1,4 +1,4 @@
-/** Which function of a module is which function of its malloc. */
+/** Finds the functions of a module's malloc by their names. */
 import binaryen from "binaryen";
 import { exportsOf, functionsOf } from "../binaryen.ts";
 import { forwardsTo } from "./text.ts";
@@ -6,35 +6,35 @@ import { forwardsTo } from "./text.ts";
 /** A function of a module. */
 export interface ModuleFunction {
   readonly index: number;
-  /** As Binaryen calls it: the name section's name, or a made-up one. */
+  /** Binaryen's name for it: from the name section, or made up. */
   readonly id: string;
-  /** By the name section, the exports, a symbol map or the user. */
+  /** Its names from the name section, the exports, a symbol map and the user. */
   readonly names: Set<string>;
   readonly signature: string;
   readonly imported: boolean;
   readonly info: binaryen.FunctionInfo;
-  /** Its code in the text format; empty if it is imported. */
+  /** Its code in WebAssembly's text format; empty if it is imported. */
   readonly text: string;
 }
 
-/** A function that is to be replaced, and the name that the core exports its replacement by. */
+/** A function to replace, and the name under which the core exports its replacement. */
 export interface Replacement {
   readonly old: ModuleFunction;
   readonly name: string;
 }
 
-/** What a symbol map or the user says of a module's functions: name to index. */
+/** Indices of functions by name, from a symbol map or the user. */
 export type GivenNames = ReadonlyMap<string, number>;
 
-/** The functions without which there is nothing to exchange. */
+/** The functions that must be found. */
 export const NEEDED = ["malloc", "free"] as const;
 
-/** Whether a function of that name is the wanted one of some malloc. */
+/** Returns whether a name is one that some malloc has for the function `wanted`. */
 export function isNeededName(name: string, wanted: (typeof NEEDED)[number]): boolean {
   return new RegExp(`^(dl|emmalloc_|emscripten_builtin_|__libc_)?${wanted}$`).test(name);
 }
 
-/** `(i32, i32) -> i32` */
+/** Returns a signature in the form `(i32, i32) -> i32`. */
 export function signatureOf({ params, results }: Pick<binaryen.FunctionInfo, "params" | "results">): string {
   const types = (type: binaryen.Type) =>
     binaryen.expandType(type).map((each) => TYPE_NAMES.get(each) ?? `type ${each}`);
@@ -49,7 +49,7 @@ const TYPE_NAMES: ReadonlyMap<binaryen.Type, string> = new Map([
   [binaryen.v128, "v128"],
 ]);
 
-/** The functions in the order of their indices. Throws an Error of one line for an index that there is not. */
+/** Returns a module's functions by index. Throws a one-line Error if `given` has an index that is out of range. */
 export function readFunctions(
   module: binaryen.Module,
   hasNames: boolean,
@@ -64,7 +64,7 @@ export function readFunctions(
       signature: signatureOf(info),
       imported: Boolean(info.module),
       info,
-      // Made when it is asked for: all of it is many times the module's size.
+      // Created on demand: the text of all functions would take many times the module's size.
       get text() {
         return (text ??= info.module ? "" : binaryen.emitText(info.body));
       },
@@ -73,18 +73,18 @@ export function readFunctions(
   const byId = new Map(functions.map((each) => [each.id, each]));
   for (const { kind, name, value } of exportsOf(module))
     if (kind === binaryen.ExternalFunction) byId.get(value)!.names.add(name);
-  // What is said of a function by hand holds, whatever the module says of others.
+  // Given names take precedence: no other function keeps them.
   for (const { names } of functions) for (const name of names) if (given.has(name)) names.delete(name);
   for (const [name, index] of given) {
     const each = functions[index];
     if (!each)
-      throw new Error(`there is no function ${index} for ${name}: the module has ${functions.length}`);
+      throw new Error(`no function ${index} for ${name}: the module has ${functions.length} functions`);
     each.names.add(name);
   }
   return functions;
 }
 
-/** Names that help besides those of malloc's functions. */
+/** Further names that are used, besides those of malloc's functions. */
 const HELPERS: readonly string[] = [
   "sbrk",
   "emscripten_resize_heap",
@@ -93,7 +93,7 @@ const HELPERS: readonly string[] = [
   "claim_more_memory",
 ];
 
-/** Throws an Error of one line if one of the names tells nothing, or names an import for a function of malloc's. */
+/** Throws a one-line Error if a name is unknown, or if a name of a malloc function is given to an import. */
 export function checkNames(
   names: GivenNames,
   functions: readonly ModuleFunction[],
@@ -102,21 +102,22 @@ export function checkNames(
   for (const [name, index] of names) {
     if (!signatures.has(name) && !HELPERS.includes(name))
       throw new Error(
-        `no function of malloc's is named ${name}; there are malloc, free, calloc, realloc and more: see docs/swap.md`,
+        `unknown function name ${name}: use malloc, free, calloc, realloc or another one from docs/swap.md`,
       );
     if (signatures.has(name) && functions[index]!.imported)
-      throw new Error(`function ${index}, ${name}, is imported from elsewhere: name one of the module's own`);
+      throw new Error(`function ${index} (${name}) is an import: name a function that the module defines`);
   }
 }
 
-/** The function of that name; undefined if there is none. */
+/** Returns the function of that name, if there is one. */
 export function named(functions: readonly ModuleFunction[], name: string): ModuleFunction | undefined {
   return functions.find(({ names }) => names.has(name));
 }
 
 /**
- * The functions of a module's malloc that the core has a counterpart of. `signatures` are those of the core's exports.
- * Throws an Error of one line if the module has no malloc of its own that can be found, or one that is not as it should be.
+ * Returns the functions of a module's malloc for which the core has a replacement. `signatures` are those of the core's
+ * exports. Throws a one-line Error if malloc or free is not found or is imported, or if a function has another signature
+ * than its replacement.
  */
 export function findReplacements(
   functions: readonly ModuleFunction[],
@@ -132,8 +133,9 @@ export function findReplacements(
   for (const { old, name } of replacements) {
     if (old.signature !== signatures.get(name)) {
       throw new Error(
-        `function ${old.index}, ${name}, takes and returns ${old.signature} and not ${signatures.get(name)}: ` +
-          "it was changed when the program was optimized; export it (-sEXPORTED_FUNCTIONS=_malloc,_free,...) or optimize less",
+        `function ${old.index} (${name}) has signature ${old.signature}, not ${signatures.get(name)}: ` +
+          "the name is wrong, or the optimizer changed the function; then link again with it exported " +
+          "(-sEXPORTED_FUNCTIONS=_malloc,_free,...) or with less optimization",
       );
     }
   }
@@ -142,19 +144,19 @@ export function findReplacements(
     const imported = functions.some((each) => each.imported && each.names.has(name));
     throw new Error(
       imported
-        ? `its ${name} is imported from elsewhere: exchange it there`
-        : `it has no function ${name} that can be found: name it, --function ${name}=INDEX`,
+        ? `its ${name} is an import: replace it in the module that defines it`
+        : `no function ${name} found: give its index with --function ${name}=INDEX`,
     );
   }
   return replacements;
 }
 
-/** A name that a program can give to a function of its own. */
+/** Returns whether a program could have given the name to a function of its own. */
 function isPlain(name: string): boolean {
   return !/^(dl|emmalloc_|emscripten_builtin_|__libc_|internal_)/.test(name);
 }
 
-/** Whether the program has a malloc of its own over the library's: then plain names say nothing. */
+/** Returns whether the program defines its own malloc on top of the library's. If so, plain names are the program's. */
 function isWrapped(functions: readonly ModuleFunction[]): boolean {
   const outer = named(functions, "malloc");
   const inner = ["dlmalloc", "emmalloc_malloc", "emscripten_builtin_malloc", "__libc_malloc"]

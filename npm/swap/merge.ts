@@ -1,4 +1,4 @@
-/** Puts the core into a module: what it needs to know is linked to it, it is optimized, and the two are merged. */
+/** Adds the core to a module: fills in the core's addresses, optimizes it and merges the two. */
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -9,7 +9,7 @@ import binaryen from "binaryen";
 import { exportsOf, functionsOf, globalsOf } from "../binaryen.ts";
 import { reasonOf } from "../errors.ts";
 
-/** The features that modules may have. Others, such as garbage collection, would change how all code is written. */
+/** The features that modules may use. Others, such as garbage collection, would change how Binaryen writes all code. */
 const FEATURES: Readonly<Record<string, number>> = {
   "mutable-globals": binaryen.Features.MutableGlobals,
   "nontrapping-float-to-int": binaryen.Features.NontrappingFPToInt,
@@ -28,57 +28,60 @@ const FEATURES: Readonly<Record<string, number>> = {
 
 const ALL_FEATURES: binaryen.Features = Object.values(FEATURES).reduce((all, feature) => all | feature, 0);
 
-/** Names of modules in a merge. */
+/** Module names in a merge. */
 const APP = "rsbmalloc:app";
 const CORE = "rsbmalloc:core";
 const SBRK = "rsbmalloc:break";
 
-/** What the module exports for the core, by the name that the core imports it by. */
+/** Names of the exports that are added to the module for the core, by the core's name for the import. */
 export const LINKED = {
   memory: "rsbmalloc:memory",
   sbrk: "rsbmalloc:sbrk",
   emscripten_resize_heap: "rsbmalloc:resize",
 } as const;
 
-/** Where the module imports the function from that takes the place of the one of that name. */
+/** Returns the module and name from which to import the core's replacement for the function `name`. */
 export function coreFunction(name: string): readonly [module: string, base: string] {
   return [CORE, exportedName(name)];
 }
 
-/** Unlike any name that a module's own exports have. */
+/** Returns a name that no export of the module itself has. */
 function exportedName(name: string): string {
   return `rsbmalloc:new:${name}`;
 }
 
-/** Where the core gets memory from. */
+/** How the core gets memory. */
 export type MemorySource = "sbrk" | "emscripten_resize_heap" | "memory.grow";
 
-/** What the core is told about the module. Addresses in bytes. */
+/** What the core needs to know about the module. All numbers are addresses. */
 export interface Surroundings {
   readonly source: MemorySource;
   readonly state: number;
   readonly heapBase: number;
-  /** The end of the memory that is there from the start. */
+  /** End of the initial memory. */
   readonly heapEnd: number;
-  /** 0 if there is none. */
+  /** Address of errno; 0 if there is none. */
   readonly errno: number;
-  /** The word that a module's own sbrk keeps the break in; 0 if it has none. */
+  /** Where the module's own sbrk keeps the break; 0 if there is none. */
   readonly breakAddress: number;
-  /** Where the sbrk that is brought along keeps it. */
+  /** Where rsbmalloc's sbrk keeps the break, if it is added. */
   readonly ownBreak: number;
 }
 
 const run = promisify(execFile);
 const FOLDER = new URL("../../lib/swap/", import.meta.url);
 
-/** Throws an Error of one line if Binaryen cannot read it. */
+/** Throws a one-line Error if Binaryen cannot read the module. */
 export function readModule(bytes: Uint8Array): binaryen.Module {
   try {
     return binaryen.readBinaryWithFeatures(bytes, ALL_FEATURES);
   } catch (error) {
-    throw new Error(`Binaryen cannot read it (${reasonOf(error)}): link it without newer features of wasm`, {
-      cause: error,
-    });
+    throw new Error(
+      `Binaryen cannot read it (${reasonOf(error)}): link it without newer WebAssembly features`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -90,7 +93,7 @@ async function readProduct(name: string): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(await readFile(new URL(name, FOLDER)));
 }
 
-/** Puts the functions of `core` that `names` lists into a module that imports them. */
+/** Merges the functions of `core` that `names` lists into a module that imports them. */
 export async function addCore(
   app: Uint8Array,
   core: Uint8Array,
@@ -107,7 +110,7 @@ export async function addCore(
   return merge(modules, keepNames);
 }
 
-/** One of the products as it stands in one module alone. */
+/** Returns a file of lib/swap with what is known about one module filled in, and only the exports in `names`. */
 function link(product: Uint8Array, names: readonly string[], surroundings: Surroundings): Uint8Array {
   const module = parseLinked(product, surroundings);
   setConstants(module, surroundings);
@@ -122,8 +125,9 @@ function link(product: Uint8Array, names: readonly string[], surroundings: Surro
 }
 
 /**
- * Imports from the other modules and not from `env`; functions named rsbmalloc/heap/..., so that a stack trace tells
- * whose they are; and the module's own break starts after the core's state, as this initial value is the later one.
+ * Parses a file of lib/swap with these changes: imports come from the other modules instead of `env`; functions are named
+ * rsbmalloc/heap/..., so that stack traces tell whose they are; and the module's own break starts after the core's state:
+ * this data segment is initialized after the module's own ones.
  */
 function parseLinked(product: Uint8Array, { source, heapBase, breakAddress }: Surroundings): binaryen.Module {
   const original = readModule(product);
@@ -144,7 +148,7 @@ function parseLinked(product: Uint8Array, { source, heapBase, breakAddress }: Su
   return module;
 }
 
-/** Puts what is known of the module in the place of imports. */
+/** Replaces imports with what is known about the module. */
 function setConstants(module: binaryen.Module, surroundings: Surroundings): void {
   const { state, heapBase, heapEnd, errno, ownBreak } = surroundings;
   const globals: Readonly<Record<string, number>> = {
@@ -166,7 +170,7 @@ function setConstants(module: binaryen.Module, surroundings: Surroundings): void
   }
 }
 
-/** The module's bytes, with or without names. */
+/** Returns the module's bytes, with or without function names. */
 export function write(module: binaryen.Module, names: boolean): Uint8Array<ArrayBuffer> {
   binaryen.setDebugInfo(names);
   return new Uint8Array(module.emitBinary());
@@ -174,7 +178,7 @@ export function write(module: binaryen.Module, names: boolean): Uint8Array<Array
 
 type Named = readonly [name: string, bytes: Uint8Array];
 
-/** Merges modules: what one imports by the name of another comes from that one's exports. */
+/** Merges modules: an import from the name of another module is resolved to that module's export. */
 async function merge(modules: readonly Named[], keepNames: boolean): Promise<Uint8Array> {
   const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-"));
   const file = (name: string | number) => path.join(folder, `${name}.wasm`);

@@ -1,4 +1,4 @@
-/** Reads a module and says what in it is of use: its malloc, its ways to memory, its errno. */
+/** Reads a module and finds its malloc, its sources of memory and its errno. */
 import binaryen from "binaryen";
 import { exportsOf, functionsOf } from "../binaryen.ts";
 import { compileProgram } from "../compile.ts";
@@ -28,7 +28,7 @@ export interface Subject {
   readonly errnoLocation: ModuleFunction | undefined;
 }
 
-/** Throws an Error of one line if the module has no malloc that could be exchanged. */
+/** Throws a one-line Error if the module has no malloc that can be replaced. */
 export async function readSubject(
   bytes: Uint8Array<ArrayBuffer>,
   symbolMap: GivenNames,
@@ -42,7 +42,7 @@ export async function readSubject(
   const namesMalloc = ({ names }: ModuleFunction) => [...names].some((name) => isNeededName(name, "malloc"));
   if (!hasNames && !functions.some(namesMalloc)) throw new Error(NO_NAMES);
   if (functions.some(({ names }) => [...names].some((name) => /^rsbmalloc(\/|$)/.test(name)))) {
-    throw new Error("its malloc is rsbmalloc already");
+    throw new Error("its malloc is already rsbmalloc");
   }
   const signatures = await coreSignatures();
   checkNames(byHand, functions, signatures);
@@ -62,12 +62,12 @@ export async function readSubject(
 }
 
 const NO_NAMES =
-  "it has no names of functions: link it with names (emcc --profiling-funcs, clang --no-wasm-opt), or give --symbol-map FILE (emcc --emit-symbol-map), or --function malloc=INDEX and so on";
+  "no function names: link it with names (emcc --profiling-funcs, clang --no-wasm-opt), or give --symbol-map FILE (emcc --emit-symbol-map) or --function malloc=INDEX, --function free=INDEX, ...";
 
 function checkMemory(module: binaryen.Module): void {
-  if (!module.hasMemory()) throw new Error("it has no memory, so no malloc");
+  if (!module.hasMemory()) throw new Error("the module has no memory, so there is no malloc to replace");
   const { shared, is64 } = module.getMemoryInfo();
-  if (is64) throw new Error("its memory has 64-bit addresses, which rsbmalloc is not made for");
+  if (is64) throw new Error("its memory is 64-bit: rsbmalloc supports only 32-bit memory");
   if (shared) throw new Error("its memory is shared among threads: link it with librsbmallocc-mt.a instead");
 }
 
@@ -77,14 +77,15 @@ function grower(functions: readonly ModuleFunction[], name: string): ModuleFunct
   const found = named(functions, name);
   if (!found || found.signature === GROWER_SIGNATURE) return found;
   throw new Error(
-    `function ${found.index}, ${name}, takes and returns ${found.signature} and not ${GROWER_SIGNATURE}: ` +
-      `name the right one, --function ${name}=INDEX`,
+    `function ${found.index} (${name}) has signature ${found.signature}, not ${GROWER_SIGNATURE}: ` +
+      `name the right one with --function ${name}=INDEX`,
   );
 }
 
 /**
- * Emscripten's own ways first: JavaScript's views of memory depend on them. `keepsBreak` says whether the module has a
- * sbrk that hands out what lies behind the last that it did, and that others may call, too.
+ * Chooses the core's source of memory. Emscripten's own come first, because JavaScript's views of memory depend on them.
+ * `keepsBreak` says whether the module has a sbrk that moves a break, so that others may call it too. Throws a one-line
+ * Error if there is no safe choice.
  */
 export function memorySource(
   { module, functions, sbrk, resize }: Subject,
@@ -92,17 +93,19 @@ export function memorySource(
 ): MemorySource {
   if (keepsBreak) return "sbrk";
   if (resize && sbrk)
-    throw new Error("its sbrk keeps no break: name Emscripten's, --function sbrk=INDEX, or none");
+    throw new Error(
+      "its sbrk does not move a break: name Emscripten's sbrk with --function sbrk=INDEX, or leave sbrk unnamed",
+    );
   if (resize) return "emscripten_resize_heap";
   if (functions.some(({ text }) => text.includes("(memory.grow"))) return "memory.grow";
   const { initial, max } = module.getMemoryInfo();
   if (initial === max) return "memory.grow";
   throw new Error(
-    "nothing says how its memory grows: name it, --function sbrk=INDEX or --function emscripten_resize_heap=INDEX",
+    "it is unknown how its memory grows: give --function sbrk=INDEX or --function emscripten_resize_heap=INDEX",
   );
 }
 
-/** The signatures of the core's exports: both cores have the same. */
+/** Returns the signatures of the core's exports, which are the same in both cores. */
 async function coreSignatures(): Promise<Map<string, string>> {
   const module = readModule(await readCore("memory.grow"));
   const infos = new Map(functionsOf(module).map((info) => [info.name, info]));

@@ -1,6 +1,6 @@
 /**
- * Tries a module's own malloc in an instance that is thrown away, to find out what no name tells: whose malloc it is,
- * where its heap starts, which word sbrk keeps the break in, where errno lies, and whether the heap is as new.
+ * Tries a module's own malloc in a throw-away instance, to find out what names cannot tell: which malloc it is, where its
+ * heap starts, where sbrk keeps the break, where errno is, and whether the heap is unused.
  */
 import vm from "node:vm";
 import binaryen from "binaryen";
@@ -14,17 +14,17 @@ export type Allocator = "dlmalloc" | "emmalloc";
 /** Addresses in linear memory, in bytes. */
 export interface Findings {
   readonly allocator: Allocator;
-  /** Where the module's own data end and its malloc's memory begins, as far as it is there from the start. */
+  /** Where the module's data end and the heap starts; at most `memorySize`. */
   readonly heapStart: number;
-  /** Linear memory at the start. */
+  /** Initial size of linear memory. */
   readonly memorySize: number;
-  /** The word in which a sbrk keeps the break that it moves by any number of bytes; 0 if there is none. */
+  /** Where a sbrk keeps a break that it moves by any number of bytes; 0 if there is none. */
   readonly breakAddress: number;
-  /** 0 if there is none. */
+  /** Address of errno; 0 if there is none. */
   readonly errno: number;
 }
 
-/** Exports that are added for as long as it takes. */
+/** Names of exports that exist only for the trial. */
 export const TRIED = {
   memory: "rsbmalloc:memory",
   constructor: "rsbmalloc:constructor",
@@ -36,31 +36,35 @@ export const TRIED = {
 
 type Tried = keyof Omit<typeof TRIED, "memory">;
 
-/** A block that both take 32 bytes for, and what each has in the word before it: dlmalloc sets two bits besides. */
+/**
+ * Both mallocs use 32 bytes for a block of this size. In the word before it, emmalloc stores that size, and dlmalloc sets
+ * two more bits.
+ */
 const SAMPLE_SIZE = 24;
 const MARKS: ReadonlyMap<number, Allocator> = new Map([
   [32 | 3, "dlmalloc"],
   [32, "emmalloc"],
 ]);
 
-/** By what the break is moved: any break is aligned to that. Bytes. */
+/** How far to move the break, in bytes: every break is aligned to this. */
 const STEP = 16;
-/** A request that no memory can satisfy twice. */
+/** A request that no memory can satisfy twice, in bytes. */
 const TOO_MUCH = 0x7fff0000;
-/** dlmalloc's and emmalloc's headers before a block, and what they leave for alignment, are no larger. */
+/** Upper bound, in bytes, for the header and the alignment gap before a block of dlmalloc or emmalloc. */
 const HEADERS = 128;
-/** Only a damaged module takes longer. Milliseconds. */
+/** In milliseconds. Only a damaged module takes longer. */
 const TIME_LIMIT = 10_000;
 
 /**
- * `bytes` is the module with the exports of TRIED, as far as there is what they name; `hasNames` says whether it would have
- * them all. Throws an Error of one line if its malloc does not work as one does in a program that has just been loaded.
+ * `bytes` is the module with those exports of TRIED whose functions were found. `hasNames` says whether it has function
+ * names, so that a missing export means a missing function. Throws a one-line Error if its malloc does not behave like one
+ * whose program has just been loaded.
  */
 export function probe(bytes: Uint8Array<ArrayBuffer>, module: binaryen.Module, hasNames: boolean): Findings {
   const compiled = new WebAssembly.Module(bytes);
   const [fresh, used] = [start(compiled, module), start(compiled, module)];
   try {
-    // Of the ways that Node has to stop code which runs forever, this one needs no other thread.
+    // Of Node's ways to stop code that runs forever, this one needs no other thread.
     return vm.runInNewContext(
       "tried()",
       { tried: () => tryOut(fresh, used, hasNames) },
@@ -68,9 +72,10 @@ export function probe(bytes: Uint8Array<ArrayBuffer>, module: binaryen.Module, h
     );
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw error;
-    throw new Error("its malloc does not return when it is tried: the file may be damaged, link it again", {
-      cause: error,
-    });
+    throw new Error(
+      `its malloc did not return within ${TIME_LIMIT / 1000} seconds: the file may be damaged, link it again`,
+      { cause: error },
+    );
   }
 }
 
@@ -86,10 +91,8 @@ function start(compiled: WebAssembly.Module, module: binaryen.Module): Instance 
     return { memory: exports[TRIED.memory] as WebAssembly.Memory, functions: Object.fromEntries(functions) };
   } catch (error) {
     throw new Error(
-      `it cannot be tried without its host (${reasonOf(error)}): link it with rsbmalloc instead`,
-      {
-        cause: error,
-      },
+      `the module does not start without its host (${reasonOf(error)}): link it with rsbmalloc instead`,
+      { cause: error },
     );
   }
 }
@@ -103,31 +106,33 @@ function tryOut(fresh: Instance, used: Instance, hasNames: boolean): Findings {
   if (functions.constructor) call("constructor");
   const block = call("malloc", SAMPLE_SIZE);
   if (block === 0 || block + SAMPLE_SIZE > used.memory.buffer.byteLength)
-    throw new Error("its malloc has no memory to begin with: link it with a larger one");
+    throw new Error("its malloc has no memory at the start: link it with a larger initial memory");
   const heapStart = Math.min(found?.value ?? block, memorySize);
   const breakAddress = found?.address ?? 0;
   if (isInUse(trial, heapStart, breakAddress)) throw new Error(LIVE);
 
-  // emmalloc makes its lists in a constructor, which nothing but a name tells.
+  // emmalloc sets up its lists in a constructor, which can be identified only by name.
   const allocator = allocatorOf(
     view().getUint32(block - 4, true),
     hasNames || functions.constructor !== undefined,
   );
   call("free", block);
   if (call("malloc", SAMPLE_SIZE) !== block)
-    throw new Error("its free does not give back what its malloc gave: name the right ones with --function");
+    throw new Error(
+      "its free does not free what its malloc allocated: name the right functions with --function",
+    );
   return { allocator, heapStart, memorySize, breakAddress, errno: findErrno(trial) };
 }
 
-/** An instance in which functions are tried, and what they change in its memory. */
+/** An instance for trying functions, and the changes that they make to its memory. */
 interface Trial {
   readonly functions: Instance["functions"];
-  /** Throws an Error of one line if the function traps. */
+  /** Throws a one-line Error if the function traps. */
   readonly call: (name: Tried, ...args: number[]) => number;
   readonly view: () => DataView;
-  /** The words of the memory as it was. */
+  /** The words of the memory before any call. */
   readonly before: Uint32Array;
-  /** The addresses of words that are no longer so. */
+  /** Returns the addresses of the words that differ from `before`. */
   readonly changed: () => number[];
 }
 
@@ -140,8 +145,8 @@ function compare(fresh: Instance, { memory, functions }: Instance): Trial {
         return functions[name]!(...args) >>> 0;
       } catch (error) {
         throw new Error(
-          `its ${name} does not work in a fresh instance (${reasonOf(error)}): ` +
-            "name the right one with --function, and initialize_emmalloc_heap if it is emmalloc's",
+          `its ${name} fails in a fresh instance (${reasonOf(error)}): ` +
+            "name the right function with --function, and for emmalloc also initialize_emmalloc_heap",
           { cause: error },
         );
       }
@@ -152,7 +157,7 @@ function compare(fresh: Instance, { memory, functions }: Instance): Trial {
   };
 }
 
-/** The word that decides what sbrk returns, and the break that it held. Leaves it as it was. */
+/** Returns the word that determines what sbrk returns, and the break in it, which is left unchanged. */
 function findBreak({ functions, view, changed }: Trial) {
   const { sbrk } = functions;
   const old = sbrk && tryQuietly(sbrk, STEP);
@@ -165,7 +170,7 @@ function findBreak({ functions, view, changed }: Trial) {
   return address ? { address, value: old } : undefined;
 }
 
-/** Whether the first malloc changed what was there before, or something was there already where its heap starts. */
+/** Returns whether the first malloc changed existing data, or whether the heap was not empty at the start. */
 function isInUse({ before, changed }: Trial, heapStart: number, breakAddress: number): boolean {
   const isBreak = (old: number) => old > heapStart - HEADERS && old <= heapStart + HEADERS;
   const touched = changed().some((address) => {
@@ -175,18 +180,18 @@ function isInUse({ before, changed }: Trial, heapStart: number, breakAddress: nu
   return touched || before.subarray(Math.ceil(heapStart / 4)).some((each) => each !== 0);
 }
 
-/** Whose malloc marks a block like that. `isComplete` says that it was tried with all that belongs to it. */
+/** Returns the allocator that marks blocks like that. `isComplete`: if it has a constructor, that was called. */
 function allocatorOf(mark: number, isComplete: boolean): Allocator {
   const allocator = MARKS.get(mark);
   if (allocator) return allocator;
   throw new Error(
     isComplete
       ? "its malloc is neither dlmalloc nor emmalloc: link it with rsbmalloc instead"
-      : "its malloc is not dlmalloc, and without names of functions nobody knows whether it is emmalloc: link it with names (emcc --profiling-funcs)",
+      : "its malloc is not dlmalloc, and without function names it is unknown whether it is emmalloc: link it with names (emcc --profiling-funcs)",
   );
 }
 
-/** The one word that becomes ENOMEM when a request fails; 0 if none does. */
+/** Returns the address of errno: the one word that becomes ENOMEM when a request fails; 0 if there is no such word. */
 function findErrno({ functions, call, view, changed }: Trial): number {
   if (functions.errno) return call("errno");
   const failed = () => changed().filter((address) => view().getUint32(address, true) === ENOMEM);
@@ -202,9 +207,9 @@ function findErrno({ functions, call, view, changed }: Trial): number {
 }
 
 const LIVE =
-  "its heap is in use already: it is a snapshot of a program that has run (by Wizer or EVAL_CTORS); exchange the malloc before that";
+  "its heap is already in use: this is a snapshot of a program that has run (Wizer, EVAL_CTORS); replace the malloc before taking the snapshot";
 
-/** The result of a function that may trap: undefined then. */
+/** Returns the result of a function, or undefined if it traps. */
 function tryQuietly(action: (argument: number) => number, argument: number): number | undefined {
   try {
     return action(argument) >>> 0;
@@ -213,7 +218,7 @@ function tryQuietly(action: (argument: number) => number, argument: number): num
   }
 }
 
-/** The indices at which the two differ. */
+/** Returns the indices at which the two differ. */
 function changes(before: Uint32Array, after: Uint32Array): number[] {
   const indices: number[] = [];
   for (let page = 0; page < before.length; page += WASM_PAGE / 4) {
@@ -231,7 +236,7 @@ function asBytes({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-/** Imports that do nothing: a request for more memory is refused. */
+/** Returns imports that do nothing. They return 0, which refuses requests for more memory. */
 function standIns(module: binaryen.Module): WebAssembly.Imports {
   const imports: Record<string, Record<string, WebAssembly.ImportValue>> = {};
   const add = (

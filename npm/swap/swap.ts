@@ -1,4 +1,4 @@
-/** Exchanges the malloc of a finished module for rsbmalloc. */
+/** Replaces the malloc of a linked module with rsbmalloc. */
 import binaryen from "binaryen";
 import { SECTION, reader, unsigned, withExports, withSection } from "../binary-format.ts";
 import { exportsOf, functionsOf } from "../binaryen.ts";
@@ -17,11 +17,11 @@ export interface SwapReport {
   /** Functions that only the old malloc used. */
   readonly removed: readonly { readonly index: number; readonly name?: string }[];
   readonly source: MemorySource;
-  /** Where the new malloc's state lies, where its heap starts, and up to where it has memory from the start. */
+  /** Addresses of the new malloc's state, of the start of its heap, and of the end of the initial memory. */
   readonly state: number;
   readonly heapBase: number;
   readonly heapEnd: number;
-  /** The address of errno; 0 if the program has none, and failures set none. */
+  /** Address of errno; 0 if none was found, so that failures do not set it. */
   readonly errno: number;
   /** Sizes of the module, in bytes. */
   readonly before: number;
@@ -34,9 +34,9 @@ export interface Swapped {
 }
 
 /**
- * Returns the module with rsbmalloc for its malloc. `symbolMap` and `byHand` name its functions; what is said by hand goes
- * first, and is all of use.
- * Throws an Error of one line where the result could be wrong: what is wrong with the module, and what to do.
+ * Returns the module with its malloc replaced by rsbmalloc. `symbolMap` and `byHand` name its functions; names given by
+ * hand take precedence, and must all be known ones.
+ * Throws a one-line Error that states the problem and a remedy if the result could be wrong.
  */
 export async function swap(
   bytes: Uint8Array<ArrayBuffer>,
@@ -81,7 +81,7 @@ export async function swap(
   };
 }
 
-/** The module with what is tried exported, and without a start function. */
+/** Returns the module without its start function, and with exports of the functions to try. */
 function forTrial({
   module,
   replacements,
@@ -113,7 +113,7 @@ function forTrial({
   return bytes;
 }
 
-/** Binaryen's name for the memory. */
+/** Returns Binaryen's name for the memory. */
 function memoryName(module: binaryen.Module): string {
   const exported = exportsOf(module).find(({ kind }) => kind === binaryen.ExternalMemory);
   if (exported) return exported.value;
@@ -127,10 +127,10 @@ interface Place {
   readonly heapEnd: number;
 }
 
-/** Room for the break of the sbrk that is brought along. */
+/** Space for the break of rsbmalloc's own sbrk, in bytes. */
 const BREAK_SIZE = 16;
 
-/** The state takes the first bytes of what was the old malloc's memory. */
+/** Places the state at the start of the old heap. Throws a one-line Error if there is no room. */
 function placeState(
   { heapStart, memorySize }: Pick<Findings, "heapStart" | "memorySize">,
   requirements: Requirements,
@@ -142,26 +142,24 @@ function placeState(
   const ownBreak = align(state + stateSize);
   const heapBase = ownBreak + BREAK_SIZE;
   if (heapBase <= memorySize) return { state, ownBreak, heapBase, heapEnd: memorySize };
-  // A page more, for which nobody else can have a use.
+  // Add a page. Nothing else can be using it.
   const { max, module: imported } = module.getMemoryInfo();
   if (imported || (max !== undefined && max * WASM_PAGE < memorySize + WASM_PAGE)) {
-    throw new Error(
-      "its memory has no room for the new malloc's state at the start: link it with a larger initial memory",
-    );
+    throw new Error("its initial memory has no room for the new malloc's state: link it with a larger one");
   }
   return placeState({ heapStart: memorySize, memorySize: memorySize + WASM_PAGE }, requirements, module);
 }
 
-/** What became of the functions of a module. */
+/** What became of a module's functions. */
 interface Outcome {
-  /** The old malloc used them, and they are no longer there. */
+  /** Removed: only the old malloc used them. */
   readonly gone: ReadonlySet<ModuleFunction>;
   readonly left: readonly ModuleFunction[];
-  /** The old malloc used them, and others do, so that they are left. */
+  /** Kept, although the old malloc used them: others use them too. */
   readonly shared: readonly ModuleFunction[];
 }
 
-/** Makes imports of the old functions, exports what the core needs, and removes what nothing refers to any more. */
+/** Turns the old functions into imports, exports what the core needs, and removes what nothing refers to any more. */
 function redirect(
   { module, functions, replacements, constructor, sbrk, resize }: Subject,
   source: MemorySource,
@@ -187,7 +185,7 @@ function redirect(
   };
 }
 
-/** The functions that are called from `roots` or whose address is taken there, and so on, the roots among them. */
+/** Returns `roots` and all functions that they call or take the address of, directly or indirectly. */
 function reachable(functions: readonly ModuleFunction[], roots: readonly ModuleFunction[]): ModuleFunction[] {
   const byId = new Map(functions.map((each) => [each.id, each]));
   const found = new Set(roots);
@@ -196,8 +194,8 @@ function reachable(functions: readonly ModuleFunction[], roots: readonly ModuleF
 }
 
 /**
- * Throws an Error if a part of the old malloc is left in a function: code that touches what only the functions that are
- * `gone` wrote to, or that looks into the header of a block.
+ * Throws a one-line Error if a part of the old malloc remains in a function: code that accesses what only the functions in
+ * `gone` wrote to, or that reads the header of a block.
  */
 function checkRemains(
   { module, constructor }: Subject,
@@ -216,24 +214,29 @@ function checkRemains(
   }
 }
 
-/** The code of a function that was changed. */
+/** Returns the text of a function that has changed since it was read. */
 function currentText(module: binaryen.Module, { id }: ModuleFunction): string {
   return binaryen.emitText(binaryen.getFunctionInfo(module.getFunction(id)).body);
 }
 
-function inlined({ index, names: [name] }: ModuleFunction, found: Access | undefined): string {
+/** Returns how messages refer to a function. */
+function nameOf({ index, names: [name] }: ModuleFunction): string {
+  return name ? `function ${index} (${name})` : `function ${index}`;
+}
+
+function inlined(user: ModuleFunction, found: Access | undefined): string {
   const what = found ? `uses the old malloc's data at ${found.address}` : "reads the header of a block";
   return (
-    `function ${index}${name ? `, ${name},` : ""} ${what}, so the old malloc would stay in use there: ` +
-    `if the function is a part of malloc, name it (--function calloc=${index}); if malloc was compiled into it, link again ` +
+    `${nameOf(user)} ${what}, so the old malloc would stay in use there: ` +
+    `if the function is part of malloc, name it (--function calloc=${user.index}); if malloc was inlined into it, link again ` +
     "with malloc's functions exported (-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_calloc,_realloc,_malloc_usable_size,...) " +
-    "or optimize less"
+    "or with less optimization"
   );
 }
 
 /**
- * Throws an Error if the program goes on to take memory where the old malloc had it, and the new one would not know: by
- * a sbrk that nothing names, which keeps a break of its own.
+ * Throws a one-line Error if the program would still take memory from where the old malloc got it, without the new one
+ * knowing: through a sbrk without a name, which has a break of its own.
  */
 function checkMemory(
   { sbrk, resize }: Subject,
@@ -248,16 +251,14 @@ function checkMemory(
       ? left.find((each) => each !== resize && callees(each.text).includes(resize!.id))
       : shared.find((each) => each !== sbrk && accesses(each.text).some(({ address }) => address !== errno));
   if (!taker) return;
-  const { index, names } = taker;
-  const [name] = names;
   throw new Error(
-    `function ${index}${name ? `, ${name},` : ""} takes memory from where the old malloc had it: ` +
-      `if it is sbrk, name it (--function sbrk=${index}); if sbrk was compiled into it, link again with sbrk exported ` +
+    `${nameOf(taker)} takes memory from where the old malloc got it: ` +
+      `if it is sbrk, name it (--function sbrk=${taker.index}); if sbrk was inlined into it, link again with sbrk exported ` +
       "(-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_sbrk,...)",
   );
 }
 
-/** Takes away what was exported for the merge, and checks that the module asks its host for nothing new. */
+/** Removes the exports made for the merge, and checks that the module imports nothing new from its host. */
 function finish(merged: Uint8Array, { compiled }: Subject, memorySize: number): Uint8Array<ArrayBuffer> {
   const exported = new Set(WebAssembly.Module.exports(compiled).map(({ name }) => name));
   const small = withExports(merged, ({ name }) => (exported.has(name) ? [name] : []));
@@ -266,14 +267,15 @@ function finish(merged: Uint8Array, { compiled }: Subject, memorySize: number): 
   const known = new Set(WebAssembly.Module.imports(compiled).map(key));
   const wanted = WebAssembly.Module.imports(new WebAssembly.Module(bytes)).map(key);
   const added = wanted.filter((name) => !known.has(name));
-  if (added.length > 0) throw new Error(`the new malloc would need ${added.join(", ")} of its host`);
+  if (added.length > 0)
+    throw new Error(`the new malloc would need imports that the module does not have: ${added.join(", ")}`);
   return bytes;
 }
 
-/** The module with so many pages of memory from the start, if the memory is its own and has fewer. */
+/** Returns the module with at least `pages` pages of initial memory, unless its memory is imported. */
 function withMemory(module: Uint8Array, pages: number): Uint8Array<ArrayBuffer> {
   return withSection(module, SECTION.memory, (payload) => {
-    const LIMITS = 2; // after the number of memories and the flags
+    const LIMITS = 2; // The limits follow the number of memories and the flags.
     const read = reader(payload, LIMITS);
     const initial = Math.max(read.u32(), pages);
     return [payload.subarray(0, LIMITS), unsigned(initial), payload.subarray(read.position())];

@@ -1,9 +1,9 @@
-/** The WebAssembly text format as trees, as far as Binaryen writes it, and what is looked for in the code. */
+/** Parses WebAssembly's text format as Binaryen writes it, and searches code for patterns. */
 
-/** `["i32.load", "offset=4", ["local.get", "$0"]]` */
+/** A form such as `["i32.load", "offset=4", ["local.get", "$0"]]`. */
 export type Form = readonly (string | Form)[];
 
-/** An access to memory at an address that stands in the code. */
+/** An access to memory at an address that is a constant in the code. */
 export interface Access {
   readonly address: number;
   readonly kind: "load" | "store";
@@ -11,13 +11,13 @@ export interface Access {
 
 const TOKEN = /\s+|;;[^\n]*|\(;[^]*?;\)|("(?:[^"\\]|\\[^])*")|([()])|([^\s()";]+)/y;
 
-/** Reads one form. */
+/** Parses one form. */
 export function parse(text: string): Form {
   const open: (string | Form)[][] = [[]];
   TOKEN.lastIndex = 0;
   while (TOKEN.lastIndex < text.length) {
     const token = TOKEN.exec(text);
-    if (!token) throw new Error("Binaryen's text has a character that is none of the format's");
+    if (!token) throw new Error("Binaryen's text has an unexpected character");
     const [, quoted, bracket, atom] = token;
     if (bracket === "(") open.push([]);
     else if (bracket === ")") open.at(-2)?.push(open.pop()!);
@@ -25,7 +25,7 @@ export function parse(text: string): Form {
   }
   const [[form] = []] = open;
   if (open.length !== 1 || typeof form !== "object")
-    throw new Error("Binaryen's text has brackets that do not match");
+    throw new Error("Binaryen's text has unbalanced brackets");
   return form;
 }
 
@@ -38,14 +38,14 @@ function* walk(form: Form): Generator<Form> {
   for (const child of children(form)) yield* walk(child);
 }
 
-/** The value of an `i32.const`, unsigned; undefined for any other form. */
+/** Returns the unsigned value of an `i32.const`, or undefined for any other form. */
 function constant(form: Form | undefined): number | undefined {
   return form?.[0] === "i32.const" ? Number(form[1]) >>> 0 : undefined;
 }
 
 /**
- * An access whose first operand, the address, is a constant. With SAFE_HEAP, Emscripten makes calls of accesses: the
- * second operand is the offset there.
+ * An access whose first operand, the address, is a constant. With SAFE_HEAP, Emscripten turns accesses into calls whose
+ * second operand is the offset.
  */
 const ACCESS =
   /\((?:[if](?:32|64)\.(?:atomic\.)?(load|store|rmw)|call \$SAFE_HEAP_(LOAD|STORE)_)[^()]*\(i32\.const (-?\d+)\)(?:\s*\(i32\.const (-?\d+)\))?/g;
@@ -55,8 +55,8 @@ const OFFSET = / offset=(\d+)/;
 const INDEXED = /\([if](?:32|64)\.(load|store)[^()]* offset=(\d{4,})/g;
 
 /**
- * The accesses to addresses that stand in the text of code. Programs have no data below 1024: what is an offset from
- * there on is taken for an address.
+ * Returns the accesses to addresses that are constants in the code. Programs have no data below 1024, so larger offsets
+ * are taken for addresses.
  */
 export function accesses(code: string): Access[] {
   const direct = [...code.matchAll(ACCESS)].map(([text, plain, safe, address, second]): Access => {
@@ -75,12 +75,12 @@ const LOWEST_DATA = 1024;
 
 const CALLEE = /\((?:return_call|call|ref\.func) \$([^\s()]+)/g;
 
-/** The functions that are called, or whose address is taken, in the text of code. */
+/** Returns the functions that the code calls or takes the address of. */
 export function callees(code: string): string[] {
   return [...code.matchAll(CALLEE)].map(([, name]) => name!);
 }
 
-/** Whether the code is nothing but a call of `callee` with its own parameters. */
+/** Returns whether the code only calls `callee` with its own parameters. */
 export function forwardsTo(code: string, callee: string): boolean {
   const forms = [...walk(parse(code))].filter(
     ([operation]) => operation !== "return" && operation !== "block",
@@ -91,11 +91,11 @@ export function forwardsTo(code: string, callee: string): boolean {
 }
 
 /**
- * Whether the code reads the word before a block as dlmalloc and emmalloc do in functions that are small enough to be
- * compiled into their callers: `(word & 3)` to see whether calloc must clear it, `(word - 8)` for its usable size.
+ * Returns whether the code reads the word before a block, as dlmalloc and emmalloc do in functions that are small enough
+ * to be inlined: `(word & 3)` to see whether calloc must clear the block, `(word - 8)` for its usable size.
  */
 export function readsHeader(code: string): boolean {
-  // Trees take time: most code has no such constants.
+  // Parsing is slow, and most code has no such constants.
   if (!/\(i32\.const -?4\)/.test(code) || !/\(i32\.const (?:3|8|-8)\)/.test(code)) return false;
   return [...walk(parse(code))].some((form) => {
     const [operation] = form;
@@ -107,7 +107,7 @@ export function readsHeader(code: string): boolean {
   });
 }
 
-/** A load from four bytes before a pointer, maybe kept in a local on the way. */
+/** Returns whether the form loads from four bytes before a pointer, possibly through a `local.tee`. */
 function isWordBefore(form: Form | undefined): boolean {
   if (!form) return false;
   const [operation] = form as readonly [string];
