@@ -409,7 +409,7 @@ test("without emcc the section for threads is left out with one line", async () 
   const { code, stdout, stderr } = await benchIn(env, "--measure", "threads", "--json");
   assert.is(code, 0);
   assert.is((JSON.parse(stdout) as Results).threads, undefined);
-  assert.match(stderr, /^bench: the section for threads is left out: there is no emcc: install/);
+  assert.match(stderr, /^bench: the section for threads is left out: emcc was not found: install/);
 });
 
 test("without emcc the Emscripten section is left out with one line", async () => {
@@ -425,7 +425,7 @@ test("without emcc the Emscripten section is left out with one line", async () =
   assert.is(code, 0);
   assert.is((JSON.parse(stdout) as Results).emscripten, undefined);
   const [line, ...others] = stderr.trim().split("\n");
-  assert.match(line!, /^bench: the Emscripten section is left out: there is no emcc: install/);
+  assert.match(line!, /^bench: the Emscripten section is left out: emcc was not found: install/);
   assert.is(others.length, 1);
 });
 
@@ -440,7 +440,7 @@ needs("emcc")("without Chromium the section has Node alone, and one line says so
     const args = ["--measure", "emscripten", "--only", "stl", "--peers", "dlmalloc", "--quick", "--json"];
     const { stdout, stderr } = await benchIn({ ...process.env, PATH: folder }, ...args);
     assert.equal((JSON.parse(stdout) as Results).emscripten!.engines.length, 1);
-    assert.match(stderr, /^bench: Chromium is left out: there is no chromium: install/m);
+    assert.match(stderr, /^bench: Chromium is left out: chromium was not found: install/m);
   } finally {
     rmSync(folder, { recursive: true });
   }
