@@ -37,7 +37,11 @@ const TICK = 10;
 
 type Functions = Record<string, (...values: never[]) => unknown>;
 
-/** Node 20 collects the WASI object while its program runs, and crashes, unless something refers to it, as `start` does. */
+/**
+ * Programs that run now: refers to their WASI objects, so that these are not collected. Node 20 was seen to crash here. The
+ * known cause of such crashes, V8's fast calls from wasm to WASI functions (https://github.com/nodejs/node/issues/46777),
+ * is ruled out by `observed`: wasm calls a JavaScript function, and that calls WASI's.
+ */
 const alive = new Set<Loaded>();
 
 /**
