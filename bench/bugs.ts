@@ -1,4 +1,4 @@
-/** Programs with memory bugs, on each allocator: which of them it catches. */
+/** Runs programs with memory bugs with each allocator, to see which bugs it catches. */
 import { readFileSync } from "node:fs";
 import vm from "node:vm";
 import { reasonOf } from "../npm/errors.ts";
@@ -7,7 +7,7 @@ import { bugPeers, layout, linkDriver, type Peer } from "./peers/peers.ts";
 import type { BugResult, BugResults } from "./results.ts";
 import { wasiStub } from "./wasi-stub.ts";
 
-/** A heap that a bug has damaged may make its allocator run for ever. In ms. */
+/** In ms: on a damaged heap an allocator may loop forever. */
 const TIME_LIMIT = 5000;
 
 interface Bugs {
@@ -17,7 +17,7 @@ interface Bugs {
   readonly run_bug: (bug: number) => number;
 }
 
-/** On the allocators of these names, or on all. */
+/** Tests the allocators named, or all if none are. Those that can't be built are left out, with a note each. */
 export async function measureBugs(wanted: readonly string[]): Promise<BugResults> {
   const rows: BugResult[] = [];
   const found: string[] = [];
@@ -42,7 +42,7 @@ async function linkBugs(peer: Peer): Promise<WebAssembly.Module> {
   return new WebAssembly.Module(readFileSync(await linkDriver(["bugs"], peer, layout(0, 0, 0))));
 }
 
-/** Each bug has a heap of its own. */
+/** Makes a fresh instance, since each bug needs a heap of its own. */
 function start(module: WebAssembly.Module): Bugs {
   let memory: WebAssembly.Memory;
   const imports = wasiStub(module, () => memory);
@@ -67,7 +67,7 @@ function isCaught(module: WebAssembly.Module, bug: number): boolean {
   try {
     return vm.runInNewContext("run()", { run: () => run_bug(bug) }, { timeout: TIME_LIMIT }) !== 0;
   } catch (error) {
-    // A trap, or the exit of a program that its allocator ended.
+    // Anything else is a trap, or the allocator has ended the program.
     return (error as NodeJS.ErrnoException).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT";
   }
 }

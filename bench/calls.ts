@@ -4,17 +4,17 @@ import { layout, linkDriver, type Peer } from "./peers/peers.ts";
 import { wasiStub } from "./wasi-stub.ts";
 import { Op, type Workload } from "./workloads/workload.ts";
 
-/** Wasm instructions that the calls of one replay on a fresh heap execute in the allocator. */
+/** The wasm instructions that the allocator executes for each call, in one replay on a fresh heap. */
 export interface CallCosts {
-  /** Over all calls. */
+  /** The mean of all calls. */
   readonly mean: number;
-  /** The least that one call in a thousand reaches: the slowest 0.1 % start here. */
+  /** The least of the slowest 0.1 % of calls. */
   readonly slowest: number;
-  /** The slowest call of malloc, aligned allocation or free: those whose work the size of a block does not excuse. */
+  /** The most of any malloc, aligned allocation or free. The work of calloc and realloc grows with the block's size. */
   readonly worst: number;
 }
 
-/** Replays a workload with each call's instructions counted. Throws if the allocator crashes. */
+/** Replays a workload and counts the instructions of each call. Throws if the allocator crashes. */
 export async function countCalls(workload: Workload, peer: Peer): Promise<CallCosts> {
   const calls = workload.ops.length / 2;
   const costs = new Uint32Array(calls);

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { linkSmall, type Peer } from "./peers/peers.ts";
 
-/** Bytes that a module gains by an allocator, against one with a stub in its place: code and data, stripped. */
+/** What an allocator adds to a stripped module, code and data, in bytes, compared with a stub. */
 export interface CodeSize {
   /** malloc, calloc, realloc, free, aligned_alloc, posix_memalign, malloc_usable_size. */
   readonly api: number;
@@ -12,6 +12,7 @@ export interface CodeSize {
   readonly pairGzipped: number;
 }
 
+/** Links two small programs with an allocator and with a stub, and returns the differences. */
 export async function codeSize(peer: Peer, stub: Peer): Promise<CodeSize> {
   const gain = async (program: string) => {
     const large = readFileSync(await linkSmall(program, peer));

@@ -1,4 +1,4 @@
-/** Times workloads in Cranelift: Wizer runs a function of a module, with Wasmtime inside, to take a snapshot of it. */
+/** Times workloads in Cranelift, by way of Wizer: to snapshot a module, it runs one of its functions in Wasmtime. */
 import { execFile } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -21,13 +21,14 @@ import { BUILD } from "./toolchain.ts";
 
 const run = promisify(execFile);
 
-/** Of bench/c: the replaying driver, and the one that calls it without help from outside. */
+/** Files of bench/c: the replay loop, and a driver that runs and times it without help from outside. */
 export const selfTimingDrivers = ["self", "replay"];
 
 const NS_PER_MS = 1e6;
 
+/** Runs a job in Wizer. Throws a UserError if the job asks to write to blocks, which the driver can't. */
 export async function timeInWizer(wizer: string, job: Job): Promise<Timing[]> {
-  if (job.touch) throw new UserError("its driver does not write to blocks, as --touch asks");
+  if (job.touch) throw new UserError("it does not support --touch");
   const timings: Timing[] = [];
   for (const workload of job.workloads) {
     const peers: Record<string, number | string> = {};
@@ -38,11 +39,11 @@ export async function timeInWizer(wizer: string, job: Job): Promise<Timing[]> {
   return timings;
 }
 
-/** Nanoseconds for one call. */
+/** Returns nanoseconds per call. */
 async function timeModule(wizer: string, file: string, workload: TimedWorkload, job: Job): Promise<number> {
   const ops = readFileSync(workload.ops);
   const calls = ops.length / 8;
-  // Ten nanoseconds a call, to begin with: what the number of repeats is reckoned from.
+  // Assume ten nanoseconds per call when choosing the number of repeats.
   const repeats = Math.ceil((job.sampleTime * NS_PER_MS) / (calls * 10));
   const module = embed(readFileSync(file), workload.opsAt, jobBytes(ops, workload, job.samples, repeats));
   const input = path.join(BUILD, `wizer-${process.pid}.wasm`);
@@ -58,14 +59,14 @@ async function timeModule(wizer: string, file: string, workload: TimedWorkload, 
   }
 }
 
-/** `struct job` of bench/c/self.c, and the operations after it. */
+/** Returns a `struct job` of bench/c/self.c, followed by the operations. */
 function jobBytes(ops: Uint8Array, workload: TimedWorkload, samples: number, repeats: number): Uint8Array {
   const header = 16;
   const words = [workload.opsAt + header + ops.length, workload.blocksAt + header, samples, repeats];
   return Buffer.concat([new Uint8Array(Uint32Array.from(words).buffer), ops]);
 }
 
-/** The module with `bytes` at an address of its memory from the start. */
+/** Returns the module with a further data segment, which puts `bytes` at an address. */
 function embed(module: Uint8Array, address: number, bytes: Uint8Array): Uint8Array {
   const sections = readSections(module).filter(({ id }) => id !== SECTION.custom && id !== SECTION.dataCount);
   const data = payloadOf(sections, SECTION.data);

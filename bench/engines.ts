@@ -12,9 +12,9 @@ const run = promisify(execFile);
 
 export interface Engine {
   readonly name: string;
-  /** For the report: the engine's own name and version. */
+  /** The engine's name and version, for the report. */
   readonly title: string;
-  /** The files of bench/c that make its driver. */
+  /** The files of bench/c that make up its driver. */
   readonly drivers: readonly string[];
   time(job: Job): Promise<Timing[]>;
 }
@@ -22,7 +22,7 @@ export interface Engine {
 const platform = `${process.platform}-${process.arch}`;
 
 interface Download {
-  /** The npm package with the engine's binary for this platform: the usual package has an install script, which is not run. */
+  /** The npm package with this platform's binary. The engine's main package would need its install script, which is not run. */
   readonly package: string;
   readonly version: string;
   readonly binary: string;
@@ -37,7 +37,7 @@ const downloads = {
 const RUNNER = path.join(BENCH, "runner.ts");
 const FOLDER = path.join(BUILD, "engines");
 
-/** The path of an engine's binary, installed into build/ on first use. */
+/** Returns the path of an engine's binary, which is installed into build/ on first use. Throws a UserError if that fails. */
 async function download({ package: name, version, binary }: Download): Promise<string> {
   const file = path.join(FOLDER, "node_modules", name, binary);
   if (existsSync(file)) return file;
@@ -55,8 +55,9 @@ async function download({ package: name, version, binary }: Download): Promise<s
 }
 
 /**
- * V8's optimizing compiler works on its own thread, and on a busy machine long after the last sample. Newer V8s can be told to
- * wait for it; older ones, which learn nothing from the baseline code, to do without that.
+ * Returns the V8 option that makes code optimized from the first sample on. The optimizing compiler has its own thread, and
+ * on a busy machine would finish after the last sample. Newer versions can wait for it. Older ones, which learn nothing from
+ * baseline code, can do without baseline code.
  */
 async function optimizedFirst(node: string): Promise<string> {
   const { stdout } = await run(node, ["--v8-options"]);
@@ -88,7 +89,7 @@ function javascript(name: string, title: string, binary: string, args: readonly 
   };
 }
 
-/** The Node that runs this, called node20 and the like. */
+/** The name of the Node that runs this, such as node20. */
 const running = `node${process.versions.node.split(".")[0]}`;
 
 const engines: Readonly<Record<string, () => Promise<Engine>>> = {
@@ -123,9 +124,9 @@ const engines: Readonly<Record<string, () => Promise<Engine>>> = {
 
 export const engineNames = Object.keys(engines);
 
-/** An engine by name, or UserError with the reason why it cannot be had. */
+/** Returns an engine by name. Throws a UserError if it is unknown or can't be installed. */
 export async function engine(name: string): Promise<Engine> {
   const make = engines[name];
-  if (!make) throw new UserError(`no such engine (there are ${engineNames.join(", ")})`);
+  if (!make) throw new UserError(`no such engine: choose from ${engineNames.join(", ")}`);
   return make();
 }

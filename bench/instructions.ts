@@ -1,6 +1,6 @@
 /**
- * Counts the instructions that a module's functions execute: a measure that neither the engine nor the machine's mood
- * changes. Each stretch of code without a branch adds its length to a counter, a global that the module then exports.
+ * Makes a module count the instructions that it executes, a measure that depends on neither the engine nor the machine.
+ * Each stretch of code without branches adds its length to a counter, a global that the module exports.
  */
 import {
   EXTERN,
@@ -24,7 +24,7 @@ import {
 /** The name of the exported counter, a mutable i32. */
 export const COUNTER = "instructions";
 
-/** memory.copy and memory.fill count as one instruction for each 16 bytes, the width of a vector register. */
+/** log2 of the bytes for which memory.copy and memory.fill count one instruction: 16, the width of a vector register. */
 const BULK_SHIFT = 4;
 
 const OP = {
@@ -47,10 +47,10 @@ const OP = {
   prefixFd: 0xfd,
 } as const;
 
-/** Their own execution costs nothing: they mark places in the code. */
+/** Instructions that do nothing and are not counted: they mark places in the code. */
 const MARKS: ReadonlySet<number> = new Set([OP.block, OP.loop, OP.else, OP.end, 0x01 /* nop */]);
 
-/** What comes after one of these may be reached from elsewhere, or not at all. A call may trap, but then nothing counts. */
+/** The next instruction may be reached from elsewhere, or not at all. (Not if a call traps, but then the count is void.) */
 const ENDS_STRETCH: ReadonlySet<number> = new Set([
   OP.block,
   OP.loop,
@@ -68,7 +68,7 @@ const ENDS_STRETCH: ReadonlySet<number> = new Set([
   OP.returnCallIndirect,
 ]);
 
-/** How many LEB128 numbers follow the opcode, for those that have nothing but numbers. Up to 0xfc others have none. */
+/** Number of LEB128 immediates, for opcodes without other immediates. Opcodes below 0xfc that are not listed have none. */
 const IMMEDIATES: Readonly<Record<number, number>> = {
   [OP.block]: 1,
   [OP.loop]: 1,
@@ -87,7 +87,7 @@ const IMMEDIATES: Readonly<Record<number, number>> = {
   0x42: 1,
 };
 
-/** The same for the opcodes behind 0xfc: the saturating conversions have none, then come memory's and tables'. */
+/** The same for the opcodes after the prefix 0xfc: first saturating conversions, then instructions on memory and tables. */
 const FC_IMMEDIATES = [0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 2, 1, 2, 1, 2, 1, 1, 1];
 const FC_MEMORY_COPY = 10;
 const FC_MEMORY_FILL = 11;
@@ -96,7 +96,7 @@ function range(from: number, to: number, value: number): Record<number, number> 
   return Object.fromEntries(Array.from({ length: to - from + 1 }, (_, i) => [from + i, value]));
 }
 
-/** The module with its instructions counted, but for those of the functions that it exports by a name in `without`. */
+/** Returns the module with counting added, except to the functions exported under the names in `without`. */
 export function countInstructions(module: Uint8Array, without: readonly string[]): Uint8Array {
   const sections = readSections(module);
   const payload = (id: number): Uint8Array => payloadOf(sections, id);
@@ -132,13 +132,13 @@ export function countInstructions(module: Uint8Array, without: readonly string[]
     [SECTION.export]: append(SECTION.export, [text(COUNTER), EXTERN.global, unsigned(counter)]),
     [SECTION.code]: vector(bodies),
   };
-  // A module without a global of its own has no such section.
+  // The module may have no globals, and thus no section for them.
   const ids = sections.map(({ id }) => id).filter((id) => id !== SECTION.custom && id !== SECTION.global);
   ids.splice(ids.indexOf(SECTION.export), 0, SECTION.global);
   return flatten([HEADER, ids.map((id) => section(id, changed[id] ?? payload(id)))]);
 }
 
-/** The number of parameters of each type. */
+/** Returns the number of parameters of each type. */
 function readTypes(types: Uint8Array): number[] {
   const read = reader(types);
   return read.vector(() => {
@@ -194,7 +194,7 @@ function countBody(body: Uint8Array, parameters: number, counter: number): Bytes
   return [vector([...groups, [unsigned(1), I32]]), output];
 }
 
-/** Reads past an instruction's immediates. True for one whose work grows with the length on top of the stack. */
+/** Skips an instruction's immediates. Returns whether its work grows with the length that is on top of the stack. */
 function skipImmediates(read: ReturnType<typeof reader>, opcode: number): boolean {
   if (opcode === OP.brTable) {
     read.vector(read.u32);
@@ -207,12 +207,12 @@ function skipImmediates(read: ReturnType<typeof reader>, opcode: number): boolea
     for (let i = FC_IMMEDIATES[minor]!; i > 0; i--) read.u32();
     return minor === FC_MEMORY_COPY || minor === FC_MEMORY_FILL;
   } else if (opcode === OP.prefixFd) skipVector(read, read.u32());
-  else if (opcode > OP.prefixFc) throw new Error("instructions of threads are not counted");
+  else if (opcode > OP.prefixFc) throw new Error("cannot count instructions of programs with threads");
   else for (let i = IMMEDIATES[opcode] ?? 0; i > 0; i--) read.leb();
   return false;
 }
 
-/** The same behind the opcode of a vector instruction: a place in memory, a constant, or numbers of lanes, a byte each. */
+/** Skips a vector instruction's immediates: a memory argument, a constant, or lane numbers of one byte each. */
 function skipVector(read: ReturnType<typeof reader>, minor: number): void {
   const isLane = minor >= 0x54 && minor <= 0x5b;
   if (minor <= 0x0b || (minor >= 0x54 && minor <= 0x5d)) {

@@ -1,4 +1,4 @@
-/** `make bench`: measures rsbmalloc beside its peers. See docs/performance.md for the method. */
+/** `make bench`: compares rsbmalloc with other allocators. docs/performance.md describes the method. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { InvalidArgumentError } from "commander";
@@ -34,7 +34,7 @@ import type { Workload } from "./workloads/workload.ts";
 
 const REPORT = path.join(BUILD, "report.html");
 
-/** What is measured of allocators that are linked to a replay. */
+/** Measured by replaying workloads in WASI programs, linked with each allocator. */
 const REPLAYED = ["memory", "times", "calls", "sizes"] as const;
 const MEASURES = [...REPLAYED, "emscripten", "threads", "bugs"] as const;
 type Measure = (typeof MEASURES)[number];
@@ -53,23 +53,23 @@ interface Options {
 }
 
 await newCommand("bench", 'make bench BENCH="--help"')
-  .description("Measures rsbmalloc beside other allocators, in several engines.")
-  .option("--only <names>", "Workloads or groups (small, large, synthetic), by comma", names)
-  .option("--peers <names>", `Allocators, by comma: ${peerNames.join(", ")}`, names)
-  .option("--engines <names>", `Engines, by comma: ${engineNames.join(", ")}`, names)
-  .option("--measure <names>", `What is measured, by comma: ${MEASURES.join(", ")}`, names)
-  .option("--library <name=file.a>", "A further build of rsbmalloc to compare; may be repeated", list)
-  .option("--quick", "Memory and times alone, with fewer and shorter samples: for a first look")
-  .option("--touch", "Write the first byte of each block")
-  .option("--wasm-opt", "Run wasm-opt -O3 over each linked program")
-  .option("--verify", "Only check every answer and measure memory")
+  .description("Compares rsbmalloc with other allocators, in several engines.")
+  .option("--only <names>", "Workloads or groups (small, large, synthetic), comma-separated", names)
+  .option("--peers <names>", `Allocators, comma-separated: ${peerNames.join(", ")}`, names)
+  .option("--engines <names>", `Engines, comma-separated: ${engineNames.join(", ")}`, names)
+  .option("--measure <names>", `What to measure, comma-separated: ${MEASURES.join(", ")}`, names)
+  .option("--library <name=file.a>", "Another build of rsbmalloc to compare; may be repeated", list)
+  .option("--quick", "A first look: only memory and times, with fewer samples")
+  .option("--touch", "Write to the first byte of each block")
+  .option("--wasm-opt", "Run wasm-opt -O3 on each linked program before timing it")
+  .option("--verify", "Check every result and measure memory, nothing else")
   .option("--json", "Print the results as JSON")
   .action((options: Options) => runCommand(() => bench(options).finally(() => progress())))
   .parseAsync();
 
 function names(text: string, previous: unknown): readonly string[] {
   const given = single(text, previous).split(",").filter(Boolean);
-  if (given.length === 0) throw new InvalidArgumentError("It has no name");
+  if (given.length === 0) throw new InvalidArgumentError("It contains no name");
   return given;
 }
 
@@ -97,7 +97,7 @@ async function bench(options: Options): Promise<void> {
   note(`the report with plots is ${displayPath(REPORT)}`);
 }
 
-/** Replays the workloads with each allocator, in WASI programs. */
+/** Replays the workloads with each allocator, and adds what it measures to `results`. */
 async function compare(
   results: Results,
   chosen: readonly Workload[],
@@ -107,10 +107,10 @@ async function compare(
   const peers = await available("allocator", options.peers ?? peerNames, (name) => peer(name));
   for (const pair of options.library ?? []) {
     const [name, file] = pair.split("=");
-    if (!name || !file) throw new UserError(`--library takes NAME=FILE.a, not ${pair}`);
+    if (!name || !file) throw new UserError(`--library expects NAME=FILE.a, but got ${pair}`);
     peers.push(await otherLibrary(name, file));
   }
-  if (peers.length === 0) throw new UserError("there is no allocator to measure");
+  if (peers.length === 0) throw new UserError("no allocator is left to measure: the lines above say why");
   results.peers.push(...peers.map(({ name }) => name));
   const engines = measures.has("times")
     ? await available("engine", options.engines ?? engineNames, engine)
@@ -131,11 +131,12 @@ function measuresOf({ measure, quick, verify }: Options): Set<Measure> {
   if (verify) return new Set(["memory"]);
   const wanted = measure ?? (quick ? ["memory", "times"] : MEASURES);
   const unknown = wanted.find((name) => !MEASURES.includes(name as Measure));
-  if (unknown !== undefined) throw new UserError(`--measure takes ${MEASURES.join(", ")}, not ${unknown}`);
+  if (unknown !== undefined)
+    throw new UserError(`--measure does not know ${unknown}: choose from ${MEASURES.join(", ")}`);
   return new Set(wanted as Measure[]);
 }
 
-/** Checks every peer's answers and, as the measures ask, its memory and the instructions of its calls. */
+/** Replays a workload with each peer: checks its results, and measures its memory and, if wanted, its instructions. */
 async function replay(
   workload: Workload,
   peers: readonly Peer[],
@@ -174,8 +175,8 @@ async function measureTimes(
     try {
       const prepared: TimedWorkload[] = [];
       for (const workload of chosen) {
-        const right = peers.filter((p) => typeof peaksOf(results, workload)[p.name] !== "string");
-        prepared.push(await prepare(workload, right, drivers));
+        const sound = peers.filter((p) => typeof peaksOf(results, workload)[p.name] !== "string");
+        prepared.push(await prepare(workload, sound, drivers));
       }
       const samples = quick ? 12 : 40;
       for (const { workload, peers: raw } of await time({
@@ -211,7 +212,7 @@ async function prepare(
   return { name: workload.name, ops: opsFile(workload), opsAt: place.ops, blocksAt: place.blocks, modules };
 }
 
-/** What the null allocator takes is the loop's time, not the allocators'. */
+/** Subtracts the time of the loop, which is that of the null allocator. */
 function netOfLoop({ null: loop, ...peers }: Timing["peers"]): Record<string, Measured> {
   return Object.fromEntries(
     Object.entries(peers).map(([name, ns]) => [
@@ -221,7 +222,7 @@ function netOfLoop({ null: loop, ...peers }: Timing["peers"]): Record<string, Me
   );
 }
 
-/** Sizes are those of builds for size, where a peer comes as source. */
+/** Measures code size. Peers that are compiled from source are built for size. */
 async function measureSizes(results: Results, peers: readonly Peer[]): Promise<void> {
   const stub = await nullAllocator();
   for (const p of peers) {
@@ -234,7 +235,7 @@ async function measureSizes(results: Results, peers: readonly Peer[]): Promise<v
   }
 }
 
-/** What `get` can give; each of the others gets a line with the reason. */
+/** Returns what `get` can provide. For each of the others, prints a line with the reason. */
 async function available<T>(
   what: string,
   names: readonly string[],

@@ -5,39 +5,39 @@ import { wasiStub } from "./wasi-stub.ts";
 import { random, type Random } from "./workloads/random.ts";
 import { kindAndSlot, Op, operation, opNames, type Workload } from "./workloads/workload.ts";
 
-/** The faults of bench/c/verify.c, by number. */
+/** Descriptions of the faults of bench/c/verify.c. */
 const faults = [
   "",
-  "gave NULL",
-  "gave a misaligned block",
-  "gave a block outside its memory",
-  "gave memory that is not zero",
-  "two blocks overlap, or a block's contents changed",
+  "returned NULL",
+  "returned a misaligned block",
+  "returned a block outside memory",
+  "returned memory that is not zero",
+  "blocks overlap, or a block's contents have changed",
   "lost the block's contents",
 ];
 
 const BYTES_PER_SLOT = 12;
 
 /**
- * Of how many heaps a peak is the mean. What a program did before moves what lies in pages, and chance decides which block is
- * in the way of another: peaks of one workload differ by a tenth and more.
+ * Number of heaps whose peaks are averaged. What a program did earlier decides where runs lie, and chance decides which
+ * block is in the way of another: the peaks of one workload differ by a tenth and more.
  */
 const HEAPS = 12;
 const EARLIER_BLOCKS = 12;
 
-/** The mean of the peaks that `verify` finds on several heaps, the first of them empty; or what went wrong. */
+/** Returns the mean of the peaks that `verify` measures on several heaps, the first of them empty; or what went wrong. */
 export async function meanPeak(workload: Workload, peer: Peer): Promise<number | string> {
   let sum = 0;
   for (let heap = 0; heap < HEAPS; heap++) {
-    const peak = await verify(heap === 0 ? workload : after(random(heap), workload), peer);
+    const peak = await verify(heap === 0 ? workload : onUsedHeap(random(heap), workload), peer);
     if (typeof peak === "string") return peak;
     sum += peak;
   }
   return sum / HEAPS;
 }
 
-/** The workload on a heap that has some blocks of other sizes already, and gaps between them. */
-function after(rng: Random, workload: Workload): Workload {
+/** Returns the workload for a heap with earlier blocks, of random sizes, and gaps between them. */
+function onUsedHeap(rng: Random, workload: Workload): Workload {
   const slots = Array.from({ length: EARLIER_BLOCKS }, (_, index) => workload.slots + index);
   const earlier = slots.flatMap((slot) => [
     operation(Op.malloc, slot),
@@ -51,8 +51,8 @@ function after(rng: Random, workload: Workload): Workload {
 }
 
 /**
- * Replays a workload once on a fresh heap, with every answer and every block's contents checked. Returns the peak of
- * linear memory in bytes, static data and stack of a small program included; or what went wrong.
+ * Replays a workload once on a fresh heap, and checks every result and the contents of every block. Returns the peak of
+ * linear memory in bytes, including the data and stack of a small program; or what went wrong.
  */
 export async function verify(workload: Workload, peer: Peer): Promise<number | string> {
   const place = layout(workload.ops.length, workload.slots, BYTES_PER_SLOT);

@@ -2,7 +2,7 @@ import spinner from "yocto-spinner";
 
 let shown: ReturnType<typeof spinner> | undefined;
 
-/** Shows at a terminal what is going on now; without a text, that nothing more is. */
+/** Shows at a terminal what is being done. Without a text, removes that display. */
 export function progress(text?: string): void {
   if (!process.stderr.isTTY) return;
   if (text === undefined) {
@@ -12,7 +12,7 @@ export function progress(text?: string): void {
   else shown = spinner({ text, stream: process.stderr }).start();
 }
 
-/** Something is left out of this run, and the rest goes on. */
+/** Prints a line on standard error; used for what is left out of a run that goes on. */
 export function note(line: string): void {
   shown?.clear();
   process.stderr.write(`bench: ${line}\n`);

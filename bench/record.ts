@@ -12,7 +12,7 @@ import { TRACES } from "./workloads/catalog.ts";
 import { encodeTrace } from "./workloads/trace-file.ts";
 import { Op, recorder, type Recorder, type Workload } from "./workloads/workload.ts";
 
-/** What the programs want of libc beyond WASI. */
+/** Features that the programs need and WASI lacks, which wasi-libc emulates. */
 const EMULATED = ["signal", "process-clocks", "getpid"];
 
 const WRAPPED = ["malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign"];
@@ -42,12 +42,12 @@ async function record(program: Program): Promise<Workload> {
     stdin: (await program.input?.()) ?? "",
     imports: { trace: tracer(to) },
   });
-  if (trap) throw new Error(`traps: ${trap.message}`);
-  if (exitCode !== 0) throw new Error(`exits with ${exitCode}`);
+  if (trap) throw new Error(`it trapped: ${trap.message}`);
+  if (exitCode !== 0) throw new Error(`it exited with code ${exitCode}`);
   return to.finish(program.name, program.group, program.about);
 }
 
-/** What recorder.c calls, with addresses of blocks, which become the recorder's slots. */
+/** Returns the functions that recorder.c imports. They map the addresses of blocks to the recorder's slots. */
 function tracer(to: Recorder) {
   const slotOf = new Map<number, number>();
   const allocate = {
@@ -81,7 +81,7 @@ async function recordAll(wanted: readonly string[]): Promise<void> {
   const unknown = wanted.find((name) => !programs.some((p) => p.name === name));
   if (unknown !== undefined)
     throw new UserError(
-      `no program is called ${unknown}: there are ${programs.map(({ name }) => name).join(", ")}`,
+      `there is no program named ${unknown}: choose from ${programs.map(({ name }) => name).join(", ")}`,
     );
   mkdirSync(TRACES, { recursive: true });
   for (const program of programs) {
@@ -91,7 +91,7 @@ async function recordAll(wanted: readonly string[]): Promise<void> {
       const bytes = encodeTrace(workload);
       writeFileSync(path.join(TRACES, `${program.name}.trace.br`), bytes);
       console.log(
-        `${program.name}: ${workload.ops.length / 2} calls, at most ${workload.slots} blocks alive, ${bytes.length} bytes`,
+        `${program.name}: ${workload.ops.length / 2} calls, at most ${workload.slots} live blocks, ${bytes.length} bytes`,
       );
     } catch (error) {
       note(`${program.name} is not recorded: ${reasonOf(error)}`);
@@ -101,7 +101,7 @@ async function recordAll(wanted: readonly string[]): Promise<void> {
 }
 
 await newCommand("record", 'make traces TRACES="--help"')
-  .description("Records the allocation traces of real programs anew.")
-  .argument("[programs...]", "Which, if not all")
+  .description("Records the allocation traces of real programs again: bench/traces.")
+  .argument("[programs...]", "Programs to record; all by default")
   .action((wanted: readonly string[]) => runCommand(() => recordAll(wanted)))
   .parseAsync();

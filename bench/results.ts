@@ -2,7 +2,7 @@ import type { CallCosts } from "./calls.ts";
 import type { CodeSize } from "./code-size.ts";
 import type { Group } from "./workloads/workload.ts";
 
-/** What one run measured: what --json prints. */
+/** The results of a run, as --json prints them. */
 export interface Results {
   readonly peers: string[];
   readonly engines: { readonly name: string; readonly title: string }[];
@@ -14,7 +14,7 @@ export interface Results {
   bugs?: BugResults;
 }
 
-/** Which memory bugs allocators catch. */
+/** The memory bugs that each allocator catches. */
 export interface BugResults {
   readonly peers: readonly string[];
   readonly rows: readonly BugResult[];
@@ -26,7 +26,7 @@ export interface BugResult {
   readonly caught: Record<string, boolean>;
 }
 
-/** What programs that the same emcc built take as a whole. */
+/** Whole programs, built by the same emcc with each malloc. */
 export interface EmscriptenResults {
   /** The release of emcc. */
   readonly title: string;
@@ -35,7 +35,7 @@ export interface EmscriptenResults {
   readonly programs: ProgramResult[];
 }
 
-/** What several threads that use one heap take. */
+/** Several threads on one heap. */
 export interface ThreadResults {
   /** The release of emcc. */
   readonly title: string;
@@ -43,32 +43,32 @@ export interface ThreadResults {
   readonly rows: readonly ThreadResult[];
 }
 
-/** Where a number is missing there is a line that says what went wrong. */
+/** A number, or a line that says what went wrong. */
 export type Measured = number | string;
 
-/** What every row of a table has. */
+/** What all rows of tables have. */
 export interface Row {
   readonly name: string;
   readonly about: string;
   readonly group: Group | "threads";
 }
 
-/** A workload with a number of threads, which its name ends with. */
+/** A workload with a certain number of threads. The name ends with that number. */
 export interface ThreadResult extends Row {
-  /** Nanoseconds of the wall clock for each malloc and its free, net of the loop, by peer. */
+  /** Wall-clock nanoseconds per malloc and its free, without the loop's time, by peer. */
   readonly times: Record<string, Measured>;
-  /** The same for the driving loop by itself. The control has nothing else. */
+  /** The same for the loop alone. Controls have nothing else. */
   readonly loop?: Measured | undefined;
-  /** Bytes of the heap in the end, threads' stacks apart, by peer. */
+  /** Size of the heap at the end, without the threads' stacks, in bytes, by peer. */
   readonly heaps: Record<string, Measured>;
 }
 
 export interface ProgramResult extends Row {
-  /** Bytes of the .wasm, by peer. */
+  /** Size of the .wasm in bytes, by peer. */
   readonly sizes: Record<string, number>;
-  /** The most that malloc took from the system, in bytes, by peer. */
+  /** Most bytes that malloc held from the system, by peer. */
   readonly peaks: Record<string, Measured>;
-  /** Milliseconds of the shortest run, by engine and peer. */
+  /** The shortest run in milliseconds, by engine and peer. */
   readonly times: Record<string, Readonly<Record<string, Measured>>>;
 }
 
@@ -76,13 +76,13 @@ export interface WorkloadResult extends Row {
   readonly calls: number;
   /** Peak linear memory in bytes, by peer. */
   readonly peaks: Record<string, Measured>;
-  /** Instructions of its calls, by peer. */
+  /** Instructions of the calls, by peer. */
   readonly costs: Record<string, CallCosts>;
-  /** Nanoseconds for one call, net of the loop, by engine and peer. */
+  /** Nanoseconds per call, without the loop's time, by engine and peer. */
   readonly times: Record<string, Readonly<Record<string, Measured>>>;
 }
 
-/** The geometric mean of a / b over the pairs in which both are numbers; undefined where there is none. */
+/** Returns the geometric mean of a / b over the pairs of two positive numbers; undefined if there is no such pair. */
 export function geometricMean(pairs: readonly (readonly [Measured | undefined, Measured | undefined])[]) {
   const logs = pairs.flatMap(([a, b]) =>
     typeof a === "number" && typeof b === "number" && a > 0 && b > 0 ? [Math.log(a / b)] : [],
@@ -90,7 +90,7 @@ export function geometricMean(pairs: readonly (readonly [Measured | undefined, M
   return logs.length === 0 ? undefined : Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
 }
 
-/** For geometricMean: what two peers have, row by row. */
+/** Returns the values of two peers, row by row, for `geometricMean`. */
 export function ratioPairs<T extends Row>(
   rows: readonly T[],
   values: (row: T) => Readonly<Record<string, Measured>>,
@@ -100,7 +100,7 @@ export function ratioPairs<T extends Row>(
   return rows.map((row) => [values(row)[subject], values(row)[peer]]);
 }
 
-/** What the subject has, as a multiple of the least that any of the others has. */
+/** Returns the subject's value as a multiple of the smallest of the others' values; undefined if either is missing. */
 export function againstBest(
   values: Readonly<Record<string, Measured>>,
   subject: string,

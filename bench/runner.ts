@@ -1,27 +1,28 @@
 /*
- * Times workloads inside one engine. Runs as a script in every JavaScript engine that is measured, so it uses nothing
- * but WebAssembly, performance.now and node:fs, and types that can be erased.
+ * Times workloads inside one engine. It runs as a script in each JavaScript engine that is measured, so it uses only
+ * WebAssembly, performance.now and node:fs, and only types that can be erased.
  *
- * Reads a job (JSON, below) from the file that is its argument, and prints one line of JSON for each workload.
+ * Its argument is a file with a Job as JSON. It prints a Timing for each workload, each as one line of JSON.
  */
 import { readFileSync } from "node:fs";
 import { wasiStub } from "./wasi-stub.ts";
 
 export interface Job {
   readonly workloads: readonly TimedWorkload[];
-  /** How many samples are taken of each module, at least; the shortest counts. */
+  /** The least number of samples of each module. The shortest one counts. */
   readonly samples: number;
   /**
-   * The least time of one sample, in ms: short workloads are repeated to reach it. Many short samples beat few long
-   * ones on a busy machine: the best of them ran undisturbed.
+   * The least duration of a sample, in ms: short workloads are repeated to reach it. On a busy machine many short samples
+   * are better than a few long ones, as the best of them ran undisturbed.
    */
   readonly sampleTime: number;
+  /** Whether to write to the first byte of each block. */
   readonly touch: boolean;
 }
 
 export interface TimedWorkload {
   readonly name: string;
-  /** The file with the operations' words. */
+  /** A file with the operations, as 32-bit words. */
   readonly ops: string;
   readonly opsAt: number;
   readonly blocksAt: number;
@@ -30,7 +31,7 @@ export interface TimedWorkload {
 
 export interface Timing {
   readonly workload: string;
-  /** Nanoseconds for one call, the loop included; or what went wrong. */
+  /** Nanoseconds per call, including the loop's time; or what went wrong. */
   readonly peers: Readonly<Record<string, number | string>>;
 }
 
@@ -44,7 +45,9 @@ interface Sampler {
 
 const { workloads, samples, sampleTime, touch } = JSON.parse(readFileSync(process.argv[2]!, "utf8")) as Job;
 
+/** Sampling ends at this multiple of `samples`, even if times still improve. */
 const LIMIT = 8;
+/** A time counts as better if it is below this multiple of the best one. */
 const BETTER = 0.98;
 
 const compiled = new Map<string, WebAssembly.Module>();
@@ -53,14 +56,14 @@ for (const workload of workloads) console.log(JSON.stringify(await time(workload
 async function time(workload: TimedWorkload): Promise<Timing> {
   const ops = readFileSync(workload.ops);
   const samplers = workload.modules.map(({ peer, file }) => sampler(peer, file, ops, workload));
-  // The engine's optimizing compiler works beside us: a few rounds and a pause let it finish before anything counts.
+  // The engine's optimizing compiler works in the background. Let it finish: a few rounds and pauses that do not count.
   for (let warmUp = 0; warmUp < 3; warmUp++) {
     for (const s of samplers) measure(s);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   for (const s of samplers) s.repeats = Math.ceil(sampleTime / Math.max(s.best, 0.001));
   for (const s of samplers) s.best = Infinity;
-  // On a busy machine that number may not do: sampling goes on while it still finds better times, within a limit.
+  // On a busy machine `samples` may be too few: go on while times still improve, up to a limit.
   let sinceBetter = 0;
   for (let i = 0; i < samples || (sinceBetter < samples / 2 && i < samples * LIMIT); i++) {
     const before = samplers.map((s) => s.best);

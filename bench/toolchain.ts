@@ -9,15 +9,15 @@ import {
   type Program,
 } from "../tools/compiler.ts";
 
-/** Downloads, modules of other kinds than programs, and the report. */
+/** The folder for downloads, generated inputs and the report. */
 export const BUILD = path.join(ROOT, "build", "bench");
 export const BENCH = path.join(ROOT, "bench");
 
-/** The package whose tools work on linked programs, and what tells its version. */
+/** The npm package whose tools work on linked programs, and the file with its version, for cache keys. */
 export const BINARYEN = path.join(ROOT, "node_modules", "binaryen");
 export const BINARYEN_MANIFEST = path.join(BINARYEN, "package.json");
 
-/** A native compiler where there is one: the npm one does not see the files that some peers' sources include. */
+/** Native compilers, which are preferred: the npm one does not see files that the sources of some peers include. */
 const PREFERRED = ["clang-22", "clang-21", "clang-20", "clang-19", "clang"];
 
 let found: Promise<Compiler> | undefined;
@@ -32,12 +32,12 @@ async function compiler(): Promise<Compiler> {
   return findCompiler("npm");
 }
 
-/** Links a program and returns its path. Throws a UserError with the first of the compiler's errors. */
+/** Links a program. Returns its path; throws a UserError with the compiler's first error. */
 export async function link(program: Program): Promise<string> {
   return oneLine(build(await (found ??= compiler()), program));
 }
 
-/** Compiles one file and returns the object's path, with errors as in `link`. */
+/** Compiles a file. Returns the object's path; throws a UserError with the compiler's first error. */
 export async function object(source: string, options: Omit<Program, "inputs">): Promise<string> {
   return oneLine(compileObject(await (found ??= compiler()), source, options));
 }

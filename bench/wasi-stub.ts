@@ -1,4 +1,4 @@
-/** libc's start asks for the environment and the time; the drivers do no more with WASI than that. */
+/** Returns the imports of a driver. Of WASI, drivers use only what libc needs to start: the environment and the clock. */
 export function wasiStub(module: WebAssembly.Module, memory: () => WebAssembly.Memory): WebAssembly.Imports {
   const NOT_SUPPORTED = 58;
   const known: Record<string, (...args: number[]) => number> = {
@@ -14,7 +14,7 @@ export function wasiStub(module: WebAssembly.Module, memory: () => WebAssembly.M
       return 0;
     },
     proc_exit(code) {
-      throw new Error(`the program exits with ${code}`);
+      throw new Error(`the program exited with code ${code}`);
     },
   };
   const imports: Record<string, Record<string, CallableFunction>> = {};

@@ -1,4 +1,4 @@
-/** For pages in a browser: a server of a folder, and the installed Chromium without a window. */
+/** Pages in a browser: a web server for a folder, and the installed Chromium, headless. */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { chromium, type Browser } from "playwright-core";
@@ -6,11 +6,11 @@ import sirv from "sirv";
 import { UserError } from "./command.ts";
 import { findProgram } from "./path.ts";
 
-/** Serves a folder to this machine alone. A port of 0 stands for any that is free. Returns the address. */
+/** Serves a folder on the loopback interface; port 0 means any free port. Returns the address. */
 export async function serve(folder: string, port: number): Promise<{ url: string; server: Server }> {
   const files = sirv(folder, {
     dev: true,
-    // An isolated page has a finer clock.
+    // A cross-origin isolated page has a finer clock.
     setHeaders: (response) => {
       response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
       response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
@@ -26,11 +26,11 @@ export async function serve(folder: string, port: number): Promise<{ url: string
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, server };
 }
 
-/** Throws a UserError if there is none. */
+/** Starts the installed Chromium without a window. Throws a UserError if there is none. */
 export async function launchChromium(): Promise<Browser> {
   const executablePath = findProgram("chromium");
   if (executablePath === undefined)
-    throw new UserError("there is no chromium: install it (Debian: chromium)");
+    throw new UserError("chromium was not found: install it (Debian: chromium)");
   return chromium.launch({ executablePath, args: CHROMIUM_FLAGS });
 }
 

@@ -1,7 +1,7 @@
 /**
- * Compiles and links C and C++ for wasm32, with the compiler that CC names: `npm`, the npm package @yowasp/clang, or
- * any clang that has a wasm target and a WASI sysroot. What was built once is taken from the cache: it depends on the
- * compiler, its arguments and the contents of every file that it may read.
+ * Compiles and links C and C++ for wasm32. CC names the compiler: `npm`, which is the npm package @yowasp/clang, or any
+ * clang with a wasm target and a WASI sysroot. Results are cached; the key covers the compiler, its arguments and the
+ * contents of every file that it may read.
  */
 import { execFile, fork } from "node:child_process";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
@@ -14,14 +14,14 @@ import { cached } from "./cache.ts";
 import { ROOT, UserError, displayPath } from "./command.ts";
 
 export interface Compiler {
-  /** As CC has it. */
+  /** The value of CC. */
   readonly name: string;
   readonly version: string;
-  /** The flags that choose WASI, of the triples wasm32-wasip1 and wasm32-wasi the one that the sysroot knows. */
+  /** The flags that select WASI, with whichever of wasm32-wasip1 and wasm32-wasi the sysroot supports. */
   readonly wasi: readonly string[];
-  /** The name under which the compiler sees a file of the host. */
+  /** Returns the name by which the compiler knows a file of the host. */
   readonly place: (file: string) => string;
-  /** Runs clang, which may read `files` and is to write `output`, all of them paths of the host. */
+  /** Runs clang, which may read `files` and has to write `output`. All are paths on the host. */
   readonly run: (args: readonly string[], files: readonly string[], output: string) => Promise<Outcome>;
 }
 
@@ -33,18 +33,18 @@ interface Outcome {
 export interface Program {
   /** C (.c) and C++ (.cc) sources, objects and archives: paths relative to the project's folder, or absolute. */
   readonly inputs: readonly string[];
-  /** For every compilation and for the link. */
+  /** Flags for each compilation and for the link. */
   readonly flags?: readonly string[];
   readonly linkFlags?: readonly string[];
-  /** Folders with header files. Those beside a source are found anyway. */
+  /** Folders with header files. Headers beside a source are found anyway. */
   readonly includes?: readonly string[];
-  /** `none` is wasm32-unknown-unknown, with neither libc nor start files. `wasi` by default. */
+  /** `wasi` by default. `none` is wasm32-unknown-unknown, without libc and start files. */
   readonly target?: "wasi" | "none";
-  /** A WASI program's model: `command` by default; a reactor has `_initialize` in place of `_start`. */
+  /** The WASI execution model, `command` by default. A reactor has `_initialize` instead of `_start`. */
   readonly model?: "command" | "reactor";
 }
 
-/** The compiler or the linker refused its input. */
+/** Thrown when the compiler or the linker rejects its input. `messages` is what it printed. */
 export class CompileError extends Error {
   readonly messages: string;
   constructor(compiler: string, what: string, messages: string) {
@@ -60,12 +60,12 @@ const CPP = /\.cc$/;
 
 const run = promisify(execFile);
 
-/** The compiler that CC names, tried out. Throws a UserError if it is missing or cannot compile for WASI. */
+/** Returns the compiler that CC names, after a trial run. Throws a UserError if it is missing or can't build for WASI. */
 export async function findCompiler(cc = process.env.CC ?? "npm"): Promise<Compiler> {
   return cc === "npm" ? npmCompiler() : nativeCompiler(cc);
 }
 
-/** Builds a program and returns the path of its .wasm in the cache. */
+/** Builds a program. Returns the path of its .wasm in the cache; throws a CompileError if it does not build. */
 export async function build(compiler: Compiler, program: Program): Promise<string> {
   const { inputs, flags = [], linkFlags = [] } = program;
   const linked: string[] = [];
@@ -86,7 +86,7 @@ export async function build(compiler: Compiler, program: Program): Promise<strin
   return compiled(compiler, args, linked, ".wasm", `a program of ${inputs.map(displayPath).join(", ")}`);
 }
 
-/** Compiles one source file and returns the path of the object in the cache. */
+/** Compiles a source file. Returns the object's path in the cache; throws a CompileError if it does not compile. */
 export async function compileObject(
   compiler: Compiler,
   source: string,
@@ -100,7 +100,7 @@ export async function compileObject(
   const args = [
     ...targetFlags(compiler, program),
     ...driverMode([source]),
-    // Both sysroots have a libc++ that was built without exceptions.
+    // The libc++ of both sysroots was built without exceptions.
     ...(CPP.test(source) ? ["-fno-exceptions"] : []),
     ...flags,
     ...includes.map((folder) => `-I${compiler.place(folder)}`),
@@ -120,7 +120,7 @@ function driverMode(inputs: readonly string[]): string[] {
 
 async function headersIn(folder: string, recursive: boolean): Promise<string[]> {
   const names = await readdir(path.resolve(ROOT, folder), { recursive }).catch(() => {
-    throw new UserError(`there is no folder ${displayPath(folder)} with header files: run make first`);
+    throw new UserError(`the header folder ${displayPath(folder)} does not exist: run make first`);
   });
   return names
     .filter((name) => HEADER.test(name))
@@ -128,7 +128,7 @@ async function headersIn(folder: string, recursive: boolean): Promise<string[]> 
     .map((name) => path.join(folder, name));
 }
 
-/** What the compiler makes of `files`, from the cache if it is there. `what` is that in a CompileError. */
+/** Returns the path of what the compiler makes of `files`, cached. A CompileError calls it `what`. */
 function compiled(
   compiler: Compiler,
   args: readonly string[],
@@ -159,13 +159,13 @@ async function npmCompiler(): Promise<Compiler> {
   };
 }
 
-/** The package's clang has / as its working folder: the project's folder is there, all else in /outside. */
+/** The package's clang works in a file system of its own: the project is at /, and all other files are in /outside. */
 function npmPlace(file: string): string {
   const shown = displayPath(file).split(path.sep).join("/");
   return path.isAbsolute(shown) ? `outside${shown}` : shown;
 }
 
-/** `onEnd` is called when the process has ended in which clang runs. */
+/** Starts a process for clang. `onEnd` is called when that process has ended. */
 function npmClang(onEnd: () => void): Compiler["run"] {
   const child = fork(fileURLToPath(new URL("./npm-clang.ts", import.meta.url)), {
     serialization: "advanced",
@@ -175,8 +175,8 @@ function npmClang(onEnd: () => void): Compiler["run"] {
     { resolve: (response: Response) => void; reject: (error: Error) => void }
   >();
   let requests = 0;
-  // The child keeps this process alive while it works, and not the channel: of one that is killed that closes first, and its
-  // end would never be heard of.
+  // Only the child keeps this process alive, and only while it works. The channel does not: when a child is killed, its
+  // channel closes first, and this process could exit before it heard of the child's end.
   child.channel?.unref();
   child.unref();
   child.on("message", (response: Response) => {
@@ -221,8 +221,8 @@ async function nativeCompiler(cc: string): Promise<Compiler> {
     }
   };
   const version = await run(cc, ["--version"]).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "ENOENT") throw new UserError(`${cc} --version fails: CC must be npm or a clang`);
-    throw new UserError(`there is no compiler ${cc}: install it (Debian: clang-22), or use CC=npm`);
+    if (error.code !== "ENOENT") throw new UserError(`${cc} --version failed: set CC to npm or to a clang`);
+    throw new UserError(`the compiler ${cc} was not found: install it (Debian: clang-22), or use CC=npm`);
   });
   return {
     name: cc,
@@ -233,7 +233,10 @@ async function nativeCompiler(cc: string): Promise<Compiler> {
   };
 }
 
-/** LLVM 20 renamed wasm32-wasi to wasm32-wasip1, and a sysroot has the folders of one of the two, or of both. */
+/**
+ * Finds the flags for WASI by compiling a probe: LLVM 20 renamed wasm32-wasi to wasm32-wasip1, and a sysroot has folders for
+ * either name or for both. Throws a UserError if neither works.
+ */
 async function wasiFlags(cc: string, compile: Compiler["run"]): Promise<string[]> {
   const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-probe-"));
   const source = path.join(folder, "probe.c");
@@ -257,11 +260,11 @@ function compilerAdvice(cc: string, failures: readonly string[]): string {
     return `${cc} cannot compile for wasm32: use a clang that can (Debian: clang-22), or CC=npm`;
   }
   if (/unable to execute|doesn't exist|invalid linker/.test(said)) {
-    return `${cc} finds no wasm-ld: install lld of the same version (Debian: lld-22), or use CC=npm`;
+    return `${cc} cannot find wasm-ld: install lld of the same version (Debian: lld-22), or use CC=npm`;
   }
   if (/stdlib\.h|crt1|-lc\b|libc-header-start/.test(said)) {
-    return `${cc} finds no WASI sysroot: install one (Debian: wasi-libc, libclang-rt-22-dev-wasm32), or use CC=npm`;
+    return `${cc} cannot find a WASI sysroot: install one (Debian: wasi-libc, libclang-rt-22-dev-wasm32), or use CC=npm`;
   }
   const reason = said.split("\n").find((line) => line.includes("error")) ?? said.split("\n")[0];
-  return `${cc} cannot build a WASI program (${reason?.trim()}): mend that, or use CC=npm`;
+  return `${cc} cannot build a WASI program (${reason?.trim()}): fix that, or use CC=npm`;
 }

@@ -1,6 +1,6 @@
 /**
- * Shows the library at work: builds the C examples and runs them, then SQLite on a data set of its own, once on
- * wasi-libc's dlmalloc and once on rsbmalloc, side by side. `node --import tsx tools/demo.ts`; CC names the compiler.
+ * `make demo`: builds and runs the C examples, then compares SQLite with wasi-libc's dlmalloc and with rsbmalloc on the
+ * same data set. `node --import tsx tools/demo.ts`; CC names the compiler.
  */
 import { readFile, stat } from "node:fs/promises";
 import spinner from "yocto-spinner";
@@ -10,7 +10,7 @@ import { EXAMPLES, buildExample, expectedOutput, runExample } from "./examples.t
 import { ALLOCATORS, buildSqlite, citiesInput, type Allocator } from "./sqlite.ts";
 import { runProgram, type Result } from "./wasi.ts";
 
-/** Runs with each allocator, by turns. The first ones warm the engine up. */
+/** Number of runs with each allocator, in turn. The first ones warm up the engine. */
 const RUNS = 8;
 
 interface Measured {
@@ -37,7 +37,7 @@ async function showExamples(compiler: Compiler): Promise<void> {
     console.log();
     if (failed(result) || result.stdout !== (await expectedOutput(example))) {
       throw new UserError(
-        `${example.name} did not print what it should: see c-examples/${example.name}.expected`,
+        `${example.name} failed, or did not print what c-examples/${example.name}.expected says`,
       );
     }
   }
@@ -47,7 +47,7 @@ async function showSqlite(compiler: Compiler): Promise<void> {
   const files = new Map<Allocator, string>();
   console.log("\nc-examples/sqlite/cities.c: SQLite with the cities of the world in memory");
   // SQLite is one source file of nine megabytes.
-  const hint = compiler.name === "npm" ? "a few minutes, once" : "some seconds, once";
+  const hint = compiler.name === "npm" ? "a few minutes, only once" : "some seconds, only once";
   const progress = spinner({ text: `Compiling SQLite (${hint})` }).start();
   try {
     for (const allocator of ALLOCATORS) files.set(allocator, await buildSqlite(compiler, allocator));
@@ -70,11 +70,11 @@ async function measure(
     modules.set(allocator, await WebAssembly.compile(await readFile(file)));
   for (let run = 1; run <= RUNS; run++) {
     for (const allocator of ALLOCATORS) {
-      tell(`Running SQLite on ${allocator}, run ${run} of ${RUNS}`);
-      // The program keeps this thread busy: the spinner needs a moment to draw.
+      tell(`Running SQLite with ${allocator}, run ${run} of ${RUNS}`);
+      // The program will keep this thread busy, so give the spinner a moment to draw.
       await new Promise((resolve) => setTimeout(resolve, 100));
       const result = await runProgram("node", modules.get(allocator)!, { stdin });
-      if (failed(result)) throw new Error(`SQLite on ${allocator} failed: ${describe(result)}`);
+      if (failed(result)) throw new Error(`SQLite with ${allocator} failed: ${describe(result)}`);
       runs.get(allocator)!.push(result);
     }
   }
@@ -98,7 +98,7 @@ function describe({ trap, stderr, exitCode }: Result): string {
   return trap?.message ?? `${stderr.trim()} (exit code ${exitCode})`;
 }
 
-/** Lines of a phase's name and its seconds, divided by a tab. */
+/** Reads lines of the form `phase<tab>seconds`. */
 function readPhases(stderr: string): Map<string, number> {
   const lines = stderr.trim().split("\n");
   return new Map(lines.map((line) => line.split("\t")).map(([name, seconds]) => [name!, Number(seconds)]));
@@ -113,7 +113,7 @@ function report(measured: ReadonlyMap<Allocator, Measured>): void {
   const [theirs, ours] = ALLOCATORS.map((allocator) => measured.get(allocator)!) as [Measured, Measured];
   process.stdout.write(ours.results.replace(/^/gm, "    ").trimEnd());
   if (theirs.results !== ours.results) {
-    throw new Error(`SQLite gives other results on dlmalloc:\n${theirs.results}`);
+    throw new Error(`SQLite's results differ with dlmalloc:\n${theirs.results}`);
   }
   const total = ({ phases }: Measured) => [...phases.values()].reduce((sum, seconds) => sum + seconds, 0);
   const seconds = (value: number) => `${value.toFixed(2)} s`;
@@ -131,7 +131,7 @@ function report(measured: ReadonlyMap<Allocator, Measured>): void {
     ["size of the .wasm", theirs.size, ours.size, (value) => `${(value / 1000).toFixed(1)} kB`],
   );
   console.log(
-    "\n\n    The same results on both, as their checksums show. Times are the shortest of some runs by turns.\n",
+    `\n\n    Both give the same results and checksums. Times are the shortest of ${RUNS} alternating runs.\n`,
   );
   console.log(line(["", "dlmalloc", "rsbmalloc", "difference"]));
   for (const [name, before, after, show] of rows) {

@@ -1,6 +1,6 @@
 /**
- * Compiles and links with Emscripten, and runs what comes out under Node. What was built once is taken from
- * the cache: it depends on the release, the flags and the contents of every input.
+ * Builds programs with Emscripten and runs them in Node. Results are cached; the key covers Emscripten's version, the flags
+ * and the contents of every input.
  */
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -13,17 +13,17 @@ import { cached } from "./cache.ts";
 import { ROOT, UserError, displayPath } from "./command.ts";
 
 export interface Emscripten {
-  /** As `emcc --version` has it. */
+  /** The first line of `emcc --version`. */
   readonly version: string;
 }
 
 export interface EmscriptenProgram {
-  /** Sources, objects and archives: paths relative to the project's folder, or absolute. em++ takes .cc files. */
+  /** Sources, objects and archives: paths relative to the project's folder, or absolute. With a C++ source, em++ builds. */
   readonly inputs: readonly string[];
   readonly flags: readonly string[];
-  /** `program.js` by default. The .wasm lies beside it. */
+  /** The name of the output, `program.js` by default. The .wasm is beside it. */
   readonly output?: string;
-  /** Variables that emcc finds besides its usual ones. */
+  /** Additional environment variables for emcc. */
   readonly environment?: NodeJS.ProcessEnv;
 }
 
@@ -33,28 +33,28 @@ export interface EmscriptenResult {
   readonly exitCode: number;
 }
 
-/** The link flags that put rsbmalloc in the place of Emscripten's malloc. */
+/** The link flags that replace Emscripten's malloc by rsbmalloc. */
 export const RSBMALLOC = ["-sMALLOC=none", "lib/wasm32-emscripten/librsbmallocc.a"];
 
-/** The link flags for one of the mallocs that programs are compared with: Emscripten's own, or rsbmalloc. */
+/** Returns the link flags for rsbmalloc or for one of Emscripten's own mallocs. */
 export function linkMalloc(name: string): readonly string[] {
   return name === "rsbmalloc" ? RSBMALLOC : [`-sMALLOC=${name}`];
 }
 
-/** Emscripten refused its input. */
+/** Thrown when Emscripten rejects its input. The message contains what it printed. */
 export class EmscriptenError extends Error {}
 
-/** Debian's node packages. Its emcc needs acorn from there, and does not look for it. */
+/** Where Debian installs Node packages. Its emcc needs acorn, but does not look for it there. */
 const DEBIAN_NODE_PATH = "/usr/share/nodejs";
 
 const run = promisify(execFile);
 
-/** For --closure. Debian's emcc comes without a Closure Compiler. */
+/** For --closure: Debian's emcc comes without a Closure Compiler. */
 const CLOSURE_COMPILER = path.join(ROOT, "node_modules", ".bin", "google-closure-compiler");
-/** The compiler is newer than Debian's emcc: it has the language by another name, and knows WebGPU itself. */
+/** This Closure Compiler is newer than Debian's emcc: it has another name for the language, and declares WebGPU itself. */
 const CLOSURE_ARGS = "--language_in=UNSTABLE --jscomp_off=checkVars";
 
-/** What Emscripten's commands are run with. */
+/** Returns the environment to run Emscripten's commands in. */
 export function emscriptenEnvironment(): NodeJS.ProcessEnv {
   return {
     NODE_PATH: DEBIAN_NODE_PATH,
@@ -64,30 +64,30 @@ export function emscriptenEnvironment(): NodeJS.ProcessEnv {
   };
 }
 
-/** Emscripten as PATH has it. Throws a UserError if it is missing or does not start. */
+/** Finds Emscripten in PATH. Throws a UserError if it is missing or does not start. */
 export async function findEmscripten(): Promise<Emscripten> {
   const { stdout } = await run("emcc", ["--version"], { env: emscriptenEnvironment() }).catch(
     (error: Error) => {
       if ("code" in error && error.code === "ENOENT")
-        throw new UserError("there is no emcc: install Emscripten (Debian: emscripten)");
-      throw new UserError(`emcc --version fails (${reasonOf(error)}): mend the Emscripten installation`);
+        throw new UserError("emcc was not found: install Emscripten (Debian: emscripten)");
+      throw new UserError(`emcc --version failed (${reasonOf(error)}): repair the Emscripten installation`);
     },
   );
   return { version: stdout.split("\n")[0]! };
 }
 
-/** Builds a program and returns the path of its JavaScript in the cache. Throws an EmscriptenError with emcc's messages. */
+/** Builds a program. Returns the path of its JavaScript in the cache; throws an EmscriptenError if it does not build. */
 export async function buildEmscripten(
   emscripten: Emscripten,
   { inputs, flags, output = "program.js", environment }: EmscriptenProgram,
 ): Promise<string> {
   const driver = inputs.some((input) => /\.(cc|cpp)$/.test(input)) ? "em++" : "emcc";
-  // Flags name files too: libraries, scripts to embed.
+  // Flags can name files too: libraries, and scripts to embed.
   const files = [...inputs, ...flags.filter((flag) => existsSync(path.resolve(ROOT, flag)))];
   const by = [emscripten.version, driver, output, ...flags];
   const folder = await cached({ by, of: files }, async (unfinished) => {
     await mkdir(unfinished);
-    // Its .js is no ES module, as the project's would be.
+    // The .js is CommonJS; the project's package.json would make it an ES module.
     await writeFile(path.join(unfinished, "package.json"), JSON.stringify({ type: "commonjs" }));
     const args = [...inputs, ...flags, "-o", path.join(unfinished, output)];
     const env = { ...emscriptenEnvironment(), ...environment };
@@ -99,19 +99,19 @@ export async function buildEmscripten(
   return path.join(folder, output);
 }
 
-/** Runs JavaScript that Emscripten made, or a script that loads it, in a process of its own. */
+/** Runs JavaScript made by Emscripten, or a script that loads it, in a process of its own. */
 export async function runEmscripten(
   script: string,
   args: readonly string[] = [],
   stdin = "",
 ): Promise<EmscriptenResult> {
-  // Programs read from a file: of a pipe they take a pause for the end.
+  // Standard input is a file: on a pipe, these programs take a pause for the end of input.
   const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-emscripten-"));
   const input = path.join(folder, "stdin");
   await writeFile(input, stdin);
   const file = await open(input);
   try {
-    // Emscripten before 3.1.7 takes the presence of fetch for a browser.
+    // If there is a fetch, Emscripten before 3.1.7 thinks that it is in a browser.
     const child = spawn(process.execPath, ["--no-experimental-fetch", script, ...args], {
       cwd: os.tmpdir(),
       stdio: [file.fd, "pipe", "pipe"],

@@ -1,4 +1,4 @@
-/** The programs in c-examples/: how each is built, and what it prints. The demo and the tests run them from here. */
+/** The programs in c-examples/: how to build and run each, for the demo and the tests. */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { ROOT } from "./command.ts";
@@ -11,12 +11,12 @@ export const PREFIXED_LIBRARY = "lib/wasm32-wasi/librsbmallocc-prefixed.a";
 export interface Example {
   readonly name: string;
   readonly source: string;
-  /** One line for a reader. */
+  /** One line that `make demo` prints. */
   readonly about: string;
   readonly library: string;
   readonly flags?: readonly string[];
   readonly linkFlags?: readonly string[];
-  /** Runs without WASI, on a host of its own. */
+  /** Whether it runs without WASI, with imports of its own. */
   readonly freestanding?: boolean;
 }
 
@@ -28,11 +28,11 @@ function example(source: string, about: string, rest: Partial<Example> = {}): Ex
 export const EXAMPLES: readonly Example[] = [
   example("hello-malloc.c", "plain malloc, realloc, calloc"),
   example("two-heaps.c", "rsbmalloc beside libc's malloc", { library: PREFIXED_LIBRARY }),
-  example("growing-vector.c", "a vector that uses all of its blocks"),
-  example("hash-map.c", "a hash map with words of its own"),
+  example("growing-vector.c", "a vector that uses all the room in its blocks"),
+  example("hash-map.c", "a hash map that counts words"),
   example("simd-buffers.c", "over-aligned buffers for vector code", { flags: ["-msimd128"] }),
   example("page-allocator.c", "an arena on the page allocator"),
-  example("out-of-memory.c", "going on when memory runs out", {
+  example("out-of-memory.c", "carrying on after memory has run out", {
     flags: ["-fno-builtin"],
     linkFlags: ["-Wl,--max-memory=4194304"],
   }),
@@ -42,7 +42,7 @@ export const EXAMPLES: readonly Example[] = [
 
 const WARNINGS = ["-Wall", "-Wextra", "-Werror"];
 
-/** Builds an example as its comment says. */
+/** Builds an example with the flags that the comment in its source gives. */
 export function buildExample(compiler: Compiler, example: Example): Promise<string> {
   const { source, library, flags = [], linkFlags = [], freestanding } = example;
   const program: Program = {
@@ -55,17 +55,17 @@ export function buildExample(compiler: Compiler, example: Example): Promise<stri
   return build(compiler, program);
 }
 
-/** Runs an example to its end. A freestanding one runs in the engine alone, whatever the runtime. */
+/** Runs an example. A freestanding one needs only the engine, so `runtime` does not matter. */
 export function runExample(example: Example, file: string, runtime: Runtime): Promise<Result> {
   return example.freestanding ? runFreestanding(file) : runProgram(runtime, file);
 }
 
-/** What the example prints. */
+/** Returns what the example has to print. */
 export function expectedOutput({ name }: Example): Promise<string> {
   return readFile(path.join(ROOT, "c-examples", `${name}.expected`), "utf8");
 }
 
-/** The host that c-examples/freestanding.c asks for. */
+/** Runs c-examples/freestanding.c with the function that it imports. */
 async function runFreestanding(file: string): Promise<Result> {
   let stdout = "";
   const print = (text: number, length: number) => {

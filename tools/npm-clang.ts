@@ -1,6 +1,6 @@
 /**
- * The process that runs the npm package's clang, which is itself a wasm module: it keeps its thread busy for seconds,
- * and its files are in memory. It starts up at the first request and ends with its parent.
+ * Runs the npm package's clang in a child process. This clang is a wasm module, with its files in memory, and keeps its
+ * thread busy for seconds. It is loaded at the first request; the process ends with its parent.
  */
 import { readFile } from "node:fs/promises";
 import { posix } from "node:path";
@@ -9,9 +9,9 @@ import { Exit, commands, runLLVM, type Tree } from "@yowasp/clang";
 export interface Request {
   readonly id: number;
   readonly args: string[];
-  /** Path in clang's own file system to path on the host. */
+  /** Maps paths in clang's file system to paths on the host. */
   readonly files: ReadonlyMap<string, string>;
-  /** The path in clang's own file system of the file that comes back. */
+  /** The file to return: a path in clang's file system. */
   readonly output: string;
 }
 
@@ -22,7 +22,7 @@ export interface Response {
   readonly messages: string;
 }
 
-/** The folder of a tree at a path, made if it is missing. */
+/** Returns the folder at a path in a tree, and creates what is missing of it. */
 function folderAt(tree: Tree, path: string): Tree {
   const parts = path.split("/").filter((part) => part !== ".");
   return parts.reduce((folder, part) => (folder[part] ??= {}) as Tree, tree);

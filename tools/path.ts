@@ -1,8 +1,8 @@
-/** The programs of this machine. */
+/** Finds installed programs. */
 import { accessSync, constants } from "node:fs";
 import path from "node:path";
 
-/** The path of an executable that is in PATH. */
+/** Returns the path of an executable in PATH, or undefined if there is none of that name. */
 export function findProgram(name: string): string | undefined {
   const folders = (process.env.PATH ?? "").split(path.delimiter);
   return folders.map((folder) => path.resolve(folder, name)).find(isExecutable);

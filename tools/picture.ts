@@ -1,6 +1,6 @@
 /**
- * Takes docs/inspect.png: SQLite with the cities of the world, stopped in mid-run, as `inspect --html` shows it.
- * `node --import tsx tools/picture.ts [seconds]`; CC names the compiler.
+ * Regenerates docs/inspect.png, a screenshot of `inspect --html`: SQLite with the cities of the world, stopped after some
+ * seconds. `node --import tsx tools/picture.ts [seconds]`; CC names the compiler.
  */
 import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
@@ -18,13 +18,14 @@ await runCommand(async () => {
   const seconds = process.argv[2] ?? "3";
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-picture-"));
   try {
-    // The page has the program's name as it was given.
+    // The page shows the program's name as given on the command line.
     copyFileSync(await buildSqlite(await findCompiler(), "rsbmalloc"), path.join(folder, "cities.wasm"));
     const line = ["inspect", "--html", "-o", "heap.html", "--timeout", seconds, "--every", "50ms"];
     const tsx = import.meta.resolve("tsx");
     const command = ["--import", tsx, path.join(ROOT, "npm", "cli.ts"), ...line, "cities.wasm"];
     const { status } = spawnSync(process.execPath, command, { cwd: folder, input: await citiesInput() });
-    if (status === 0) throw new UserError(`the program ended within ${seconds} s: give it less`);
+    if (status === 0)
+      throw new UserError(`the program ended within ${seconds} s: pass a smaller number of seconds`);
 
     const browser = await launchChromium();
     try {

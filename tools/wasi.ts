@@ -1,4 +1,4 @@
-/** Runs WASI programs under two runtimes: Node's own (`node:wasi`) and `@wasmer/wasi`. */
+/** Runs WASI programs with either of two runtimes: Node's own (`node:wasi`) or `@wasmer/wasi`. */
 import { createHash } from "node:crypto";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -12,17 +12,17 @@ export const RUNTIMES = ["node", "wasmer"] as const;
 export type Runtime = (typeof RUNTIMES)[number];
 
 export interface RunOptions {
-  /** The program's name, as it finds it before its arguments. */
+  /** The program's name: argv[0], `program` by default. */
   readonly name?: string;
-  /** Those after the program's name. */
+  /** The arguments after the program's name. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: string | Uint8Array;
-  /** Handed in as env.memory, for a program linked with --import-memory. */
+  /** Imported as env.memory, for a program linked with --import-memory. */
   readonly memory?: WebAssembly.Memory;
-  /** What it imports besides. */
+  /** Further imports. */
   readonly imports?: WebAssembly.Imports;
-  /** What the host's random numbers follow from, so that a run can be repeated. */
+  /** The seed of WASI's random numbers, which makes a run repeatable. */
   readonly seed?: number;
 }
 
@@ -36,24 +36,24 @@ export interface Result {
   readonly stderr: string;
   /** Absent after a trap. */
   readonly exitCode?: number;
-  /** Set if the program trapped (abort() does) or ran out of stack. */
+  /** Set if the program trapped, as abort() does, or ran out of stack. */
   readonly trap?: Trap;
-  /** Bytes of linear memory at the end, and as linear memory never shrinks, at its peak. */
+  /** Size of linear memory at the end, in bytes. This is also its peak, since linear memory never shrinks. */
   readonly memory: number;
 }
 
-/** A reactor: an instance that was initialized and whose exports may now be called. */
+/** An initialized reactor: its exports may be called. */
 export interface Reactor {
   readonly exports: WebAssembly.Exports;
   readonly memory: WebAssembly.Memory;
 }
 
-/** What a runtime has to do: make an instance that it can start as a command or initialize as a reactor. */
+/** An instance made by a runtime, which can start it as a command or initialize it as a reactor. */
 interface Session {
   readonly instance: WebAssembly.Instance;
   readonly start: () => number;
   readonly initialize: () => void;
-  /** What the program wrote. Ends the session. */
+  /** Ends the session. Returns what the program wrote. */
   readonly finish: () => Pick<Result, "stdout" | "stderr">;
 }
 
@@ -63,7 +63,7 @@ const SESSIONS: Readonly<
 
 const WASI_MODULE = "wasi_snapshot_preview1";
 
-/** Runs a command from its start to its exit. `program` is a path, or a module that is run repeatedly. */
+/** Runs a command until it exits or traps. `program` is a path or, to compile only once for many runs, a module. */
 export async function runProgram(
   runtime: Runtime,
   program: string | WebAssembly.Module,
@@ -80,7 +80,7 @@ export async function runProgram(
   return { ...output, ...end, memory: memoryOf(session.instance, options).buffer.byteLength };
 }
 
-/** Makes an instance of a reactor and calls its `_initialize`, if it has one. Its output is dropped. */
+/** Makes an instance of a reactor and calls its `_initialize`, if any. Its output is discarded. */
 export async function startReactor(
   runtime: Runtime,
   program: string | WebAssembly.Module,
@@ -121,8 +121,9 @@ function initialize({ exports }: WebAssembly.Instance): void {
 }
 
 async function nodeSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
-  // In Node 20, a program that calls WASI for long enough crashes the process: V8 takes a short cut from wasm into Node's
-  // functions, and that does not survive a garbage collection. Without the short cut it does.
+  // Otherwise V8 calls Node's WASI functions straight from wasm ("fast API calls"). They allocate, and once memory has grown
+  // a lot, that starts a garbage collection, which must not happen within a fast call: Node 20 crashes, whether or not
+  // anything refers to the WASI object (https://github.com/nodejs/node/issues/46777).
   v8.setFlagsFromString("--no-turbo-fast-api-calls");
   const { WASI } = await (nodeWasi ??= importNodeWasi());
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-run-"));
@@ -155,14 +156,14 @@ async function nodeSession(module: WebAssembly.Module, options: RunOptions): Pro
   });
   return {
     instance,
-    // Typed as if it returned nothing; with returnOnExit it returns the exit code.
+    // The type says void, but with returnOnExit it returns the exit code.
     start: () => wasi.start(instance) as unknown as number,
     initialize: () => wasi.initialize(instance),
     finish,
   };
 }
 
-/** Imported once: each import asks the thread that loads modules, and now and then Node 20 waits for its answer for ever. */
+/** Imported only once: each import asks the thread that loads modules, and now and then Node 20 waits forever for the answer. */
 let nodeWasi: ReturnType<typeof importNodeWasi> | undefined;
 
 async function wasmerSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
@@ -191,7 +192,7 @@ async function wasmerSession(module: WebAssembly.Module, options: RunOptions): P
   };
 }
 
-/** @wasmer/wasi refuses a module that imports nothing of WASI, as a small reactor may. */
+/** For modules without WASI imports, such as small reactors: @wasmer/wasi rejects them. */
 async function bareSession(module: WebAssembly.Module, options: RunOptions): Promise<Session> {
   const instance = await instantiate(module, {}, options);
   return {
@@ -205,14 +206,14 @@ async function bareSession(module: WebAssembly.Module, options: RunOptions): Pro
   };
 }
 
-/** @wasmer/wasi throws an Error whose message holds the trap's message and stack: `...JsValue(RuntimeError: ...`. */
+/** Extracts the trap from an Error that @wasmer/wasi throws: its message is `...JsValue(RuntimeError: MESSAGE\nSTACK...`. */
 function innerTrap(error: unknown): unknown {
   const trap = /JsValue\((?:RuntimeError|RangeError): (.*?)\n/.exec(String(error));
   if (!trap) return error;
   return Object.assign(new WebAssembly.RuntimeError(trap[1]), { stack: (error as Error).message });
 }
 
-/** Makes an instance with WASI's functions, and what the options have in their place or besides. */
+/** Makes an instance that imports WASI's functions and, added or in their place, those of the options. */
 async function instantiate(
   module: WebAssembly.Module,
   wasi: WebAssembly.Imports,

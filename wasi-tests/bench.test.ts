@@ -218,7 +218,7 @@ const RESULTS: Results = {
       about: "a <first> workload",
       group: "small",
       calls: 10,
-      peaks: { rsbmalloc: 65536, dlmalloc: 131072, mimalloc: "gave NULL (call 3, malloc)" },
+      peaks: { rsbmalloc: 65536, dlmalloc: 131072, mimalloc: "returned NULL (call 3, malloc)" },
       costs: {},
       times: { node: { rsbmalloc: 2, dlmalloc: 8 } },
     },
@@ -242,14 +242,14 @@ test("the tables give ratios to the best and geometric means, and name what fail
     ["rsbmalloc / peer, small", "1.00", "0.50", "2.00", ""],
   ]);
   assert.equal(memory!.rows[0], ["one", "64", "128", "fails", "0.50"]);
-  assert.equal(memory!.faults, ["mimalloc on one: gave NULL (call 3, malloc)"]);
+  assert.equal(memory!.faults, ["mimalloc on one: returned NULL (call 3, malloc)"]);
 });
 
 test("the report needs no other file, and shows plots and what failed", () => {
   const html = htmlReport(RESULTS);
   assert.is(html.match(/<svg/g)?.length, 2);
   assert.not.match(html, /<script|<link|\ssrc=|&lt;first&gt;|<first>/);
-  assert.match(html, /mimalloc on one: gave NULL/);
+  assert.match(html, /mimalloc on one: returned NULL/);
 });
 
 test("Emscripten's programs have tables of their own, after the others", () => {
@@ -263,8 +263,8 @@ test("Emscripten's programs have tables of their own, after the others", () => {
         about: "a program",
         group: "small" as const,
         sizes: { rsbmalloc: 3000, dlmalloc: 4000 },
-        peaks: { rsbmalloc: 4096, dlmalloc: "Error: exits with 1" },
-        times: { chromium: { rsbmalloc: 2, dlmalloc: "Error: exits with 1" } },
+        peaks: { rsbmalloc: 4096, dlmalloc: "Error: exited with code 1" },
+        times: { chromium: { rsbmalloc: 2, dlmalloc: "Error: exited with code 1" } },
       },
     ],
   };
@@ -273,7 +273,7 @@ test("Emscripten's programs have tables of their own, after the others", () => {
   const [times, peaks, sizes] = found.slice(2);
   assert.match(times!.title, /emcc 1\.2\.3, Chromium 4/);
   assert.equal(times!.rows[0], ["one", "2.00", "fails", "-"]);
-  assert.equal(peaks!.faults, ["dlmalloc on one: Error: exits with 1"]);
+  assert.equal(peaks!.faults, ["dlmalloc on one: Error: exited with code 1"]);
   assert.equal(sizes!.rows, [
     ["one", "3000", "4000", "0.75"],
     ["rsbmalloc / peer, small", "1.00", "0.75", ""],
@@ -298,7 +298,7 @@ test("threads have tables of times, of heaps, and of the loop and the control; a
         name: "local, 2",
         about: "a workload",
         group: "threads" as const,
-        times: { "-mt": 20, dlmalloc: "Error: exits with 1" },
+        times: { "-mt": 20, dlmalloc: "Error: exited with code 1" },
         heaps: { "-mt": 4096 },
       },
     ],
@@ -310,7 +310,7 @@ test("threads have tables of times, of heaps, and of the loop and the control; a
     ["local, 2", "20.0", "fails", "-", "-"],
     ["-mt / peer, threads", "1.00", "0.25", "2.00", ""],
   ]);
-  assert.equal(times!.faults, ["dlmalloc on local, 2: Error: exits with 1"]);
+  assert.equal(times!.faults, ["dlmalloc on local, 2: Error: exited with code 1"]);
   assert.equal(heaps!.rows[1], ["local, 2", "4", "-", "-", "-"]);
   assert.equal(loop!.rows, [
     ["spin, 1", "3.0"],
@@ -338,7 +338,7 @@ test("programs run in turns, each first in its own, and one that fails is not ru
   const empty = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
   const runs = await sample({ input: "input", samples: 3, modules }, async () => empty);
   assert.equal(turns, ["a", "b", "c", "c", "a", "c", "a"]);
-  assert.is(runs["b"], "Error: exits with 1");
+  assert.is(runs["b"], "Error: exited with code 1");
   for (const name of ["a", "c"]) {
     const { time, heap } = runs[name] as { time: number; heap: number };
     assert.ok(time >= 0);
@@ -409,7 +409,7 @@ test("without emcc the section for threads is left out with one line", async () 
   const { code, stdout, stderr } = await benchIn(env, "--measure", "threads", "--json");
   assert.is(code, 0);
   assert.is((JSON.parse(stdout) as Results).threads, undefined);
-  assert.match(stderr, /^bench: the section for threads is left out: there is no emcc: install/);
+  assert.match(stderr, /^bench: the section for threads is left out: emcc was not found: install/);
 });
 
 test("without emcc the Emscripten section is left out with one line", async () => {
@@ -425,7 +425,7 @@ test("without emcc the Emscripten section is left out with one line", async () =
   assert.is(code, 0);
   assert.is((JSON.parse(stdout) as Results).emscripten, undefined);
   const [line, ...others] = stderr.trim().split("\n");
-  assert.match(line!, /^bench: the Emscripten section is left out: there is no emcc: install/);
+  assert.match(line!, /^bench: the Emscripten section is left out: emcc was not found: install/);
   assert.is(others.length, 1);
 });
 
@@ -440,7 +440,7 @@ needs("emcc")("without Chromium the section has Node alone, and one line says so
     const args = ["--measure", "emscripten", "--only", "stl", "--peers", "dlmalloc", "--quick", "--json"];
     const { stdout, stderr } = await benchIn({ ...process.env, PATH: folder }, ...args);
     assert.equal((JSON.parse(stdout) as Results).emscripten!.engines.length, 1);
-    assert.match(stderr, /^bench: Chromium is left out: there is no chromium: install/m);
+    assert.match(stderr, /^bench: Chromium is left out: chromium was not found: install/m);
   } finally {
     rmSync(folder, { recursive: true });
   }

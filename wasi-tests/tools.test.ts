@@ -107,7 +107,7 @@ function fakeCompiler(message: string): string {
 }
 
 const COMPILERS: readonly (readonly [string, string, RegExp])[] = [
-  ["a missing compiler", "no-such-compiler", /there is no compiler no-such-compiler: install it/],
+  ["a missing compiler", "no-such-compiler", /compiler no-such-compiler was not found: install it/],
   [
     "a compiler without a wasm target",
     fakeCompiler("error: unable to create target: 'No available targets'"),
@@ -116,12 +116,12 @@ const COMPILERS: readonly (readonly [string, string, RegExp])[] = [
   [
     "a missing linker",
     fakeCompiler(`error: unable to execute command: program not executable: "wasm-ld"`),
-    /finds no wasm-ld: install lld/,
+    /cannot find wasm-ld: install lld/,
   ],
   [
     "a missing sysroot",
     fakeCompiler("probe.c:1:10: fatal error: 'stdlib.h' file not found"),
-    /finds no WASI sysroot: install one/,
+    /cannot find a WASI sysroot: install one/,
   ],
   [
     "anything else",

@@ -1,6 +1,6 @@
 /*
- * Programs with memory bugs, one for each call of run(). An allocator catches one when it traps or ends the program; where
- * there is nothing to trap at, when the bug does no harm: run() then returns CAUGHT.
+ * Programs with memory bugs, one for each argument of run_bug(). An allocator catches a bug if it traps or ends the program.
+ * Where there is nothing to trap at, it is also caught if it does no harm: run_bug() then returns CAUGHT.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -12,7 +12,7 @@
 enum { MISSED, CAUGHT };
 enum { SMALL = 24, LARGE = 200000 };
 
-/* Of C23: an allocator that has none frees with free. */
+/* From C23. With an allocator that lacks them, free is called instead. */
 void free_sized(void *, size_t) __attribute__((weak));
 void free_aligned_sized(void *, size_t, size_t) __attribute__((weak));
 size_t malloc_usable_size(void *);
@@ -21,7 +21,7 @@ static char *volatile p;
 static char *volatile q;
 static char area[256];
 
-/* The program goes on: it allocates and frees, and uses what it gets. */
+/* Lets the program go on: it allocates blocks, uses them and frees them. */
 static int go_on(size_t size) {
   static char *blocks[64];
   for (int round = 0; round < 200; round++) {
@@ -198,7 +198,7 @@ static int of_no_bytes(int writes) {
   BUG("free of an unaligned pointer, large", free_inside(LARGE, 1)) \
   BUG("free of an interior pointer, small", free_inside(96, 32)) \
   BUG("free of an interior pointer, large", free_inside(LARGE, 4096)) \
-  BUG("free of memory of another", free_at(grown() + 64)) \
+  BUG("free of memory not from malloc", free_at(grown() + 64)) \
   BUG("free of a static array", free_at(area + 64)) \
   BUG("free of a pointer far away", free_at((char *)0x70000000)) \
   BUG("free of a slot never allocated", free_inside(48, 48 * 20)) \
@@ -210,7 +210,7 @@ static int of_no_bytes(int writes) {
   BUG("write of 32 bytes past the end, small", write_beyond(SMALL, SMALL, 32)) \
   BUG("write of 8 bytes before the start, small", write_beyond(SMALL, -8, 8)) \
   BUG("write of 8 bytes before the start, large", write_beyond(LARGE, -8, 8)) \
-  BUG("string without its end, small", write_beyond(SMALL, 0, SMALL + 2)) \
+  BUG("string copy past the end, small", write_beyond(SMALL, 0, SMALL + 2)) \
   BUG("write after free, small", write_after(SMALL, 8)) \
   BUG("write after free, large", write_after(LARGE, 100000)) \
   BUG("write to a freed block's first word, small", write_after(SMALL, 0)) \
@@ -220,20 +220,20 @@ static int of_no_bytes(int writes) {
   BUG("read of fresh memory, small", read_fresh(SMALL)) \
   BUG("read of fresh memory, large", read_fresh(LARGE)) \
   BUG("use of a pointer in fresh memory", fresh_pointer() ? MISSED : CAUGHT) \
-  BUG("read of a block of no bytes", of_no_bytes(0)) \
-  BUG("write to a block of no bytes", of_no_bytes(1)) \
+  BUG("read of a block of size 0", of_no_bytes(0)) \
+  BUG("write to a block of size 0", of_no_bytes(1)) \
   BUG("size of an unaligned pointer", size_of((char *)malloc(SMALL) + 1)) \
   BUG("size of a slot never allocated", size_of((char *)malloc(48) + 48 * 20)) \
   BUG("size of a freed block, small", freed_size(SMALL)) \
   BUG("size of a freed block, large", freed_size(LARGE)) \
-  BUG("free with another size, small", sized(SMALL, SMALL + 40)) \
-  BUG("free with another size, large", sized(LARGE, SMALL)) \
-  BUG("free with another alignment, small", aligned(128, 128)) \
-  BUG("free with another alignment, large", aligned(1 << 18, 4096)) \
-  BUG("the same address again at once, small", reuse(SMALL)) \
-  BUG("the same address again at once, large", reuse(LARGE)) \
-  BUG("two blocks of no bytes at one address", malloc(0) == malloc(0) ? MISSED : CAUGHT) \
-  BUG("more than there is", malloc(SIZE_MAX / 2 + 1) ? MISSED : CAUGHT)
+  BUG("free_sized with a wrong size, small", sized(SMALL, SMALL + 40)) \
+  BUG("free_sized with a wrong size, large", sized(LARGE, SMALL)) \
+  BUG("free_aligned_sized with a wrong alignment, small", aligned(128, 128)) \
+  BUG("free_aligned_sized with a wrong alignment, large", aligned(1 << 18, 4096)) \
+  BUG("freed address reused at once, small", reuse(SMALL)) \
+  BUG("freed address reused at once, large", reuse(LARGE)) \
+  BUG("two blocks of size 0 at one address", malloc(0) == malloc(0) ? MISSED : CAUGHT) \
+  BUG("malloc of more than PTRDIFF_MAX bytes", malloc(SIZE_MAX / 2 + 1) ? MISSED : CAUGHT)
 
 const char *EXPORT(bug_name)(int bug) {
   enum { START = __COUNTER__ + 1 };

@@ -1,5 +1,5 @@
-// Replays a workload in a module whose instructions are counted (bench/instructions.ts): `count` is the counter's value
-// now, and `note` hands over what one call of the allocator took.
+// Replays a workload in a module that counts its instructions (bench/instructions.ts): `count` returns the counter's value,
+// and `note` reports how many instructions a call took.
 #include "workload.h"
 
 __attribute__((import_module("bench"), import_name("count"))) uint32_t count(void);

@@ -1,4 +1,4 @@
-// Replays a workload as fast as it can: what is left when the null allocator's time is taken off is the allocator's.
+// Replays a workload as fast as possible. Its time less that of the null allocator is the allocator's own.
 #include "workload.h"
 
 void EXPORT(replay)(const struct op *op, const struct op *end, void **blocks) {
@@ -24,7 +24,7 @@ void EXPORT(replay)(const struct op *op, const struct op *end, void **blocks) {
   }
 }
 
-// The same, and writes the first byte of each block: what a program's first use of a block costs is in the time.
+// The same, but writes to the first byte of each block, so that the time includes what a block's first use costs.
 void EXPORT(replay_touch)(const struct op *op, const struct op *end, void **blocks) {
   for (; op != end; op++) {
     void **block = &blocks[op_slot(op)];

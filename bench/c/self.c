@@ -1,7 +1,7 @@
-// Replays and times a workload by itself, for engines that can only call a function without arguments (Wizer's).
+// Replays a workload and times it itself, for an engine that can only call a function without arguments: Wizer.
 #include "workload.h"
 
-// bench/cranelift.ts writes it at the start of the space for workloads; the operations follow it.
+// Written by bench/cranelift.ts at the start of the workload's memory. The operations follow it.
 struct job {
   const struct op *end;
   void **blocks;
@@ -36,7 +36,7 @@ static void print(uint64_t number) {
 
 void replay(const struct op *op, const struct op *end, void **blocks);
 
-// Prints the shortest sample's time in nanoseconds.
+// Prints the time of the shortest sample in nanoseconds.
 void EXPORT(run)(void) {
   uint64_t best = UINT64_MAX;
   for (uint32_t sample = 0; sample < JOB->samples; sample++) {

@@ -1,4 +1,4 @@
-// A program that uses the usual seven functions: what it is longer than with a stub is the allocator's code and data.
+// A program with the usual seven functions. Its size less that with a stub is what the allocator adds.
 #include "workload.h"
 
 void *aligned_alloc(size_t, size_t);

@@ -1,4 +1,4 @@
-// A program that uses malloc and free alone.
+// A program that uses only malloc and free.
 #include "workload.h"
 
 void *EXPORT(call)(void *block, size_t size) {

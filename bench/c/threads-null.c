@@ -1,7 +1,7 @@
-/* What stands in for malloc and free in bench/c/threads.c, so that its own loop and calls can be timed: a block to a thread. */
+/* Stand-ins for malloc and free, to time the loop of bench/c/threads.c and its calls. Each thread always gets the same block. */
 #include <stddef.h>
 
-/* Threads' blocks share no cache lines. */
+/* Padded, so that the blocks of two threads share no cache line. */
 static _Thread_local struct {
   char before[128];
   long long block[8];

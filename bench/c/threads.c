@@ -1,12 +1,12 @@
 /*
- * Workloads for several threads: `threads WORKLOAD THREADS WINDOWS` lets THREADS threads do one thing while WINDOWS
- * windows of time pass, and prints "NANOSECONDS BYTES": the wall clock time for each pair of malloc and free, whichever
- * thread made it, in the best window; and what the heap took in the end, threads' stacks apart. Built without -pthread,
- * it has one thread.
+ * Workloads for several threads. `threads WORKLOAD THREADS WINDOWS` runs a workload with THREADS threads for WINDOWS windows
+ * of time, and prints "NANOSECONDS BYTES". The first is the wall-clock time per pair of malloc and free, counting the pairs
+ * of all threads, in the best window; the second is the size of the heap at the end, without the threads' stacks. Built
+ * without -pthread, the program has one thread.
  *
- * Built with -DNULL_MALLOC and threads-null.c it tells what the loop takes by itself. Sizes are drawn beforehand, and what
- * passes between threads are batches of blocks, so that this is little. The workloads `spin` and `wide` have nothing to do with
- * memory: they show what the machine gives to so many threads just then.
+ * With -DNULL_MALLOC and threads-null.c it measures the loop alone. To keep that time short, sizes are drawn beforehand and
+ * blocks pass between threads in batches. The workloads `spin` and `wide` are controls, which do not use memory: they show
+ * how well the machine runs that many threads at the moment.
  */
 #include <emscripten.h>
 #include <stdatomic.h>
@@ -31,8 +31,8 @@ void null_free(void *);
 enum { THREADS = 8, STACK = 65536, SIZES = 4096, BLOCKS = 4096, PAIRS = 1024, BATCH = 64, BATCHES = 64 };
 
 /*
- * In milliseconds: a window, and what goes before the first of them, while the engine still compiles. A window is so short
- * that on a busy machine all threads have their cores in one of them.
+ * In milliseconds: the length of a window, and the time before the first one, while the engine still compiles. Windows are
+ * so short that even on a busy machine all threads have their cores in one of them.
  */
 static const double WINDOW = 10, WARM_UP = 250;
 
@@ -41,23 +41,23 @@ typedef struct Batch {
 } Batch;
 
 typedef struct Thread {
-  /* What others write, or read often, has cache lines of its own. */
+  /* What other threads write, or read often, has cache lines of its own. */
   _Alignas(128) atomic_uint pairs;
   _Alignas(128) int index;
   unsigned random, size, cell;
   void **table;
   Batch *batch;
-  /* What a producer hands to its consumer. */
+  /* The batches that a producer passes to its consumer. */
   Batch ring[BATCHES];
   _Alignas(128) atomic_int full[BATCHES];
-  /* Whether someone waits for an empty cell, or for a full one. */
+  /* Whether a thread waits for an empty cell, and for a full one. */
   _Alignas(128) atomic_bool waiting[2];
 } Thread;
 
 static int count;
 static Thread threads[THREADS];
 static unsigned short small[SIZES], medium[SIZES], mixed[SIZES];
-/* What all threads write, too, has lines of its own. */
+/* Written by all threads, so these have cache lines of their own as well. */
 static _Alignas(128) _Atomic(void **) left_table;
 static _Alignas(128) atomic_uint position;
 static _Alignas(128) atomic_bool stopped;
@@ -70,7 +70,7 @@ static unsigned draw(unsigned *random) {
   return (*random = *random * 1664525 + 1013904223) >> 8;
 }
 
-/* The first byte is written, as programs do. */
+/* Allocates a block and, as programs do, writes to it: the first byte. */
 static inline void *make(Thread *t, const unsigned short *sizes) {
   char *block = malloc(sizes[t->size++ % SIZES]);
   if (!block) abort();
@@ -94,20 +94,20 @@ static void churn(Thread *t, const unsigned short *sizes) {
   }
 }
 
-/* Each thread on its own: it replaces random ones of its blocks. */
+/* Each thread on its own replaces random blocks. */
 static unsigned local(Thread *t) {
   churn(t, small);
   return PAIRS;
 }
 
-/* The same, but a thread soon leaves its blocks to the next that comes, as in Larson's and Krishnan's benchmark. */
+/* The same, but a thread soon leaves its blocks to another, as in the benchmark by Larson and Krishnan. */
 static unsigned larson(Thread *t) {
   churn(t, medium);
   t->table = atomic_exchange(&left_table, t->table);
   return PAIRS;
 }
 
-/* Spins for as long as a batch takes, then waits until `hand_over`. */
+/* Waits until `*full` is `value`: spins for about as long as a batch takes, then sleeps until `hand_over`. */
 static void wait_for(Thread *producer, atomic_int *full, int value) {
 #ifdef __EMSCRIPTEN_PTHREADS__
   for (int spins = 0; spins < 5000 && atomic_load(full) != value; spins++) {}
@@ -118,6 +118,7 @@ static void wait_for(Thread *producer, atomic_int *full, int value) {
 #endif
 }
 
+/* Sets `*full` to `value`, and wakes the thread that waits for this. */
 static void hand_over(Thread *producer, atomic_int *full, int value) {
   atomic_store(full, value);
 #ifdef __EMSCRIPTEN_PTHREADS__
@@ -127,7 +128,7 @@ static void hand_over(Thread *producer, atomic_int *full, int value) {
 #endif
 }
 
-/* Every other thread allocates, and the next one frees. The last of an odd number does both. */
+/* In each pair of threads, one allocates and the other frees. A last thread without a partner does both. */
 static unsigned pairs(Thread *t) {
   Thread *producer = &threads[t->index & ~1];
   unsigned cell = t->cell++ % BATCHES;
@@ -147,7 +148,7 @@ static unsigned pairs(Thread *t) {
   return takes ? BATCH : 0;
 }
 
-/* One queue: each thread puts a batch at its end and frees the one at its front. */
+/* One queue: each thread appends a batch and frees the one at the front. */
 static unsigned queue(Thread *t) {
   fill(t, t->batch, small);
   t->batch = atomic_exchange(&cells[atomic_fetch_add(&position, 1) % BATCHES], t->batch);
@@ -155,7 +156,7 @@ static unsigned queue(Thread *t) {
   return BATCH;
 }
 
-/* Blocks of all sizes that pass from thread to thread at random. */
+/* Blocks of mixed sizes pass from thread to thread at random. */
 static unsigned exchange(Thread *t) {
   t->batch = atomic_exchange(&cells[draw(&t->random) % BATCHES], t->batch);
   for (int i = 0; i < BATCH; i++) {
@@ -165,13 +166,13 @@ static unsigned exchange(Thread *t) {
   return BATCH;
 }
 
-/* Arithmetic alone, about as long for a pair as the others: each step waits for the one before it. */
+/* Only arithmetic, for about as long per pair as the other workloads. Each step depends on the one before. */
 static unsigned spin(Thread *t) {
   for (int i = 0; i < 16 * PAIRS; i++) t->random = t->random * 1664525 + 1013904223 + (t->random >> 16);
   return PAIRS;
 }
 
-/* Eight of these at a time: cores that share what they calculate with show. */
+/* Eight independent chains of such steps, to see whether cores share execution units. */
 static unsigned wide(Thread *t) {
   unsigned numbers[8];
   for (int i = 0; i < 8; i++) numbers[i] = t->random + i;
@@ -198,7 +199,7 @@ static unsigned all_pairs(void) {
   return sum;
 }
 
-/* The first thread looks at the clock for all. */
+/* Runs a thread. The first one reads the clock for all. */
 static void *run(void *thread) {
   Thread *t = thread;
   double start = emscripten_get_now(), end = start + WARM_UP;

@@ -1,5 +1,5 @@
-// Replays a workload and checks every answer: each block is aligned, lies inside memory, comes zeroed from calloc, and
-// still holds at its end what was written over its whole length at its start, so that no two blocks overlap.
+// Replays a workload and checks every result: blocks are aligned, lie inside memory, and are zero if calloc returned them.
+// Each block is filled when it is allocated and compared when it is freed, which detects overlaps.
 #include "workload.h"
 
 enum fault { OK, IS_NULL, MISALIGNED, OUTSIDE, NOT_ZEROED, OVERWRITTEN, LOST_BY_REALLOC };
@@ -10,7 +10,7 @@ struct live {
   uint32_t seed;
 };
 
-// The pattern differs from block to block and from byte to byte of one block, in words where it can, for speed.
+// The pattern differs between blocks, and between the words of a block. Whole words are written and read where possible.
 static uint32_t pattern(uint32_t seed, uint32_t word) { return seed * 2654435761u + word * 40503u; }
 
 static void fill(unsigned char *p, uint32_t from, uint32_t to, uint32_t seed) {
@@ -34,20 +34,20 @@ static enum fault check_place(const void *block, uint32_t size, uint32_t alignme
   uint64_t memory = (uint64_t)__builtin_wasm_memory_size(0) << 16;
   if (!block) return IS_NULL;
   if (address & (alignment - 1)) return MISALIGNED;
-  // A block of no bytes may lie where there is no memory.
+  // A block of size 0 may lie outside memory.
   if (size == 0) return OK;
   if (address < lowest || (uint64_t)address + size > memory) return OUTSIDE;
   return OK;
 }
 
-// C17 6.2.8 asks of an object of this size no more than this; allocators that give 8 everywhere are not called wrong.
+// The alignment that C17 6.2.8 requires for an object of this size, but at most 8: allocators that align to 8 pass.
 static uint32_t least_alignment(uint32_t size) { return size < 2 ? 1 : size < 4 ? 2 : size < 8 ? 4 : 8; }
 
 static uint32_t failed_at;
 uint32_t EXPORT(failed_index)(void) { return failed_at; }
 
-// Replays ops from `op` to `end` and returns the first fault, or OK; failed_index() is the index of the operation.
-// `lowest` is the lowest address that the heap may use. `live` has one entry for each slot, all zero.
+// Replays the operations from `op` to `end`. Returns the first fault, or OK; failed_index() then returns the operation's
+// index. `lowest` is the lowest address that the heap may use. `live` has an entry for each slot, all zero.
 int EXPORT(verify)(const struct op *op, const struct op *end, struct live *live, uintptr_t lowest) {
   uint32_t seed = 1;
   for (failed_at = 0; op != end; op++, failed_at++) {

@@ -1,4 +1,4 @@
-// One operation of a workload, as bench/workloads/workload.ts packs it: two 32-bit words.
+// An operation of a workload: two 32-bit words, packed by bench/workloads/workload.ts.
 //
 //   word 0   31                3 2   0      word 1   31       27 26                 0
 //            |      slot        | op |               | log2(al) |       size         |   op = ALIGNED

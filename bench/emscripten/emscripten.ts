@@ -1,4 +1,4 @@
-/** The Emscripten section: programs built by the installed emcc with each malloc, run in Node and in Chromium. */
+/** The Emscripten section: whole programs, built by the installed emcc with each malloc, run in Node and in Chromium. */
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { reasonOf } from "../../npm/errors.ts";
@@ -22,7 +22,7 @@ export const EMSCRIPTEN_MALLOCS: readonly string[] = ["rsbmalloc", "dlmalloc", "
 const HARNESS = path.join(BENCH, "emscripten", "harness.c");
 const INPUTS = path.join(BUILD, "inputs");
 
-/** Only what emcc itself would do: the level that its users take, and memory that grows as it is needed. */
+/** The usual optimization level, and memory that can grow; otherwise emcc's defaults. */
 const COMPILE = ["-O2", "-r"];
 const LINK = [
   "-O2",
@@ -38,7 +38,7 @@ const LINK = [
 
 const SAMPLES = { usual: 12, quick: 3 };
 
-/** Runs the programs of these names. What cannot be had is left out with a line; undefined where nothing is left. */
+/** Runs the programs with these names. Leaves out what is unavailable, with a line each; undefined if nothing is left. */
 export async function measureEmscripten(
   names: readonly string[],
   mallocs: readonly string[],
@@ -72,7 +72,7 @@ export async function measureEmscripten(
   }
 }
 
-/** Notes what cannot be had, and why. Other errors are ours. */
+/** Returns an error handler that notes what is left out, and why. It throws other errors again: they are bugs here. */
 export function leftOut(what: string): (error: unknown) => undefined {
   return (error) => {
     if (!(error instanceof UserError || error instanceof EmscriptenError)) throw error;
@@ -81,11 +81,12 @@ export function leftOut(what: string): (error: unknown) => undefined {
   };
 }
 
+/** Returns the name and version of emcc. */
 export function release({ version }: Emscripten): string {
   return `emcc ${/\d+(\.\d+)+/.exec(version)?.[0] ?? version}`;
 }
 
-/** The mallocs that this emcc can link. */
+/** Returns the mallocs that this emcc can link; prints a line for each of the others. */
 async function available(emscripten: Emscripten, mallocs: readonly string[]): Promise<string[]> {
   const found: string[] = [];
   for (const name of mallocs) {
@@ -95,7 +96,7 @@ async function available(emscripten: Emscripten, mallocs: readonly string[]): Pr
       found.push(name);
     } catch (error) {
       if (!(error instanceof EmscriptenError)) throw error;
-      note(`Emscripten's ${name} is left out: ${release(emscripten)} has none`);
+      note(`Emscripten's ${name} is left out: ${release(emscripten)} does not have it`);
     }
   }
   return found;
@@ -141,7 +142,7 @@ async function measure(
   return result;
 }
 
-/** The program and its libraries as one object, to which every malloc is linked. */
+/** Compiles the program and its libraries into one object, which is then linked with each malloc. */
 async function compile(emscripten: Emscripten, program: Program): Promise<string> {
   const { inputs, includes, flags } = await sourcesOf(program);
   return buildEmscripten(emscripten, {

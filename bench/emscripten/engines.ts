@@ -7,7 +7,7 @@ import { ROOT } from "../../tools/command.ts";
 import { BENCH } from "../toolchain.ts";
 import { sample, type Job, type Run } from "./sampler.ts";
 
-/** Where programs made by Emscripten run. Files in a job are paths. */
+/** Runs programs built by Emscripten. The files in a job are paths. */
 export interface Engine {
   readonly name: string;
   readonly title: string;
@@ -15,7 +15,7 @@ export interface Engine {
   close(): Promise<void>;
 }
 
-/** The Node that runs this. */
+/** Returns the Node that runs the benchmark. */
 export function node(): Engine {
   const { v8, node: version } = process.versions;
   return {
@@ -32,11 +32,11 @@ export function node(): Engine {
 
 const read = async (url: string) => new Uint8Array(await readFile(fileURLToPath(url)));
 
-/** What the server gives to Chromium: the programs are in it too. */
+/** The folder that is served to Chromium. It contains the programs too. */
 const SITE = path.join(ROOT, "build");
 const PAGE = path.join("bench", "emscripten", "index.html");
 
-/** Throws a UserError if there is no Chromium. */
+/** Starts Chromium and a server for it. Throws a UserError if there is no Chromium. */
 export async function chromium(): Promise<Engine> {
   const browser = await launchChromium();
   await mkdir(path.join(SITE, path.dirname(PAGE)), { recursive: true });
@@ -54,7 +54,7 @@ export async function chromium(): Promise<Engine> {
     name: "chromium",
     title: `Chromium ${browser.version()}`,
     async time(job) {
-      // A page of its own: what the last program left behind is gone with its page.
+      // A new page, so that nothing of the previous program is left.
       const page = await browser.newPage();
       try {
         await page.goto(url + PAGE);

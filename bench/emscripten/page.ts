@@ -1,4 +1,4 @@
-/** What runs in Chromium. */
+/** The script that runs in Chromium. */
 import { sample, type Job } from "./sampler.ts";
 
 export const time = (job: Job) =>

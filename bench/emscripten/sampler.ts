@@ -1,17 +1,17 @@
 /*
- * Runs a program with several mallocs in turns and takes its time. Works in Node and in the browser alike, so it uses
- * nothing but WebAssembly, performance.now and import.
+ * Runs a program with several mallocs in turn, and times it. This runs in Node and in the browser, so it uses only
+ * WebAssembly, performance.now and import.
  */
 
 export interface Job {
-  /** Where the program's input can be read. */
+  /** The URL of the program's input. */
   readonly input: string;
-  /** How often each of the modules is run. */
+  /** Number of runs of each module. */
   readonly samples: number;
   readonly modules: readonly { readonly malloc: string; readonly script: string; readonly wasm: string }[];
 }
 
-/** What a program takes with one malloc: milliseconds of its shortest run, and bytes of heap; or what went wrong. */
+/** The shortest run with one malloc, in milliseconds, and the size of its heap in bytes; or what went wrong. */
 export type Run = { readonly time: number; readonly heap: number } | string;
 
 interface Program {
@@ -28,6 +28,7 @@ interface Options {
 
 type Create = (options: Options) => Promise<Program>;
 
+/** Runs a job. Returns a Run for each malloc. */
 export async function sample(
   { input, samples, modules }: Job,
   read: (url: string) => Promise<Uint8Array<ArrayBuffer>>,
@@ -40,7 +41,7 @@ export async function sample(
   }
   const runs: Record<string, Run> = {};
   for (let i = 0; i < samples; i++) {
-    // Whoever is first finds the caches cold: each is first in its turn.
+    // The first one finds the caches cold, so each is first in turn.
     for (let turn = 0; turn < contenders.length; turn++) {
       const { malloc, create, module } = contenders[(i + turn) % contenders.length]!;
       const before = runs[malloc];
@@ -52,7 +53,7 @@ export async function sample(
   return runs;
 }
 
-/** One run on a fresh heap. The module is compiled before, and what the engine learns of it is kept from run to run. */
+/** Runs a program on a fresh heap. The module was compiled before; what the engine learns about it is kept between runs. */
 async function run(create: Create, module: WebAssembly.Module, input: Uint8Array): Promise<Run> {
   const program = await create({
     instantiateWasm(imports, done) {
@@ -65,6 +66,6 @@ async function run(create: Create, module: WebAssembly.Module, input: Uint8Array
   const start = performance.now();
   const status = program._main(0, 0);
   const time = performance.now() - start;
-  if (status !== 0) throw new Error(`exits with ${status}`);
+  if (status !== 0) throw new Error(`exited with code ${status}`);
   return { time, heap: program._heap_bytes() };
 }

@@ -1,4 +1,4 @@
-/** The section for threads: bench/c/threads.c, built by the installed emcc with each malloc, run in Node. */
+/** The section for threads: bench/c/threads.c, built by the installed emcc with each malloc and run in Node. */
 import { reasonOf } from "../../npm/errors.ts";
 import {
   buildEmscripten,
@@ -14,9 +14,9 @@ import { leftOut, release } from "./emscripten.ts";
 interface Peer {
   readonly name: string;
   readonly link: readonly string[];
-  /** Built without threads, and runs one alone. */
+  /** Whether it is built without threads, for runs with one thread. */
   readonly single?: boolean;
-  /** Further sources and flags. */
+  /** Additional sources and flags. */
   readonly compile?: readonly string[];
 }
 
@@ -33,7 +33,7 @@ const PEERS: readonly Peer[] = [
   { name: "no threads", link: linkMalloc("rsbmalloc"), single: true },
 ];
 
-/** The driving loop by itself: its time is taken off that of the others. It runs the controls, too. */
+/** The loop alone, whose time is subtracted from the others'. It also runs the controls. */
 const LOOP: Peer = {
   name: "loop",
   link: linkMalloc("dlmalloc"),
@@ -43,25 +43,25 @@ const LOOP: Peer = {
 interface ThreadWorkload {
   readonly name: string;
   readonly about: string;
-  /** Without malloc: what the machine gives to so many threads. */
+  /** Whether it makes no calls, and shows instead how well the machine runs that many threads. */
   readonly control?: boolean;
 }
 
 const WORKLOADS: readonly ThreadWorkload[] = [
   {
     name: "spin",
-    about: "arithmetic, one step after the other: whether threads have a core each",
+    about: "a control: dependent arithmetic steps, to see whether each thread has a core",
     control: true,
   },
   {
     name: "wide",
-    about: "arithmetic, eight steps at a time: whether these cores share what they calculate with",
+    about: "a control: eight independent arithmetic steps, to see whether cores share execution units",
     control: true,
   },
-  { name: "local", about: "each thread replaces blocks of its own" },
-  { name: "larson", about: "each thread replaces blocks, then leaves them to the next" },
-  { name: "pairs", about: "one thread of two allocates, the other frees" },
-  { name: "queue", about: "all threads put blocks into one queue, and free those that come out" },
+  { name: "local", about: "each thread replaces its own blocks" },
+  { name: "larson", about: "each thread replaces blocks, then leaves them to another" },
+  { name: "pairs", about: "in each pair of threads, one allocates and the other frees" },
+  { name: "queue", about: "all threads put blocks into one queue and free those that come out" },
   { name: "exchange", about: "blocks of mixed sizes pass from thread to thread at random" },
 ];
 
@@ -82,11 +82,11 @@ const WITH_THREADS = [
   "-sDEFAULT_PTHREAD_STACK_SIZE=65536",
 ];
 
-/** Windows of time in one run, and runs of each program in turn. */
+/** Number of time windows in a run, and number of runs of each program. */
 const WINDOWS = 50;
 const RUNS = { usual: 3, quick: 1 };
 
-/** Runs every workload with every number of threads; undefined, and a line, where there is no emcc. */
+/** Runs each workload with each number of threads. Without emcc, prints a line and returns undefined. */
 export async function measureThreads(quick: boolean): Promise<ThreadResults | undefined> {
   const emscripten = await findEmscripten().catch(leftOut("the section for threads"));
   if (!emscripten) return undefined;
@@ -120,7 +120,7 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
   return { title: release(emscripten), peers, rows };
 }
 
-/** Takes the loop's own time off that of the others. */
+/** Subtracts the loop's time from the others. */
 function netOfLoop(row: ThreadResult): ThreadResult {
   const { [LOOP.name]: loop, ...times } = row.times;
   const net = (time: Measured) => (typeof time === "number" && typeof loop === "number" ? time - loop : time);
@@ -136,7 +136,7 @@ function build(emscripten: Emscripten, { link, single, compile = [] }: Peer): Pr
   return buildEmscripten(emscripten, { inputs: ["bench/c/threads.c"], flags, output: "threads.js" });
 }
 
-/** Runs a program once. The shortest time counts, and the largest heap; a failure stays. */
+/** Runs a program once, and updates its row: with the shortest time and the largest heap, or with the first failure. */
 async function sample(row: ThreadResult, peer: string, script: string, args: readonly string[]) {
   const [time, heap] = await timed(script, args).catch((error: unknown) => [reasonOf(error), undefined]);
   row.times[peer] = better(Math.min, row.times[peer], time!);
@@ -146,7 +146,7 @@ async function sample(row: ThreadResult, peer: string, script: string, args: rea
 async function timed(script: string, args: readonly string[]): Promise<[number, number]> {
   const { stdout, stderr, exitCode } = await runEmscripten(script, args);
   const found = /^([\d.]+) (\d+)$/m.exec(stdout);
-  if (exitCode !== 0 || !found) throw new Error(stderr.split("\n")[0] || `exits with ${exitCode}`);
+  if (exitCode !== 0 || !found) throw new Error(stderr.split("\n")[0] || `exited with code ${exitCode}`);
   return [Number(found[1]), Number(found[2])];
 }
 

@@ -1,5 +1,6 @@
-// Free lists and nothing else: how fast an allocator of this kind is that never gives a page back and looks after nothing.
-// A byte tells for each page of 4 KiB which list its blocks are of. Blocks of more than 1 KiB have lists by powers of two.
+// A yardstick: free lists and nothing else. It shows how fast such an allocator is if it never gives a page to another size
+// and checks nothing. One byte per 4 KiB page tells which list the page's blocks belong to. Blocks of more than 1 KiB are
+// rounded up to powers of two, each with a list.
 #include <stddef.h>
 #include <string.h>
 
@@ -18,7 +19,7 @@ static unsigned char page_map[PAGES];
 
 static unsigned page_of(const void *block) { return (size_t)block >> PAGE_BITS; }
 
-/* Fresh pages for blocks of one list; NULL when memory is out. */
+/* Returns fresh pages for blocks of one list; NULL when memory is out. */
 static char *new_pages(size_t bytes, unsigned list) {
   static size_t break_;
   if (!break_) break_ = ((size_t)&__heap_base + PAGE - 1) & -PAGE;
@@ -104,7 +105,7 @@ void *calloc(size_t count, size_t size) {
   return block ? memset(block, 0, count * size) : NULL;
 }
 
-/* Pages are aligned to themselves; no more than that is to be had. */
+/* Pages are aligned to their size. Greater alignments are not supported. */
 void *aligned_alloc(size_t alignment, size_t size) {
   if (alignment > PAGE) return NULL;
   return malloc(alignment > 16 && size < PAGE ? PAGE : size);

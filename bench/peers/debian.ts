@@ -12,8 +12,9 @@ const FOLDER = path.join(BUILD, "sources");
 const APT_SOURCES = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
 
 /**
- * The unpacked source of a Debian package, downloaded on first use. Debian's entries for binary packages are repeated
- * as entries for sources in a list of our own, with package lists and downloads in build/: the machine's stay as they are.
+ * Returns the folder with a Debian package's unpacked source, which is downloaded on first use. apt-get is given a list of
+ * sources of its own, made from the machine's list of binary packages, and keeps package lists and downloads in build/: the
+ * machine's own apt is not touched. Throws a UserError if the source can't be downloaded.
  */
 export async function debianSource(name: string): Promise<string> {
   const folder = path.join(FOLDER, name);
@@ -23,19 +24,19 @@ export async function debianSource(name: string): Promise<string> {
     const archives = path.join(FOLDER, "archives");
     mkdirSync(archives, { recursive: true });
     const options = { cwd: archives, env: environment };
-    // A package's fix may have left the archive while its upstream source is still there: that is enough for us.
+    // This may fail because Debian's patches have left the archive while the upstream source, all we need, is still there.
     await run("apt-get", ["source", "--download-only", "-q", name], options).catch(() => undefined);
     const upstream = readdirSync(archives).find(
       (f) => f.startsWith(`${name}_`) && /\.orig\.tar\.\w+$/.test(f),
     );
-    if (!upstream) throw new Error("no such source package there");
+    if (!upstream) throw new Error("there is no such source package");
     const partial = `${folder}.partial`;
     mkdirSync(partial, { recursive: true });
     await run("tar", ["-xf", path.join(archives, upstream), "-C", partial, "--strip-components=1"]);
     await run("mv", [partial, folder]);
     return folder;
   } catch (error) {
-    throw new UserError(`cannot get Debian's source package ${name}: ${reasonOf(error)}`);
+    throw new UserError(`cannot download Debian's source package ${name}: ${reasonOf(error)}`);
   }
 }
 

@@ -1,8 +1,8 @@
-// Emscripten's emmalloc, compiled for WASI: stands in for the few things that it takes from Emscripten.
+// Emscripten's emmalloc, compiled for WASI, with stand-ins for the few things that it needs of Emscripten.
 #include <stddef.h>
 #include <stdint.h>
 
-// max_align_t is 8 under Emscripten and 16 under WASI; emmalloc insists on Emscripten's.
+// The alignment of max_align_t is 8 under Emscripten and 16 under WASI; emmalloc insists on 8.
 #define max_align_t double
 #define MAIN_THREAD_ASYNC_EM_ASM(...) ((void)0)
 #define EM_ASM(...) ((void)0)
@@ -16,7 +16,7 @@ struct mallinfo {
 
 extern char __heap_base;
 
-// Emscripten's sbrk takes any number of bytes. This one grows memory by no more than it must.
+// Like Emscripten's sbrk, this accepts any number of bytes. It grows memory by no more than necessary.
 void *sbrk(intptr_t increment) {
   static uintptr_t brk;
   if (!brk) brk = (uintptr_t)&__heap_base;

@@ -1,4 +1,4 @@
-// The null allocator: what the replaying loop and its calls cost by themselves. Every block is the same one.
+// The null allocator, for the cost of the replay loop and its calls alone. It always returns the same block.
 #include <stddef.h>
 
 static long long block[8];

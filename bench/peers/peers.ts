@@ -15,7 +15,7 @@ const run = promisify(execFile);
 /** An allocator that can be linked to a program. */
 export interface Peer {
   readonly name: string;
-  /** Links the program with the allocator and returns the module's path. */
+  /** Links a program with the allocator. Returns the module's path. */
   readonly link: (program: Program) => Promise<string>;
 }
 
@@ -23,9 +23,9 @@ export type Optimization = "speed" | "size";
 
 interface PeerSource {
   readonly name: string;
-  /** Measured only when asked for. */
+  /** Whether it is measured only on request. */
   readonly control?: boolean;
-  /** Object files or archives, in the order of the command line; or, where that does not do, how it is linked. */
+  /** Returns objects and archives in the order for the linker; or, if that is not enough, a function that links. */
   objects(optimization: Optimization): Promise<string[] | Peer["link"]>;
 }
 
@@ -41,15 +41,15 @@ const sources: readonly PeerSource[] = [
       return [await snapshot(LIBRARY)];
     },
   },
-  // What a WASI program gets when it does nothing: the linker finds it in libc.a by itself.
+  // The default of WASI programs: the linker finds it in libc.a.
   { name: "dlmalloc", objects: async () => [] },
   {
     name: "emmalloc",
     async objects(optimization) {
       if (!existsSync(EMMALLOC))
-        throw new UserError("its source is missing: install Debian's package emscripten");
-      // Emscripten compiles it with -O2. It reads its regions' words through pointers of other types: a clang newer
-      // than the one it was written for breaks its realloc unless told so.
+        throw new UserError("its source was not found: install Emscripten (Debian: emscripten)");
+      // Emscripten compiles it with -O2. It reads words of its regions through pointers of other types, so that newer clangs
+      // break its realloc without -fno-strict-aliasing.
       const level = optimization === "size" ? "-Oz" : "-O2";
       const define = `-DEMMALLOC_SOURCE="${EMMALLOC}"`;
       return [
@@ -79,17 +79,17 @@ const sources: readonly PeerSource[] = [
 
 export const peerNames = sources.filter(({ control }) => !control).map(({ name }) => name);
 
-/** A peer by name, or UserError with the reason why it cannot be had. */
+/** Returns a peer by name. Throws a UserError if it is unknown or can't be built. */
 export async function peer(name: string, optimization: Optimization = "speed"): Promise<Peer> {
   const source = sources.find((s) => s.name === name);
-  if (!source) throw new UserError(`no such allocator (there are ${peerNames.join(", ")})`);
+  if (!source) throw new UserError(`no such allocator: choose from ${peerNames.join(", ")}`);
   const objects = await source.objects(optimization);
   return typeof objects === "function" ? { name, link: objects } : linked(name, objects);
 }
 
-/** A further build of rsbmalloc, to be compared with the one in lib/. */
+/** Returns another build of rsbmalloc, to compare with the one in lib/. Throws a UserError if the file is missing. */
 export async function otherLibrary(name: string, file: string): Promise<Peer> {
-  if (!existsSync(file)) throw new UserError(`${file} is missing`);
+  if (!existsSync(file)) throw new UserError(`${file} does not exist`);
   return linked(name, [await snapshot(path.resolve(file))]);
 }
 
@@ -99,7 +99,7 @@ async function mimalloc(flags: readonly string[]): Promise<string> {
   return peerObject("mimalloc.c", flags, include);
 }
 
-/** What is compared when it comes to catching bugs. */
+/** The allocators that are compared on programs with memory bugs. */
 export const bugPeers: Readonly<Record<string, () => Promise<Peer>>> = {
   hardened: () => otherLibrary("hardened", LIBRARY.replace(/\.a$/, "-hardened.a")),
   ...Object.fromEntries(
@@ -108,17 +108,17 @@ export const bugPeers: Readonly<Record<string, () => Promise<Peer>>> = {
   "mimalloc-secure": async () => linked("secure", [await mimalloc(["-O3", "-DMI_SECURE=4"])]),
 };
 
-/** Not an allocator: what is taken off every time, so that the replaying loop does not count. */
+/** Returns an allocator that does nothing. Its time and size are subtracted from the others'. */
 export async function nullAllocator(): Promise<Peer> {
   return linked("null", [await peerObject("null.c", ["-O2"])]);
 }
 
-/** An allocator that object files, archives or sources define. */
+/** Returns an allocator that consists of objects, archives or sources. */
 export function linked(name: string, inputs: readonly string[]): Peer {
   return { name, link: (program) => link({ ...program, inputs: [...program.inputs, ...inputs] }) };
 }
 
-/** A copy of a library that stays as it is while a run lasts, whatever is built meanwhile. */
+/** Returns a copy of a library, which stays the same during a run even if the library is rebuilt. */
 function snapshot(library: string): Promise<string> {
   return cached({ by: ["copy"], of: [library], extension: ".a" }, (copy) => copyFile(library, copy));
 }
@@ -134,7 +134,7 @@ function peerObject(
   });
 }
 
-/** The same allocator in programs over which wasm-opt runs after linking, as it does for Emscripten's. */
+/** Returns the same allocator, except that wasm-opt runs over the linked programs, as Emscripten does it. */
 export function optimized({ name, link: linkPlain }: Peer): Peer {
   return {
     name,
@@ -150,26 +150,26 @@ export function optimized({ name, link: linkPlain }: Peer): Peer {
 }
 
 /*
- * A driver's memory. The workload lies below the program's own data, out of the heap's way:
+ * The memory of a driver. The workload lies below the program's data, out of the heap's way:
  *
  *   0          STACK          STACK + hole
  *   | stack    | ops | blocks | data | heap ...
  */
 const STACK = 65_536;
 
-/** Where a driver keeps a workload. Addresses and sizes in bytes. */
+/** Where a driver keeps a workload: addresses and sizes in bytes. */
 export interface Layout {
   readonly ops: number;
   readonly blocks: number;
-  /** The memory that the workload takes and a program would not have. */
+  /** Size of the memory for the workload, which an ordinary program would not have. */
   readonly hole: number;
-  /** The lowest address of the program's own data, which the heap follows. */
+  /** Where the program's data begins. The heap follows the data. */
   readonly data: number;
 }
 
 /**
- * Space for `words` 32-bit words of operations and `slots` blocks of `bytesPerSlot`, rounded up so that few modules do for
- * all workloads.
+ * Returns a layout for `words` 32-bit words of operations, and `slots` blocks with `bytesPerSlot` bytes of the driver's data
+ * each. The hole is rounded up, so that a few modules do for all workloads.
  */
 export function layout(words: number, slots: number, bytesPerSlot: number): Layout {
   const [opsSize, blocksSize] = [words * 4, slots * bytesPerSlot];
@@ -178,12 +178,12 @@ export function layout(words: number, slots: number, bytesPerSlot: number): Layo
 }
 
 /**
- * clang runs wasm-opt over a program that it links with optimization, if there is one in PATH: that would inline some
- * functions into the loop that measures them, and on this machine alone.
+ * When linking with optimization, clang runs wasm-opt if it finds one in PATH. Where that is installed, it would inline some
+ * functions into the loop that measures them.
  */
 const NO_WASM_OPT = "-O0";
 
-/** Links a driver of one or more files of bench/c with a peer, in this layout. Returns the module's path. */
+/** Links a driver, one or more files of bench/c, with a peer and in a layout. Returns the module's path. */
 export function linkDriver(files: readonly string[], peer: Peer, { data }: Layout): Promise<string> {
   return peer.link({
     inputs: files.map((file) => path.join(BENCH, "c", `${file}.c`)),
@@ -193,12 +193,12 @@ export function linkDriver(files: readonly string[], peer: Peer, { data }: Layou
   });
 }
 
-/** Links a program of bench/c with a peer, as small as the linker makes it. Returns the module's path. */
+/** Links a program of bench/c with a peer, as small as possible. Returns the module's path. */
 export function linkSmall(program: string, peer: Peer): Promise<string> {
   return peer.link({
     inputs: [path.join(BENCH, "c", `${program}.c`)],
     flags: ["-Oz", "-fno-builtin", "-mbulk-memory"],
-    // Without libc's start, which would bring in more than an allocator does.
+    // libc's start code would be larger than an allocator.
     linkFlags: [NO_WASM_OPT, "-nostartfiles", "-Wl,--no-entry,--strip-all,--gc-sections"],
   });
 }

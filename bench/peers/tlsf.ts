@@ -15,13 +15,13 @@ const SOURCE = path.join(BENCH, "peers", "tlsf", "index.ts");
 const OPTIONS = ["--runtime", "minimal", "--importMemory", "--noExportMemory", "--use", "abort=", "-O3"];
 
 /**
- * Links a program with AssemblyScript's TLSF. Its heap starts at a compile-time constant: so the program is linked
- * first, with its malloc imported, TLSF is compiled for the place where the program's data ends, and the two are merged.
+ * Links a program with AssemblyScript's TLSF, whose heap starts at a compile-time constant. Therefore the program is linked
+ * first, importing malloc; then TLSF is compiled for where the program's data ends, and the two modules are merged.
  */
 export async function linkTlsf(program: Program): Promise<string> {
   const unfinished = await link({
     ...program,
-    // Without libc, whose malloc the linker would find.
+    // Without libc, because the linker would take its malloc.
     target: "none",
     model: "command",
     linkFlags: [...(program.linkFlags ?? []), "-Wl,--allow-undefined,--export=__heap_base"],
@@ -30,13 +30,13 @@ export async function linkTlsf(program: Program): Promise<string> {
   return cached({ by, of: [unfinished, SOURCE, BINARYEN_MANIFEST], extension: ".wasm" }, async (file) => {
     const tlsf = `${file}.tlsf`;
     await compileTlsf(tlsf, heapBase(await readFile(unfinished)));
-    // Each imports from "env" what the other exports.
+    // Each imports what the other exports, from "env".
     const merge = path.join(BINARYEN, "bin", "wasm-merge");
     await run(process.execPath, [merge, unfinished, "env", tlsf, "env", "-o", file, "--all-features"]);
   });
 }
 
-/** The address where a linked program's own data ends. */
+/** Returns the address where a linked program's data ends. */
 function heapBase(module: Uint8Array): number {
   const sections = readSections(module);
   const payload = (id: number) => payloadOf(sections, id);
@@ -57,5 +57,5 @@ async function compileTlsf(file: string, base: number): Promise<void> {
     String(base),
     ...OPTIONS,
   ]);
-  if (error) throw new UserError(`AssemblyScript's compiler: ${stderr.toString().split("\n")[0]}`);
+  if (error) throw new UserError(`AssemblyScript's compiler failed: ${stderr.toString().split("\n")[0]}`);
 }

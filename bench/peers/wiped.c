@@ -1,9 +1,9 @@
-// The library with nothing added but that a block is wiped when it is freed: the least that the hardened one can cost.
+// The plain library, except that a freed block is wiped: the least that a hardened one can cost.
 #include <stddef.h>
 #include <wasm_simd128.h>
 #include "rsbmallocc.h"
 
-/* Up to here a loop is faster than the engine's memory.fill, in bytes. Slots of 16 and more are multiples of 16. */
+/* Up to this size in bytes, a loop is faster than the engine's memory.fill. Slot sizes from 16 on are multiples of 16. */
 enum { LOOP_MAX = 256 };
 
 static void wipe(char *block, size_t size) {

@@ -1,4 +1,4 @@
-/** Programs that live on malloc: `make traces` records their calls, and the Emscripten section runs them as they are. */
+/** Programs that use malloc a lot. `make traces` records their calls, and the Emscripten section runs them as a whole. */
 import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { ROOT } from "../../tools/command.ts";
@@ -13,19 +13,19 @@ export interface Program {
   readonly name: string;
   readonly group: Group;
   readonly about: string;
-  /** In bench/programs. */
+  /** The main source, a file in bench/programs. */
   readonly main: string;
-  /** Sources of the program's libraries, and folders with their headers. C++ libraries are included in the program. */
+  /** The sources of the program's libraries, and folders with their headers. C++ libraries are #included by the program. */
   readonly sources?: () => Promise<readonly string[]>;
   readonly include?: () => Promise<readonly string[]>;
   readonly args?: readonly string[];
-  /** Standard input. */
+  /** Its standard input. */
   readonly input?: () => Promise<string | Buffer>;
 }
 
 const npmFile = (file: string) => path.join(ROOT, "node_modules", file);
 
-/** The C or C++ files of a folder, but for some. */
+/** Returns the files in a folder with an ending, except those in `without`. */
 function sourcesIn(folder: string, ending: string, without: readonly string[] = []): string[] {
   return readdirSync(folder)
     .filter((f) => f.endsWith(ending) && !without.includes(f))
@@ -62,7 +62,7 @@ export const programs: readonly Program[] = [
         "loadlib.c",
       ]),
     include: async () => [await inPackage("lua5.4", "src")],
-    // A hash seed that does not come from the clock: the trace is the same each time.
+    // A fixed hash seed, instead of one from the clock, makes each recording the same.
     args: ["-Dluai_makeseed(L)=42u"],
     input: async () => readFileSync(path.join(PROGRAMS, "lua.lua")),
   },
@@ -169,7 +169,7 @@ function xml(records: readonly City[]): string {
   return `<?xml version="1.0" encoding="UTF-8"?>\n<cities>\n${rows.join("\n")}\n</cities>\n`;
 }
 
-/** What a program is compiled from: its libraries' sources are downloaded on first use. */
+/** Returns what to compile a program from. The sources of libraries are downloaded on first use. */
 export async function sourcesOf({ main, sources, include, args = [] }: Program) {
   return {
     inputs: [path.join(PROGRAMS, main), ...((await sources?.()) ?? [])],

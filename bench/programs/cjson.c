@@ -1,4 +1,4 @@
-// cJSON parses the document on standard input into a tree, prints it, copies a part of it, and deletes it all.
+// cJSON parses the document on standard input into a tree, prints it, copies a part, parses it again and deletes all.
 #include "cJSON.h"
 #include "input.h"
 

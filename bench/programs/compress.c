@@ -1,4 +1,4 @@
-// zlib and Zstandard compress pieces of the text on standard input, and unpack them, some streams at a time.
+// zlib and Zstandard compress pieces of the text on standard input and unpack them. Some results are kept for a while.
 #include "input.h"
 #include "zlib.h"
 #include "zstd.h"

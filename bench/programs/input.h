@@ -1,10 +1,10 @@
-// The whole of the program's input, in memory that the allocator knows nothing of.
+// Reads all of standard input into static memory, so that the input itself takes no allocation.
 #pragma once
 #include <stddef.h>
 #include <unistd.h>
 
 #ifdef __EMSCRIPTEN__
-// JavaScript has put it there: bench/emscripten/harness.c.
+// JavaScript has put the input there already: see bench/emscripten/harness.c.
 extern char input[];
 extern size_t input_length;
 

@@ -1,4 +1,4 @@
-// Linked with --wrap into a program: tells the host of every call that the program and its libraries make.
+// Linked into a program with --wrap: reports every call by the program and its libraries to the host.
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>

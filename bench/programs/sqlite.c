@@ -1,4 +1,4 @@
-// An in-memory database: loads rows, builds indices, then queries, joins, sorts and updates in transactions.
+// Fills an in-memory database, builds indices, then queries, joins, sorts and, in transactions, updates.
 #include "sqlite3.h"
 #include <stdio.h>
 #include <stdlib.h>

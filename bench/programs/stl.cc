@@ -1,4 +1,4 @@
-// C++ containers over the words of the text on standard input: an index, counts, a trie, lists, queues and strings.
+// C++ containers for the words of the text on standard input: an index, counts, a trie, lists, queues and strings.
 #include "input.h"
 #include <algorithm>
 #include <deque>

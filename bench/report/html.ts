@@ -2,7 +2,7 @@ import * as echarts from "echarts";
 import type { Results } from "../results.ts";
 import { tables, type Chart, type Table } from "./tables.ts";
 
-/** The whole report as one file that needs nothing else: plots are drawings, not scripts. */
+/** Returns the report as one self-contained HTML file. Plots are SVG, without scripts. */
 export function htmlReport(results: Results): string {
   const about = results.workloads.map(
     ({ name, group, calls, about }) =>
@@ -11,7 +11,7 @@ export function htmlReport(results: Results): string {
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<title>rsbmalloc beside its peers</title>
+<title>rsbmalloc compared with other allocators</title>
 <style>
   body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
   table { border-collapse: collapse; font-size: 13px; margin: 0.5rem 0 2rem; }
@@ -20,14 +20,14 @@ export function htmlReport(results: Results): string {
   svg { max-width: 100%; height: auto; }
   details { margin-bottom: 2rem; }
 </style>
-<h1>rsbmalloc beside its peers</h1>
-<p>Less is better everywhere. Times are the best of many short samples, all allocators in turn in one process, less what the
-same loop takes with an allocator that does nothing. Instructions are WebAssembly's, counted as they execute; bytes that
-memory.copy and memory.fill move count as one instruction for each 16. Programs that emcc built run whole, in Node and in
-Chromium. docs/performance.md says more.</p>
+<h1>rsbmalloc compared with other allocators</h1>
+<p>Smaller is better everywhere. A time is the best of many short samples, taken of all allocators in turn in one process. The
+time of the same loop with an allocator that does nothing is subtracted. Instructions are WebAssembly instructions that were
+executed; memory.copy and memory.fill count as one per 16 bytes. Programs built by emcc run as a whole, in Node and in
+Chromium. See docs/performance.md for details.</p>
 ${tables(results).map(section).join("\n")}
 <h2>Workloads</h2>
-<table><tr><th>name</th><th>group</th><th>calls</th><th>what it is</th></tr>
+<table><tr><th>name</th><th>group</th><th>calls</th><th>description</th></tr>
 ${about.join("\n")}
 </table>
 </html>
@@ -49,14 +49,14 @@ ${table.faults.map((fault) => `<p>${escape(fault)}</p>`).join("\n")}`;
 const WIDTH = 1200;
 const HEIGHT = 420;
 
-/** A group of bars for each category, on a logarithmic scale: ratios look the same everywhere. */
+/** Draws a group of bars for each category. The scale is logarithmic: equal ratios look equal everywhere. */
 function plot({ unit, categories, series }: Chart): string {
   const numbers = series.flatMap(({ values }) => values.filter((value): value is number => (value ?? 0) > 0));
   if (numbers.length === 0) return "";
   const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width: WIDTH, height: HEIGHT });
   chart.setOption({
     animation: false,
-    // Nothing here measures text: without room of its own, a name runs into the next one's mark.
+    // Without a browser, the width of text is only estimated: a larger gap keeps a name clear of the next one's marker.
     legend: { top: 0, itemGap: 30 },
     grid: { left: 80, right: 10, top: 40, bottom: 90 },
     xAxis: { type: "category", data: [...categories], axisLabel: { rotate: 40, interval: 0 } },
@@ -65,7 +65,7 @@ function plot({ unit, categories, series }: Chart): string {
       name,
       type: "bar",
       barGap: "5%",
-      // A logarithm has no place for 0.
+      // A logarithmic scale has no 0.
       data: values.map((value) => (value ? value : "-")),
     })),
   });

@@ -14,17 +14,17 @@ import {
 } from "../results.ts";
 import { groups } from "../workloads/workload.ts";
 
-/** What one measure says: a row for each workload or program, then one for each group with the ratios to the peers. */
+/** One measure: a row for each workload or program, then one for each group, with the mean ratios to the peers. */
 export interface Table {
   readonly title: string;
   readonly header: readonly string[];
   readonly rows: readonly (readonly string[])[];
-  /** What went wrong where a row says that something fails. */
+  /** What went wrong in the cells that say `fails`, each in one line. */
   readonly faults: readonly string[];
   readonly chart?: Chart;
 }
 
-/** Numbers for a plot: for each peer a value for each category. */
+/** The numbers of a plot: for each peer, a value for each category. */
 export interface Chart {
   readonly unit: string;
   readonly categories: readonly string[];
@@ -41,6 +41,7 @@ interface Measure<T extends Row> {
   readonly format: (value: number) => string;
 }
 
+/** Returns a table for each measure in the results. */
 export function tables(results: Results): Table[] {
   const { peers, workloads, emscripten, threads, bugs } = results;
   const all =
@@ -62,7 +63,7 @@ export function tables(results: Results): Table[] {
 function bugTable({ peers, rows }: BugResults): Table {
   const caught = (peer: string) => rows.filter((row) => row.caught[peer]).length;
   return {
-    title: "memory bugs that are caught",
+    title: "memory bugs caught",
     header: ["", ...peers],
     rows: [
       ...rows.map((row) => [row.name, ...peers.map((peer) => (row.caught[peer] ? "yes" : "-"))]),
@@ -89,7 +90,7 @@ function measures({ engines, workloads }: Results): Measure<WorkloadResult>[] {
   const costs = (
     [
       ["mean", "instructions per call"],
-      ["slowest", "instructions of the slowest 0.1 % of calls, at least"],
+      ["slowest", "least instructions of the slowest 0.1 % of calls"],
       ["worst", "instructions of the slowest malloc, aligned allocation or free"],
     ] as const
   ).map(([key, title]) => ({
@@ -104,19 +105,19 @@ function measures({ engines, workloads }: Results): Measure<WorkloadResult>[] {
 
 function emscriptenMeasures({ title, engines }: EmscriptenResults): Measure<ProgramResult>[] {
   const times = engines.map((engine) => ({
-    title: `ms for a program from start to end: ${title}, ${engine.title}`,
+    title: `ms for a whole program: ${title}, ${engine.title}`,
     unit: "ms",
     values: (row: ProgramResult) => row.times[engine.name] ?? {},
     format: (ms: number) => ms.toFixed(2),
   }));
   const memory = {
-    title: "its peak heap, KiB",
+    title: `peak heap of a whole program, KiB: ${title}`,
     unit: "KiB",
     values: (row: ProgramResult) => mapNumbers(row.peaks, (bytes) => bytes / 1024),
     format: (kib: number) => kib.toFixed(0),
   };
   const size = {
-    title: "bytes of its .wasm",
+    title: `bytes of the .wasm: ${title}`,
     unit: "bytes",
     values: (row: ProgramResult) => row.sizes,
     format: String,
@@ -127,13 +128,13 @@ function emscriptenMeasures({ title, engines }: EmscriptenResults): Measure<Prog
 function threadMeasures({ title }: ThreadResults): Measure<ThreadResult>[] {
   return [
     {
-      title: `ns for a malloc and its free, net of the loop, by workload and threads: ${title}`,
+      title: `ns per malloc and its free, net of the loop, by workload and number of threads: ${title}`,
       unit: "ns",
       values: (row) => row.times,
       format: (ns) => ns.toFixed(1),
     },
     {
-      title: "the heap in the end, KiB",
+      title: `heap at the end, KiB: ${title}`,
       unit: "KiB",
       values: (row) => mapNumbers(row.heaps, (bytes) => bytes / 1024),
       format: (kib) => kib.toFixed(0),
@@ -143,7 +144,7 @@ function threadMeasures({ title }: ThreadResults): Measure<ThreadResult>[] {
 
 function loopMeasure({ title }: ThreadResults): Measure<ThreadResult> {
   return {
-    title: `ns that the loop takes by itself, and the control: ${title}`,
+    title: `ns per step of the loop alone, and of the controls: ${title}`,
     unit: "ns",
     values: ({ loop }) => (loop === undefined ? {} : { loop }),
     format: (ns) => ns.toFixed(1),
@@ -208,7 +209,7 @@ function sizeTable({ peers, sizes }: Results): Table {
     ["pairGzipped", "the same, gzipped"],
   ] as const;
   return {
-    title: "bytes of code and data that a program gains",
+    title: "bytes of code and data added to a program",
     header: ["", ...peers],
     rows: kinds.map(([key, title]) => [title, ...peers.map((peer) => String(sizes[peer]?.[key] ?? "-"))]),
     faults: [],

@@ -1,6 +1,6 @@
 import type { Table } from "./tables.ts";
 
-/** A table as text: the first column to the left, the others to the right. */
+/** Formats a table as text, with the first column left-aligned and the others right-aligned. */
 export function terminalTable({ title, header, rows, faults }: Table): string {
   const lines = [header, ...rows];
   const widths = header.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));

@@ -18,8 +18,8 @@ interface Entry {
 }
 
 /**
- * The workloads that `wanted` names: names of workloads or groups, all of them if there is none. A trace that cannot
- * be read is left out, and `report` gets a line that says so.
+ * Returns the workloads and groups that `wanted` names, or all workloads if it is empty. Damaged traces are left out, and
+ * `report` gets a line for each. Throws a UserError for an unknown name.
  */
 export function workloads(wanted: readonly string[], folder = TRACES, report = note): Workload[] {
   const all: Entry[] = [...traces(folder, report)];
@@ -27,7 +27,9 @@ export function workloads(wanted: readonly string[], folder = TRACES, report = n
   const known = new Set([...Object.keys(groups), ...all.map(({ name }) => name)]);
   const unknown = wanted.find((name) => !known.has(name));
   if (unknown !== undefined)
-    throw new UserError(`no workload or group is called ${unknown}: there are ${[...known].join(", ")}`);
+    throw new UserError(
+      `there is no workload or group named ${unknown}: choose from ${[...known].join(", ")}`,
+    );
   return all
     .filter(({ name, group }) => wanted.length === 0 || wanted.includes(name) || wanted.includes(group))
     .map((entry) => entry.load());
@@ -40,7 +42,7 @@ function* traces(folder: string, report: (line: string) => void): Generator<Entr
       const { name, group, unpack } = decodeTrace(readFileSync(path.join(folder, file)));
       yield { name, group, load: unpack };
     } catch (error) {
-      report(`the trace ${file} is left out: ${reasonOf(error)}; make traces records it again`);
+      report(`the trace ${file} is left out: ${reasonOf(error)}; make traces will record it again`);
     }
   }
 }

@@ -2,16 +2,16 @@ import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 
 export interface Random {
-  /** A whole number from `from` to `to`, both included. */
+  /** Returns an integer from `from` to `to`, inclusive. */
   between(from: number, to: number): number;
-  /** True with this probability. */
+  /** Returns true with this probability. */
   chance(probability: number): boolean;
   pick<T>(from: readonly T[]): T;
-  /** Sizes as programs ask for them: mostly small, a long tail up to `largest`, about the same number in each doubling's half. */
+  /** Returns a size such as programs request: mostly small, with a long tail up to `largest`. */
   skewed(largest: number): number;
 }
 
-/** The same numbers each time for a seed. */
+/** Returns a generator whose numbers depend only on the seed. */
 export function random(seed: number): Random {
   const generator = xoroshiro128plus(seed);
   const between = (from: number, to: number) => uniformInt(generator, from, to);

@@ -1,7 +1,7 @@
 import { random, type Random } from "./random.ts";
 import { recorder, type Recorder, type Workload } from "./workload.ts";
 
-/** Swaps a random element to the end and takes it: O(1), and the order of the rest does not matter. */
+/** Removes a random element in O(1): moves the last one to its place, as their order does not matter. */
 function takeRandom<T>(from: T[], rng: Random): T {
   const i = rng.between(0, from.length - 1);
   const taken = from[i]!;
@@ -10,7 +10,7 @@ function takeRandom<T>(from: T[], rng: Random): T {
   return taken;
 }
 
-/** Keeps about `alive` blocks: random frees and allocations of `size()` until `calls` calls are recorded. */
+/** Keeps about `alive` blocks: records `calls` calls, random frees and allocations of `size()` bytes. Returns the blocks left. */
 function churn(to: Recorder, rng: Random, calls: number, alive: number, size: () => number): number[] {
   const blocks: number[] = [];
   const end = to.calls + calls;
@@ -27,7 +27,7 @@ type Rule = readonly [name: string, about: string, record: (to: Recorder, rng: R
 const rules: readonly Rule[] = [
   [
     "fixed-32-lifo",
-    "blocks of 32 bytes, 1,000 at a time, freed last in first out",
+    "blocks of 32 bytes, 1,000 at a time, the last one freed first",
     (to) => {
       for (let round = 0; round < 100; round++) {
         const blocks = Array.from({ length: 1000 }, () => to.malloc(32));
@@ -37,7 +37,7 @@ const rules: readonly Rule[] = [
   ],
   [
     "fixed-64-fifo",
-    "blocks of 64 bytes through a queue of 2,000",
+    "blocks of 64 bytes pass through a queue of 2,000",
     (to) => {
       const queue: number[] = [];
       for (let i = 0; i < 100_000; i++) {
@@ -48,22 +48,22 @@ const rules: readonly Rule[] = [
   ],
   [
     "fixed-48-random",
-    "blocks of 48 bytes freed in random order, 10,000 alive",
+    "blocks of 48 bytes freed in random order, 10,000 live",
     (to, rng) => void churn(to, rng, 200_000, 10_000, () => 48),
   ],
   [
     "uniform-1k",
-    "sizes from 1 to 1,024, evenly, freed in random order, 5,000 alive",
+    "uniform sizes from 1 to 1,024 bytes, freed in random order, 5,000 live",
     (to, rng) => void churn(to, rng, 200_000, 5000, () => rng.between(1, 1024)),
   ],
   [
     "skewed-8k",
-    "mostly small sizes with a tail up to 8 KiB, freed in random order, 5,000 alive",
+    "mostly small sizes with a tail up to 8 KiB, freed in random order, 5,000 live",
     (to, rng) => void churn(to, rng, 200_000, 5000, () => rng.skewed(8192)),
   ],
   [
     "phases",
-    "the mix of sizes changes eight times; each phase frees the one before it while it grows",
+    "eight phases with different sizes; each one frees the blocks of the last while it grows",
     (to, rng) => {
       let last: number[] = [];
       for (const [from, upTo] of [
@@ -98,7 +98,7 @@ const rules: readonly Rule[] = [
   ],
   [
     "phase-first",
-    "the first half of phase-change: its peak shows what the second half adds",
+    "the first half of phase-change, to show what the second half adds to the peak",
     (to, rng) => {
       const first = Array.from({ length: 100_000 }, () => to.malloc(40));
       while (first.length > 0) to.free(takeRandom(first, rng));
@@ -106,7 +106,7 @@ const rules: readonly Rule[] = [
   ],
   [
     "vectors",
-    "64 vectors grow by realloc, by half each time, to as much as 256 KiB",
+    "64 vectors grow by realloc, by half each time, up to 256 KiB",
     (to, rng) => {
       const vectors: { block: number; size: number }[] = [];
       while (to.calls < 60_000) {
@@ -123,7 +123,7 @@ const rules: readonly Rule[] = [
   ],
   [
     "append-realloc",
-    "one string after another grows by a few bytes a time up to 4 KiB",
+    "one string after another grows by realloc, a few bytes at a time, up to 4 KiB",
     (to, rng) => {
       while (to.calls < 100_000) {
         const block = to.malloc(1);
@@ -134,17 +134,17 @@ const rules: readonly Rule[] = [
   ],
   [
     "big-blocks",
-    "blocks of 16 KiB to 2 MiB, freed in random order, about 16 alive",
+    "blocks of 16 KiB to 2 MiB, freed in random order, about 16 live",
     (to, rng) => void churn(to, rng, 20_000, 16, () => Math.floor(16_384 * 2 ** (rng.between(0, 699) / 100))),
   ],
   [
     "medium",
-    "blocks of 1 to 64 KiB, freed in random order, about 300 alive",
+    "blocks of 1 to 64 KiB, freed in random order, about 300 live",
     (to, rng) => void churn(to, rng, 100_000, 300, () => Math.floor(1024 * 2 ** (rng.between(0, 600) / 100))),
   ],
   [
     "producer-consumer",
-    "messages of mixed sizes go through queues of changing length",
+    "messages of mixed sizes pass through a queue of varying length",
     (to, rng) => {
       const queue: number[] = [];
       let head = 0;
@@ -157,7 +157,7 @@ const rules: readonly Rule[] = [
   ],
   [
     "fragmented",
-    "a heap of mixed sizes of which every second block goes, then the like comes and goes in the gaps",
+    "every second block of a heap of mixed sizes is freed, then similar blocks come and go in the gaps",
     (to, rng) => {
       const blocks = Array.from({ length: 30_000 }, () => to.malloc(rng.skewed(2048)));
       for (let i = 0; i < blocks.length; i += 2) to.free(blocks[i]!);
@@ -166,7 +166,7 @@ const rules: readonly Rule[] = [
   ],
   [
     "calloc-aligned",
-    "zeroed blocks and blocks aligned to 16 to 256 bytes among plain ones",
+    "zeroed blocks, and blocks aligned to 16 to 256 bytes, among ordinary ones",
     (to, rng) => {
       const blocks: number[] = [];
       while (to.calls < 100_000) {
@@ -180,7 +180,7 @@ const rules: readonly Rule[] = [
   ],
   [
     "tiny",
-    "a program that allocates ten things",
+    "a program that allocates ten blocks",
     (to) => {
       for (const size of [12, 24, 100, 1024, 8, 40, 40, 200, 64, 4000]) to.malloc(size);
     },
@@ -189,7 +189,7 @@ const rules: readonly Rule[] = [
 
 export const syntheticNames = rules.map(([name]) => name);
 
-/** The same calls each time: every workload has a generator of its own, with a fixed seed. */
+/** Returns a workload. Its calls are the same each time, because it has a random generator of its own with a fixed seed. */
 export function synthetic(name: string): Workload {
   const index = syntheticNames.indexOf(name);
   const [, about, record] = rules[index]!;

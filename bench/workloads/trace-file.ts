@@ -12,21 +12,22 @@ import {
 } from "./workload.ts";
 
 /*
- * A trace file is brotli over
+ * A trace file is compressed with brotli. It contains:
  *
  *   8 bytes   "rsbtrace"
  *   8 bytes   the first 8 bytes of the SHA-256 of the rest
  *   varint    length of the header, then the header: JSON { name, group, about, calls }
  *   calls     one byte each: the kind of call (workload.ts, Op)
- *   varints   the size of each call that has one, in order; before an aligned one's size, log2 of its alignment
- *   varints   the block of each free and realloc: how many blocks were made since it was
+ *   varints   the size of each call that has one, in order; an aligned one's is preceded by log2 of its alignment
+ *   varints   the age of the block in each free and realloc: how many blocks were allocated since, itself included
  *
- * Columns of one kind each, and blocks by age, compress several times better than records with slot numbers.
+ * Separate columns, with ages of blocks, compress several times better than records with slot numbers.
  */
 
 const MAGIC = "rsbtrace";
 const DIGEST_BYTES = 8;
 
+/** Thrown for a file that is not a trace, or damaged. The message is one line. */
 export class DamagedTrace extends Error {}
 
 export function encodeTrace(workload: Workload): Uint8Array {
@@ -54,7 +55,7 @@ export function encodeTrace(workload: Workload): Uint8Array {
   });
 }
 
-/** A trace whose calls are still packed. */
+/** A trace whose calls have not been decoded. */
 export interface PackedTrace {
   readonly name: string;
   readonly group: Group;
@@ -68,7 +69,7 @@ interface Header {
   readonly calls: number;
 }
 
-/** Throws DamagedTrace, with what is wrong, for anything that encodeTrace did not write. */
+/** Reads a trace file. Throws a DamagedTrace if `encodeTrace` did not write it like this. */
 export function decodeTrace(bytes: Uint8Array): PackedTrace {
   let file: Buffer;
   try {
@@ -79,7 +80,7 @@ export function decodeTrace(bytes: Uint8Array): PackedTrace {
   if (file.toString("latin1", 0, MAGIC.length) !== MAGIC) throw new DamagedTrace("not a trace file");
   const body = file.subarray(MAGIC.length + DIGEST_BYTES);
   if (!digest(body).equals(file.subarray(MAGIC.length, MAGIC.length + DIGEST_BYTES)))
-    throw new DamagedTrace("its checksum does not match");
+    throw new DamagedTrace("checksum mismatch");
   const read = reader(body);
   const header = JSON.parse(read.text()) as Header;
   if (!(header.group in groups)) throw new DamagedTrace(`unknown group ${header.group}`);

@@ -1,20 +1,20 @@
-/** A workload: a list of calls of an allocator, on blocks that are known by the number of their slot. */
+/** A list of calls to an allocator. Blocks are identified by slots: numbers that are reused once a block is freed. */
 export interface Workload {
   readonly name: string;
-  /** One line for the report: which program, doing what. */
+  /** One line for the report: what the program is and does. */
   readonly about: string;
-  /** What the workload counts for: see `groups`. */
+  /** The group that the workload counts towards. */
   readonly group: Group;
-  /** Two words for each operation, as bench/c/workload.h draws them. */
+  /** Two words per operation; bench/c/workload.h has a drawing. */
   readonly ops: Uint32Array;
-  /** The most blocks alive at one time: slots are numbered from 0 to slots - 1. */
+  /** The most blocks that are live at one time. Slots are numbered from 0 to slots - 1. */
   readonly slots: number;
 }
 
 export const groups = {
-  small: "traces of programs that live on small blocks",
-  large: "traces of programs with large buffers",
-  synthetic: "made by rule, for what real traces miss",
+  small: "recorded from programs that use mostly small blocks",
+  large: "recorded from programs with large buffers",
+  synthetic: "generated, to cover what those programs do not do",
 } as const;
 
 export type Group = keyof typeof groups;
@@ -24,12 +24,12 @@ export const Op = { malloc: 0, free: 1, calloc: 2, realloc: 3, aligned: 4 } as c
 
 export const opNames = ["malloc", "free", "calloc", "realloc", "posix_memalign"] as const;
 
-/** An operation's first word. The second is a size, for `aligned` an `alignedWord`. */
+/** Returns the first word of an operation. The second is the size or, for `aligned`, an `alignedWord`. */
 export function operation(kind: number, slot: number): number {
   return (slot << 3) | kind;
 }
 
-/** What `operation` put together. */
+/** The inverse of `operation`. */
 export function kindAndSlot(word: number): [kind: number, slot: number] {
   return [word & 7, word >>> 3];
 }
@@ -37,28 +37,28 @@ export function kindAndSlot(word: number): [kind: number, slot: number] {
 const ALIGNMENT_SHIFT = 27;
 const MAX_ALIGNED_SIZE = 2 ** ALIGNMENT_SHIFT - 1;
 
-/** An aligned operation's second word. Throws a RangeError for a size that does not fit. */
+/** Returns the second word of an aligned operation. Throws a RangeError if the size does not fit. */
 export function alignedWord(alignmentBits: number, size: number): number {
   if (size > MAX_ALIGNED_SIZE)
     throw new RangeError(`an aligned block of ${size} bytes does not fit a workload`);
   return (alignmentBits << ALIGNMENT_SHIFT) | size;
 }
 
-/** What `alignedWord` put together. */
+/** The inverse of `alignedWord`. */
 export function alignmentBitsAndSize(word: number): [alignmentBits: number, size: number] {
   return [word >>> ALIGNMENT_SHIFT, word & MAX_ALIGNED_SIZE];
 }
 
-/** Collects operations; blocks are handles, which `free` ends. Slots are reused, the last freed one first. */
+/** Collects operations. Blocks are represented by their slots; the slot freed last is reused first. */
 export interface Recorder {
   malloc(size: number): number;
   calloc(size: number): number;
   aligned(alignment: number, size: number): number;
   realloc(slot: number, size: number): void;
   free(slot: number): void;
-  /** Calls recorded so far. */
+  /** Number of calls so far. */
   readonly calls: number;
-  /** Frees what is still alive, so that a workload can be replayed again and again, and returns the workload. */
+  /** Frees all live blocks, so that the workload can be replayed repeatedly, and returns it. */
   finish(name: string, group: Group, about: string): Workload;
 }
 
@@ -87,7 +87,7 @@ export function recorder(): Recorder {
   }
 
   function release(slot: number): void {
-    if (!alive.delete(slot)) throw new Error(`slot ${slot} is not alive`);
+    if (!alive.delete(slot)) throw new Error(`slot ${slot} has no block`);
     freeSlots.push(slot);
     push(Op.free, slot, 0);
   }
@@ -97,7 +97,7 @@ export function recorder(): Recorder {
     calloc: (size) => take(Op.calloc, size),
     aligned: (alignment, size) => take(Op.aligned, alignedWord(31 - Math.clz32(alignment), size)),
     realloc(slot, size) {
-      if (!alive.has(slot)) throw new Error(`slot ${slot} is not alive`);
+      if (!alive.has(slot)) throw new Error(`slot ${slot} has no block`);
       push(Op.realloc, slot, size);
     },
     free: release,

@@ -1,4 +1,4 @@
-// AssemblyScript's own allocator, TLSF, behind C's names. It has neither calloc nor aligned blocks.
+// C's allocation functions, on AssemblyScript's allocator TLSF. It has no calloc of its own and no aligned allocation.
 export function malloc(size: usize): usize {
   return __alloc(size);
 }

@@ -1,4 +1,4 @@
-// WASI has no setjmp. The recorded programs use it for errors alone, and make none.
+// WASI has no setjmp. The recorded programs use it only for errors, which do not occur.
 #pragma once
 #ifdef __EMSCRIPTEN__
 #include_next <setjmp.h>

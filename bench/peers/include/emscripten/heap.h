@@ -1,1 +1,1 @@
-// emmalloc includes it; bench/peers/emmalloc.c defines what it uses of it.
+// Included by emmalloc. bench/peers/emmalloc.c defines what emmalloc uses of it.
