@@ -258,7 +258,7 @@ test("a new metadata page is not cut from the only free pages that are enough fo
   assert.is(heap.page_alloc(40 * PAGE, 1), left[3]);
 });
 
-test("realloc that shrinks a block returns it without setting errno if there is no smaller one to move to", async () => {
+test("realloc to a smaller size returns the same block and leaves errno alone when no smaller block is free", async () => {
   const { heap } = await newHeap({ maximum: 4 });
   const block = heap.malloc(5000);
   for (const size of [70_000, 4000, 64]) fill(heap, size);

@@ -93,7 +93,7 @@ for (const [first, second] of [
   [200_000, 1000],
   [16_384, 4],
 ]) {
-  test(`blocks of ${second} bytes reuse the memory of blocks of ${first} bytes, but for a tenth at most`, async () => {
+  test(`${second}-byte blocks after ${first}-byte ones take at most a tenth more memory than the larger phase alone`, async () => {
     const [one, other] = [first!, second!].map((size) => ({ from: size, to: size, bytes: 8 * MIB })) as [
       Phase,
       Phase,
