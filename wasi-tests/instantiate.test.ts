@@ -97,7 +97,7 @@ test("two heaps in one memory do not overwrite each other's blocks", async () =>
   }
 });
 
-test("JavaScript and modules that import the heap's exports share one heap", async () => {
+test("a heap's exports, for other modules to import, and its own functions work on the same blocks", async () => {
   const heap = await instantiate();
   const { malloc, free, rsbrealloc } = heap.exports;
   const block = malloc!(100)!;
