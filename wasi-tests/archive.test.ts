@@ -1,4 +1,4 @@
-/** The archive writer: what it makes, read by LLVM's ar and nm and searched by its linker. */
+/** The archive writer: LLVM's ar and nm read what it writes, and LLVM's linker takes members from it. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { writeArchive, type Member } from "../cabi/archive.ts";
@@ -16,11 +16,11 @@ const MEMBERS: readonly Member[] = [
   { name: "two.o", bytes: TWO, defines: ["two", "deux"] },
 ];
 
-test("the same members give the same bytes", () => {
+test("writing the same members twice gives the same bytes", () => {
   assert.equal(writeArchive(MEMBERS), writeArchive(MEMBERS));
 });
 
-test("member names that do not fit are refused", () => {
+test("member names that are empty, have over 15 letters, or contain a slash, space or non-ASCII letter are refused", () => {
   for (const name of ["", "sixteen-letters.", "a/b", "a b", "é.o"]) {
     assert.throws(() => writeArchive([{ name, bytes: ONE, defines: [] }]), RangeError);
   }
@@ -29,7 +29,7 @@ test("member names that do not fit are refused", () => {
 for (const llvm of LLVMS) {
   const check = checker(llvm, "ar", "nm", "wasm-ld");
 
-  check("ar lists the members and gives them back", async () => {
+  check("ar lists the members and extracts them unchanged", async () => {
     const archive = writeArchive(MEMBERS);
     const { stdout } = await llvm.run("ar", ["t", "lib.a"], { "lib.a": archive });
     assert.is(stdout, "one.o\nexactly15chars.\ntwo.o\n");
@@ -37,21 +37,21 @@ for (const llvm of LLVMS) {
     for (const { name, bytes } of MEMBERS) assert.equal(new Uint8Array(files[name]!), new Uint8Array(bytes));
   });
 
-  check("the symbol index tells each symbol's member", async () => {
+  check("the symbol index has the member of each symbol", async () => {
     const archive = writeArchive(MEMBERS.filter(({ defines }) => defines.length > 0));
     const { stdout } = await llvm.run("nm", ["--print-armap", "lib.a"], { "lib.a": archive });
     const index = stdout.slice(0, stdout.indexOf("\n\n")).split("\n");
     assert.equal(index, ["Archive map", "one in one.o", "two in two.o", "deux in two.o"]);
   });
 
-  check("an archive without symbols, or without members, is one", async () => {
+  check("ar reads an archive without symbols, and one without members", async () => {
     for (const members of [[], [{ ...MEMBERS[0]!, defines: [] }]]) {
       const { stdout } = await llvm.run("ar", ["t", "lib.a"], { "lib.a": writeArchive(members) });
       assert.is(stdout, members.map(({ name }) => `${name}\n`).join(""));
     }
   });
 
-  check("the linker fetches the member that defines a symbol, and no other", async () => {
+  check("the linker takes the member that defines a symbol, and no other", async () => {
     const files = { "lib.a": writeArchive(MEMBERS.filter(({ defines }) => defines.length > 0)) };
     const args = [
       "lib.a",

@@ -1,4 +1,4 @@
-/** The benchmark: its trace files, its check of every answer, its instruction counts, and how it takes what is missing. */
+/** The benchmarks: trace files, the check of an allocator's answers, instruction counts, reports, and missing tools. */
 import { execFile, spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
@@ -27,7 +27,7 @@ import { needs } from "./support.ts";
 
 const run = promisify(execFile);
 
-/** Every call, on blocks of a few sizes. */
+/** A workload with every kind of call, on blocks of a few sizes. */
 function everyCall(): Workload {
   const to = recorder();
   const blocks = Array.from({ length: 100 }, (_, i) => to.malloc(i * 3));
@@ -38,10 +38,10 @@ function everyCall(): Workload {
   return to.finish("every-call", "synthetic", "every call");
 }
 
-/** What happens to a workload on its way through a file. */
+/** Encodes a workload as a trace file, and decodes it again. */
 const throughFile = (workload: Workload): Workload => decodeTrace(encodeTrace(workload)).unpack();
 
-test("a trace comes out of its file as it went in", () => {
+test("a workload is read back from a trace file as it was written", () => {
   const call = fc.oneof(
     fc.record({ kind: fc.constantFrom("malloc", "calloc"), size: fc.nat({ max: 0xffff_ffff }) }),
     fc.record({ kind: fc.constant("aligned"), size: fc.nat({ max: 0x7ff_ffff }), log2: fc.nat({ max: 31 }) }),
@@ -65,7 +65,7 @@ test("a trace comes out of its file as it went in", () => {
   );
 });
 
-test("a workload frees all that it allocates", () => {
+test("every synthetic workload frees all blocks that it allocates", () => {
   for (const { ops } of [everyCall(), ...syntheticNames.map(synthetic)]) {
     let alive = 0;
     for (let i = 0; i < ops.length; i += 2) {
@@ -77,11 +77,11 @@ test("a workload frees all that it allocates", () => {
   }
 });
 
-test("a synthetic workload is the same each time", () => {
+test("a synthetic workload is the same every time it is made", () => {
   assert.equal(synthetic("skewed-8k"), synthetic("skewed-8k"));
 });
 
-test("a damaged trace is recognized, wherever the damage is", () => {
+test("decodeTrace throws DamagedTrace, wherever a trace file is damaged", () => {
   const bytes = encodeTrace(everyCall());
   for (let at = 0; at < bytes.length; at += 7) {
     const damaged = Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ 0x10 : byte));
@@ -96,7 +96,7 @@ test("a damaged trace is recognized, wherever the damage is", () => {
   );
 });
 
-test("a damaged trace is left out with one line, and the others stay", () => {
+test("a damaged trace file is left out with one line, and the others are used", () => {
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-traces-"));
   const lines: string[] = [];
   try {
@@ -111,7 +111,7 @@ test("a damaged trace is left out with one line, and the others stay", () => {
   assert.match(lines[0]!, /bad\.trace\.br is left out: not brotli data, or cut short; make traces/);
 });
 
-test("every recorded trace can be read, and is named as its file", () => {
+test("every recorded trace can be read and has the name of its file", () => {
   for (const file of readdirSync(TRACES)) {
     const trace = decodeTrace(readFileSync(path.join(TRACES, file)));
     assert.is(`${trace.name}.trace.br`, file);
@@ -127,7 +127,7 @@ const broken = (number: number): Peer => {
   };
 };
 
-test("a sound allocator passes the check", async () => {
+test("verify accepts sound allocators", async () => {
   assert.type(await verify(everyCall(), broken(0)), "number");
   const dlmalloc = await peer("dlmalloc");
   for (const workload of workloads(["cmark", "calloc-aligned", "vectors"]))
@@ -142,7 +142,7 @@ for (const [number, fault] of [
   [5, /not zero.*calloc/],
   [6, /lost the block's contents.*realloc/],
 ] as const) {
-  test(`the check catches an allocator that is broken: ${fault.source}`, async () => {
+  test(`verify reports an allocator that is broken: ${fault.source}`, async () => {
     assert.match(String(await verify(everyCall(), broken(number))), fault);
   });
 }
@@ -164,7 +164,7 @@ async function counted(wat: string, without: readonly string[] = []) {
   };
 }
 
-test("instructions are counted as they execute: loops, branches, calls", async () => {
+test("the instruction counter counts what is executed, through loops, branches and calls", async () => {
   const { count } = await counted(`(module
     (func $two (result i32) i32.const 1 i32.const 2 i32.add)
     (func (export "straight") (result i32) call $two)
@@ -187,7 +187,7 @@ test("instructions are counted as they execute: loops, branches, calls", async (
   assert.is(count("table", 1), 5);
 });
 
-test("what memory.fill and memory.copy move is counted, and exempt functions are not", async () => {
+test("the instruction counter adds the bytes of memory.fill and memory.copy, and skips exempt functions", async () => {
   const { count } = await counted(
     `(module (memory 1)
       (func (export "fill") (param i32) i32.const 0 i32.const 0 local.get 0 memory.fill)
@@ -201,7 +201,7 @@ test("what memory.fill and memory.copy move is counted, and exempt functions are
   assert.is(count("exempt"), 0);
 });
 
-test("the counts of a workload do not change from run to run", async () => {
+test("the instruction counts of a workload are the same in every run", async () => {
   const dlmalloc = await peer("dlmalloc");
   const first = await countCalls(everyCall(), dlmalloc);
   assert.equal(await countCalls(everyCall(), dlmalloc), first);
@@ -234,7 +234,7 @@ const RESULTS: Results = {
   ],
 };
 
-test("the tables give ratios to the best and geometric means, and name what failed", () => {
+test("the tables have ratios to the best peer, geometric means, and what failed", () => {
   const [times, memory] = tables(RESULTS);
   assert.equal(times!.rows, [
     ["one", "2.00", "8.00", "-", "0.25"],
@@ -245,14 +245,14 @@ test("the tables give ratios to the best and geometric means, and name what fail
   assert.equal(memory!.faults, ["mimalloc on one: returned NULL (call 3, malloc)"]);
 });
 
-test("the report needs no other file, and shows plots and what failed", () => {
+test("the HTML report is self-contained, escapes its texts, and shows plots and what failed", () => {
   const html = htmlReport(RESULTS);
   assert.is(html.match(/<svg/g)?.length, 2);
   assert.not.match(html, /<script|<link|\ssrc=|&lt;first&gt;|<first>/);
   assert.match(html, /mimalloc on one: returned NULL/);
 });
 
-test("Emscripten's programs have tables of their own, after the others", () => {
+test("programs built with Emscripten have their own tables, after the others", () => {
   const emscripten = {
     title: "emcc 1.2.3",
     peers: ["rsbmalloc", "dlmalloc"],
@@ -280,7 +280,7 @@ test("Emscripten's programs have tables of their own, after the others", () => {
   ]);
 });
 
-test("threads have tables of times, of heaps, and of the loop and the control; a program that fails has a line", () => {
+test("workloads with threads have tables of times, heaps and loop times, and failures are listed", () => {
   const threads = {
     title: "emcc 1.2.3",
     peers: ["-mt", "dlmalloc", "no threads"],
@@ -319,7 +319,7 @@ test("threads have tables of times, of heaps, and of the loop and the control; a
   ]);
 });
 
-/** What Emscripten's JavaScript would be for a program whose main returns `status`. It tells its runs to `turns`. */
+/** Stands in for Emscripten's JavaScript of a program whose main returns `status`. Each run adds its name to `turns`. */
 const fakeProgram = (name: string, status: number) => ({
   malloc: name,
   wasm: "wasm",
@@ -331,7 +331,7 @@ const fakeProgram = (name: string, status: number) => ({
   });`)}`,
 });
 
-test("programs run in turns, each first in its own, and one that fails is not run again", async () => {
+test("programs run in turns, a different one first in each round, and one that fails is not run again", async () => {
   const turns: string[] = [];
   Object.assign(globalThis, { turns });
   const modules = [fakeProgram("a", 0), fakeProgram("b", 1), fakeProgram("c", 0)];
@@ -357,13 +357,13 @@ needs("emcc", "chromium")("a program built by emcc is measured in Node and in Ch
   const [stl] = programs;
   for (const name of peers) {
     for (const engine of ["node", "chromium"]) assert.type(stl!.times[engine]![name], "number");
-    assert.ok(Number(stl!.peaks[name]) > 1 << 20, `${name}: a heap of ${stl!.peaks[name]} bytes`);
-    assert.ok(stl!.sizes[name]! > 20_000, `${name}: ${stl!.sizes[name]} bytes`);
+    assert.ok(Number(stl!.peaks[name]) > 1 << 20, `${name}: the heap has only ${stl!.peaks[name]} bytes`);
+    assert.ok(stl!.sizes[name]! > 20_000, `${name}: the module has only ${stl!.sizes[name]} bytes`);
   }
   assert.is.not(stl!.sizes["rsbmalloc"], stl!.sizes["dlmalloc"]);
 });
 
-test("the hardened library catches every bug, and none is put down to an allocator that is not asked for", async () => {
+test("measureBugs has rows for the allocators asked for; the hardened library catches every bug, as docs/hardened.md says", async () => {
   const { peers, rows } = await measureBugs(["hardened", "dlmalloc"]);
   assert.equal(peers, ["hardened", "dlmalloc"]);
   const missed = rows.filter(({ caught }) => !caught.hardened).map(({ name }) => name);
@@ -371,7 +371,11 @@ test("the hardened library catches every bug, and none is put down to an allocat
   assert.ok(rows.some(({ caught }) => !caught.dlmalloc));
   const page = readFileSync(path.join(ROOT, "docs", "hardened.md"), "utf8");
   const [, bugs, caught] = /^\| all +\| +(\d+) \| +(\d+) \|/m.exec(page)!;
-  assert.equal([bugs, caught].map(Number), [rows.length, rows.length], "what docs/hardened.md says");
+  assert.equal(
+    [bugs, caught].map(Number),
+    [rows.length, rows.length],
+    "docs/hardened.md has other numbers of bugs and of bugs caught",
+  );
   const table = tables({ peers: [], engines: [], workloads: [], sizes: {}, bugs: { peers, rows } }).at(-1)!;
   assert.equal(table.header, ["", ...peers]);
   assert.is(table.rows.length, rows.length + 1);
@@ -387,7 +391,7 @@ async function benchIn(env: NodeJS.ProcessEnv, ...args: string[]) {
   );
 }
 
-test("the command leaves out what it has not got, with a line for each, and goes on", async () => {
+test("the benchmark leaves out unknown allocators and engines, with a line for each", async () => {
   const { code, stdout, stderr } = await bench(
     "--only",
     "tiny",
@@ -404,7 +408,7 @@ test("the command leaves out what it has not got, with a line for each, and goes
   assert.match(stderr, /^bench: engine nosuch is left out: no such engine/m);
 });
 
-test("without emcc the section for threads is left out with one line", async () => {
+test("without emcc, the section for threads is left out with one line", async () => {
   const env = { ...process.env, PATH: path.join(ROOT, "docs") };
   const { code, stdout, stderr } = await benchIn(env, "--measure", "threads", "--json");
   assert.is(code, 0);
@@ -412,7 +416,7 @@ test("without emcc the section for threads is left out with one line", async () 
   assert.match(stderr, /^bench: the section for threads is left out: emcc was not found: install/);
 });
 
-test("without emcc the Emscripten section is left out with one line", async () => {
+test("without emcc, the Emscripten section is left out with one line", async () => {
   const env = { ...process.env, PATH: path.join(ROOT, "docs") };
   const { code, stdout, stderr } = await benchIn(
     env,
@@ -429,10 +433,10 @@ test("without emcc the Emscripten section is left out with one line", async () =
   assert.is(others.length, 1);
 });
 
-needs("emcc")("without Chromium the section has Node alone, and one line says so", async () => {
+needs("emcc")("without Chromium, the Emscripten section has only Node, and one line says so", async () => {
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-path-"));
   try {
-    // Emscripten's own tools still find theirs.
+    // These scripts run Emscripten's tools with the full PATH, since they need other programs.
     for (const name of ["emcc", "em++"]) {
       const script = `#!/bin/sh\nPATH="${process.env.PATH}" exec ${name} "$@"\n`;
       writeFileSync(path.join(folder, name), script, { mode: 0o755 });
@@ -446,7 +450,7 @@ needs("emcc")("without Chromium the section has Node alone, and one line says so
   }
 });
 
-test("a line with what the commands do not take is refused with one line", async () => {
+test("the commands refuse wrong options and arguments with one line", async () => {
   const cases: [string, string[], RegExp][] = [
     ["main", ["--mesure", "calls"], /unknown option '--mesure'; see make bench BENCH="--help"/],
     ["main", ["--only"], /option '--only <names>' argument missing/],
@@ -466,7 +470,7 @@ test("a line with what the commands do not take is refused with one line", async
   }
 });
 
-test("the command refuses what it does not know with one line", async () => {
+test("the benchmark refuses unknown workloads, measurements and libraries with one line", async () => {
   for (const args of [
     ["--only", "nosuch"],
     ["--measure", "nosuch"],

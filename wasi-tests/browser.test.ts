@@ -1,4 +1,4 @@
-/** The page with three mallocs side by side, in headless Chromium. */
+/** The page that runs a program with three mallocs side by side, in headless Chromium. */
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import * as assert from "uvu/assert";
@@ -31,7 +31,7 @@ function parse(values: Readonly<Record<string, string>>): Numbers {
 }
 
 needs("emcc", "chromium")(
-  "the page runs one program with three mallocs and shows what each costs",
+  "the page runs one program with three mallocs, which draw the same, and shows the time and memory of each",
   async () => {
     const folder = await buildSite();
     const { url, server } = await serve(folder, 0);
@@ -54,16 +54,17 @@ needs("emcc", "chromium")(
         panels.set(name, parse(Object.fromEntries(cells) as Record<string, string>));
       }
       for (const [name, { time, heap, memory, size, sparks }] of panels) {
-        assert.ok(time > 0, `${name}: ${time} ms`);
+        assert.ok(time > 0, `${name}: a time of ${time} ms`);
         assert.ok(heap > 1 && heap < 100, `${name}: a heap of ${heap} MiB`);
         assert.ok(memory >= heap, `${name}: ${memory} MiB of linear memory hold ${heap} MiB of heap`);
         assert.is(size, (await stat(path.join(folder, `${name}.wasm`))).size, name);
         assert.ok(sparks > 1000, `${name}: ${sparks} sparks`);
       }
       const [first, ...others] = [...panels.values()].map(({ checksum }) => checksum);
-      for (const checksum of others) assert.is(checksum, first, "the three shows are the same");
+      for (const checksum of others)
+        assert.is(checksum, first, "the three programs ended with different checksums");
 
-      // The pictures are drawn, and they are the same.
+      // The pictures are not empty, and they are the same.
       const pictures = await page.$$eval("canvas", (canvases) =>
         canvases.map((canvas) => canvas.toDataURL()),
       );

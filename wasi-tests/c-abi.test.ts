@@ -1,4 +1,4 @@
-/** The C interface from C and C++: every function with its errors, under every optimization level. */
+/** The C interface, called from C and C++ at every optimization level: every function and its errors. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { LIBRARY, PREFIXED_LIBRARY } from "../tools/examples.ts";
@@ -7,10 +7,10 @@ import { outputOf, withCompilers } from "./support.ts";
 const PROGRAMS = "wasi-tests/programs";
 const LEVELS = ["-O0", "-O1", "-O2", "-O3"];
 
-/** Otherwise the compiler leaves calls out, or answers them itself. */
+/** Without -fno-builtin the compiler would remove some calls, or replace them by their known results. */
 const AS_WRITTEN = ["-fno-builtin", "-Wall", "-Wextra", "-Werror"];
 
-/** Which names the program calls, and the library that it finds them in. */
+/** The names that the program calls, and the library that defines them. */
 const NAMES = [
   { names: "standard names", library: LIBRARY, flags: [] },
   { names: "prefixed names", library: LIBRARY, flags: ["-DPREFIXED"] },
@@ -20,7 +20,7 @@ const NAMES = [
 await withCompilers((compiler, check) => {
   for (const level of LEVELS) {
     for (const { names, library, flags } of NAMES) {
-      check(`every function keeps its promises: ${names}, ${level}`, async () => {
+      check(`every function behaves as documented: ${names}, ${level}`, async () => {
         assert.is(
           await outputOf(compiler, [`${PROGRAMS}/c-abi.c`, library], [level, ...AS_WRITTEN, ...flags]),
           "",
@@ -28,7 +28,7 @@ await withCompilers((compiler, check) => {
       });
     }
 
-    check(`a program sees no difference between the names, nor from dlmalloc: ${level}`, async () => {
+    check(`a program behaves the same with all names, and with dlmalloc: ${level}`, async () => {
       const on = (libraries: readonly string[], flags: readonly string[]) =>
         outputOf(compiler, [`${PROGRAMS}/c-behaviour.c`, ...libraries], [level, ...AS_WRITTEN, ...flags]);
       const dlmalloc = await on([], []);
@@ -38,12 +38,12 @@ await withCompilers((compiler, check) => {
   }
 
   for (const flags of [["-O0"], ["-O2"], ["-O3"], ["-O2", "-flto"]]) {
-    check(`C++ allocates: ${flags.join(" ")}`, async () => {
+    check(`C++ allocation works: ${flags.join(" ")}`, async () => {
       assert.is(await outputOf(compiler, [`${PROGRAMS}/cpp-abi.cc`, LIBRARY], ["-std=c++17", ...flags]), "");
     });
   }
 
-  check("every function keeps its promises: link-time optimization", async () => {
+  check("every function behaves as documented: link-time optimization", async () => {
     assert.is(
       await outputOf(compiler, [`${PROGRAMS}/c-abi.c`, LIBRARY], ["-O2", "-flto", ...AS_WRITTEN]),
       "",

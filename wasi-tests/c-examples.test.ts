@@ -1,4 +1,4 @@
-/** The examples with both compilers, under both runtimes: each prints what its .expected file says. */
+/** The examples, built with both compilers and run under both runtimes: each prints what its .expected file has. */
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
@@ -11,7 +11,7 @@ import { withCompilers } from "./support.ts";
 
 await withCompilers((compiler, check) => {
   for (const example of EXAMPLES) {
-    check(`${example.name} prints what it should`, async () => {
+    check(`${example.name} prints its expected output`, async () => {
       const expected = await expectedOutput(example);
       const file = await buildExample(compiler, example);
       for (const runtime of RUNTIMES) {
@@ -23,7 +23,7 @@ await withCompilers((compiler, check) => {
     });
   }
 
-  check("SQLite gives the same results on dlmalloc and on rsbmalloc", async () => {
+  check("SQLite gives the same results with dlmalloc and with rsbmalloc", async () => {
     const stdin = await citiesInput(20);
     const outputs = [];
     for (const allocator of ALLOCATORS) {
@@ -39,7 +39,7 @@ await withCompilers((compiler, check) => {
   });
 });
 
-test("no example is forgotten", async () => {
+test("every source file in c-examples is listed in tools/examples.ts", async () => {
   const files = await readdir(path.join(ROOT, "c-examples"));
   const sources = files.filter((name) => /\.(c|cc)$/.test(name)).map((name) => `c-examples/${name}`);
   assert.equal(sources.sort(), EXAMPLES.map(({ source }) => source).sort());

@@ -1,4 +1,4 @@
-/** Dynamic linking by Emscripten: the library in a main module, whose side modules allocate from it. */
+/** Dynamic linking with Emscripten: the library is in a main module, and side modules allocate from it. */
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -19,12 +19,12 @@ const check = needs("emcc", "em-config");
 const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const CACHE = path.join(ROOT, "build", "cache", "emscripten");
 const EXPORTED = "-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_realloc,_memset";
-/** 2 + i * i for each i below 300. */
+/** The bytes that the program allocates: the sum of 2 + i * i for each i below 300. */
 const BYTES = 8_955_650;
 
 /**
- * Settings with which emcc compiles those of its own libraries that dynamic linking needs. Debian's has none of these, and
- * a cache that it does not write to.
+ * Environment variables with which emcc compiles those of its own libraries that dynamic linking needs: Debian's package
+ * lacks them, and does not write to its cache.
  */
 async function withLibraries(): Promise<NodeJS.ProcessEnv> {
   const root = execFileSync("em-config", ["EMSCRIPTEN_ROOT"], { encoding: "utf8" }).trim();
@@ -66,14 +66,14 @@ async function build(optimization: string, ...library: readonly string[]): Promi
 }
 
 for (const optimization of ["-O0", "-O2"]) {
-  check(`a main module and a side module share the heap with ${optimization}`, async () => {
+  check(`a main module and a side module share one heap with ${optimization}`, async () => {
     const { stdout, stderr, exitCode } = await runEmscripten(await build(optimization, ...RSBMALLOC));
     assert.is(stdout, `${BYTES} bytes\n`, stderr);
     assert.is(exitCode, 0, stderr);
   });
 }
 
-check("the hardened library names what a side module does wrong", async () => {
+check("the hardened library reports a bug in a side module", async () => {
   const library = "lib/wasm32-emscripten/librsbmallocc-hardened.a";
   const script = await build("-O1", "-sMALLOC=none", library);
   assert.is((await runEmscripten(script)).stdout, `${BYTES} bytes\n`);

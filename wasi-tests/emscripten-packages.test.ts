@@ -19,7 +19,7 @@ const withCMake = needs("emcmake", "cmake");
 
 const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-packages-"));
 test.after(() => rm(folder, { recursive: true }));
-// The programs are scripts, not ES modules.
+// The programs that emcc writes here are scripts, not ES modules.
 await writeFile(path.join(folder, "package.json"), JSON.stringify({ type: "commonjs" }));
 
 /** Calls the port's functions as Emscripten does, with stand-ins for its own modules. */
@@ -48,7 +48,7 @@ async function port(options: Record<string, string>, threads = false): Promise<u
   return JSON.parse(stdout) as unknown[];
 }
 
-withPython("the port names the library and the headers, and turns Emscripten's malloc off", async () => {
+withPython("the port gives Emscripten the library and the headers, and turns off its malloc", async () => {
   const [libraries, malloc, flags] = await port({});
   assert.equal(libraries, [path.join(ROOT, "lib", "wasm32-emscripten", "librsbmallocc.a")]);
   assert.is(malloc, "none");
@@ -56,17 +56,17 @@ withPython("the port names the library and the headers, and turns Emscripten's m
   assert.is(path.resolve(include!), path.join(ROOT, "include"));
 });
 
-withPython("the port takes the library for threads where the program has them", async () => {
+withPython("the port takes the library for threads if the program uses pthreads", async () => {
   const [libraries] = await port({}, true);
   assert.equal(libraries, [path.join(ROOT, "lib", "wasm32-emscripten", "librsbmallocc-mt.a")]);
 });
 
-withPython("the port refuses a variant that there is not", async () => {
+withPython("the port refuses a variant that does not exist", async () => {
   const message = await port({ variant: "none" }).then(String, (error: { stderr: string }) => error.stderr);
   assert.is(message, "variant must be one of standard, hardened, not none\n");
 });
 
-withEmscripten("the command of the documentation links a program", async () => {
+withEmscripten("the command in the documentation links a program that works", async () => {
   const program = path.join(folder, "library.js");
   const source = path.join(ROOT, "wasi-tests", "programs", "emscripten-wrapper.c");
   const flags = ["-sMALLOC=none", source, `-L${path.dirname(PORT)}`, "-lrsbmallocc", "-o", program];
@@ -74,7 +74,7 @@ withEmscripten("the command of the documentation links a program", async () => {
   assert.is((await runEmscripten(program)).stdout, "3 alive, 0 in the end\n");
 });
 
-withEmscripten("Emscripten links a program with the port alone", async () => {
+withEmscripten("the port alone links a program with rsbmalloc and without dlmalloc", async () => {
   const { stdout: root } = await run("em-config", ["EMSCRIPTEN_ROOT"]);
   const program = path.join(folder, "port.js");
   const source = path.join(ROOT, "wasi-tests", "programs", "emscripten-wrapper.c");
@@ -87,7 +87,7 @@ withEmscripten("Emscripten links a program with the port alone", async () => {
   assert.not.match(names, "dlmalloc");
 });
 
-withCMake("CMake finds the package and links its targets", async () => {
+withCMake("CMake finds the package and links programs with its targets", async () => {
   const source = path.join(ROOT, "wasi-tests", "programs", "cmake");
   const options = { env: emscriptenEnvironment() };
   await run("emcmake", ["cmake", "-S", source, "-B", folder, CMAKE_PACKAGE], options);
@@ -98,7 +98,7 @@ withCMake("CMake finds the package and links its targets", async () => {
   assert.is(beside.stdout, "0 bytes wrong\n");
 });
 
-/** What the libraries for one target are called in CMake, or what it says where there are none. */
+/** Returns the package's targets in CMake, each with its library, or the error message if CMake fails. */
 async function cmakeTargets(...definitions: readonly string[]): Promise<string[] | string> {
   const source = path.join(ROOT, "wasi-tests", "programs", "cmake", "targets");
   const build = await mkdtemp(path.join(folder, "targets-"));
@@ -110,7 +110,7 @@ async function cmakeTargets(...definitions: readonly string[]): Promise<string[]
 }
 
 needs("cmake")(
-  "CMake has a target for each library of the triple, whatever the project's language",
+  "CMake has a target for each library of the project's triple, whatever the project's language",
   async () => {
     const libraries = (folder: string, ...names: readonly string[]) =>
       names.map((name) => `${name} lib/${folder}/librsbmallocc${name === "rsbmalloc" ? "" : `-${name}`}.a`);
@@ -133,20 +133,23 @@ needs("cmake")(
   },
 );
 
-needs("cmake")("CMake takes the package for the versions that it serves", async () => {
-  const { version } = JSON.parse(await readFile(path.join(ROOT, "package.json"), "utf8"));
-  const [major, minor] = version.split(".").map(Number);
-  const find = (wanted: string) => cmakeTargets("CMAKE_C_COMPILER_TARGET=wasm32", `wanted=${wanted}`);
-  for (const wanted of [`${major}`, `${major}.${minor}`, `${version};EXACT`])
-    assert.ok(Array.isArray(await find(wanted)), wanted);
-  for (const wanted of [`${major}.${minor + 1}`, `${major + 1}`, `${major}.${minor}.99;EXACT`])
-    assert.match(String(await find(wanted)), `version: ${version}`);
-});
+needs("cmake")(
+  "CMake accepts the package for its version or major version, and refuses later and other exact ones",
+  async () => {
+    const { version } = JSON.parse(await readFile(path.join(ROOT, "package.json"), "utf8"));
+    const [major, minor] = version.split(".").map(Number);
+    const find = (wanted: string) => cmakeTargets("CMAKE_C_COMPILER_TARGET=wasm32", `wanted=${wanted}`);
+    for (const wanted of [`${major}`, `${major}.${minor}`, `${version};EXACT`])
+      assert.ok(Array.isArray(await find(wanted)), wanted);
+    for (const wanted of [`${major}.${minor + 1}`, `${major + 1}`, `${major}.${minor}.99;EXACT`])
+      assert.match(String(await find(wanted)), `version: ${version}`);
+  },
+);
 
-withCMake("CMake without a wasm compiler says what to do", async () => {
+withCMake("CMake without a wasm compiler fails with a message that says what to do", async () => {
   const source = path.join(ROOT, "wasi-tests", "programs", "cmake");
   const native = path.join(folder, "native");
-  // CMake would take the compiler of the other tests for its own.
+  // Otherwise CMake would use the compiler that CC names for the tests.
   const { CC: _, ...env } = process.env;
   const message = await run("cmake", ["-S", source, "-B", native, CMAKE_PACKAGE], { env }).then(
     () => "",

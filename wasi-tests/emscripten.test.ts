@@ -1,4 +1,4 @@
-/** The library for Emscripten: linked in every way that users link, with the release of Emscripten that is installed. */
+/** The library for Emscripten, linked with many settings of the installed release. */
 import { execFileSync } from "node:child_process";
 import path from "node:path";
 import covertable from "covertable";
@@ -19,12 +19,12 @@ import {
 import { needs } from "./support.ts";
 
 const check = needs("emcc");
-/** Where it is missing, the tests are left out. */
+/** If emcc is missing, the tests are skipped. */
 const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const program = (name: string): string => `wasi-tests/programs/emscripten-${name}`;
 const LOADER = path.join(ROOT, "wasi-tests", "programs", "load-emscripten.mjs");
 const HARDENED = "lib/wasm32-emscripten/librsbmallocc-hardened.a";
-/** Clang takes calls of malloc away where it sees that nothing comes of them. */
+/** Without -fno-builtin, clang would remove calls of malloc whose results are not used. */
 const HEAP = ["-fno-builtin", "-sEXPORTED_FUNCTIONS=_main,_malloc,_free"];
 
 async function buildAndRun(inputs: readonly string[], flags: readonly string[]) {
@@ -36,7 +36,7 @@ async function functionNames(script: string): Promise<string[]> {
   return [...readFunctionNames(readSections(module)).values()];
 }
 
-/** Values of each setting; every two values of two settings meet in one of the programs that are built. */
+/** The values of each setting. Every pair of values of two settings occurs in one of the programs. */
 const SETTINGS = {
   optimization: ["-O0", "-O1", "-O2", "-O3", "-Os", "-Oz"],
   lto: ["", "-flto"],
@@ -49,14 +49,14 @@ const SETTINGS = {
   form: ["", "-sMODULARIZE", "-sMODULARIZE -sEXPORT_ES6"],
 };
 
-/** Memory ends at a size that is quickly filled, and malloc tells instead of aborting. */
+/** Whether memory has a limit that is reached quickly, and malloc then returns NULL instead of aborting. */
 function isLimited(row: { growth: string; aborting: string }): boolean {
   return row.aborting.endsWith("0") && row.growth !== "-sALLOW_MEMORY_GROWTH";
 }
 
 for (const row of covertable.make(SETTINGS)) {
   const flags = Object.values(row).flatMap((flag) => (flag === "" ? [] : flag.split(" ")));
-  check(`a program works with ${flags.join(" ")}`, async () => {
+  check(`a program allocates, grows memory and ends with success with ${flags.join(" ")}`, async () => {
     const build: EmscriptenProgram = {
       inputs: [program("heap.c")],
       flags: [...flags, ...RSBMALLOC, ...HEAP, ...(isLimited(row) ? ["-DLIMITED"] : [])],
@@ -75,7 +75,7 @@ for (const row of covertable.make(SETTINGS)) {
 }
 
 check(
-  "where memory cannot grow and ABORTING_MALLOC is on, malloc aborts with Emscripten's message",
+  "if memory cannot grow and ABORTING_MALLOC is on, malloc aborts with Emscripten's message",
   async () => {
     const flags = ["-O1", "-DLIMITED", ...RSBMALLOC, ...HEAP];
     const { stderr, exitCode } = await buildAndRun([program("heap.c")], flags);
@@ -84,20 +84,20 @@ check(
   },
 );
 
-/** Builds the program whose memory cannot grow, and makes one that runs it. */
+/** Builds a program whose memory cannot grow. Returns a function that runs it and returns what it prints. */
 async function buildFull(flags: readonly string[]): Promise<(...args: readonly string[]) => Promise<string>> {
   const all = ["-O1", "-fno-builtin", ...flags, ...RSBMALLOC];
   const script = await buildEmscripten(emscripten, { inputs: [program("full.c")], flags: all });
   return async (...args) => (await runEmscripten(script, args)).stdout;
 }
 
-check("calls that find memory leave errno alone, also where growth was refused before", async () => {
+check("calls that succeed do not change errno, even if they tried to grow memory and could not", async () => {
   const run = await buildFull(["-sABORTING_MALLOC=0"]);
   assert.is(await run("shrink"), "1 0\n");
   for (const size of [64, 1000]) assert.match(await run("count", `${size}`), /^\d+ blocks\n$/);
 });
 
-check("malloc and realloc end no program as long as there is memory", async () => {
+check("with ABORTING_MALLOC, malloc and realloc do not abort as long as there is memory", async () => {
   const [ending, other] = [
     await buildFull(["-sABORTING_MALLOC=1"]),
     await buildFull(["-sABORTING_MALLOC=0"]),
@@ -107,13 +107,16 @@ check("malloc and realloc end no program as long as there is memory", async () =
   assert.is(await ending("resize"), "1\n");
 });
 
-check("reports take no memory: they are true where there is none", async () => {
-  const run = await buildFull(["-sABORTING_MALLOC=0"]);
-  assert.is(await run("report"), "1 1 0\n");
-});
+check(
+  "malloc_footprint and emmalloc_free_dynamic_memory are right when memory is out, and take none",
+  async () => {
+    const run = await buildFull(["-sABORTING_MALLOC=0"]);
+    assert.is(await run("report"), "1 1 0\n");
+  },
+);
 
 for (const malloc of ["dlmalloc", "emmalloc"]) {
-  check(`takes the place of ${malloc} without -sMALLOC=none too`, async () => {
+  check(`the library replaces ${malloc} even without -sMALLOC=none`, async () => {
     const flags = [`-sMALLOC=${malloc}`, "--profiling-funcs", "-O1", ...HEAP, RSBMALLOC[1]!];
     const script = await buildEmscripten(emscripten, { inputs: [program("heap.c")], flags });
     assert.match((await runEmscripten(script)).stdout, "heap ok");
@@ -123,7 +126,7 @@ for (const malloc of ["dlmalloc", "emmalloc"]) {
     assert.equal(theirs, []);
   });
 
-  check(`the prefixed names live beside ${malloc}`, async () => {
+  check(`the prefixed library works beside ${malloc}`, async () => {
     const library = "lib/wasm32-emscripten/librsbmallocc-prefixed.a";
     const flags = [`-sMALLOC=${malloc}`, "-Iinclude", "-O1", "-sALLOW_MEMORY_GROWTH", library];
     assert.is((await buildAndRun([program("beside.c")], flags)).stdout, "0 bytes wrong\n");
@@ -131,18 +134,21 @@ for (const malloc of ["dlmalloc", "emmalloc"]) {
 }
 
 for (const variant of ["", "-hardened"]) {
-  check(`blocks are resized in place: librsbmallocc${variant}.a`, async () => {
-    const library = `lib/wasm32-emscripten/librsbmallocc${variant}.a`;
-    const { stdout, stderr } = await buildAndRun(
-      [program("in-place.c")],
-      ["-O1", "-fno-builtin", "-Iinclude", "-sMALLOC=none", library],
-    );
-    assert.is(stdout, "in place\n", stderr);
-  });
+  check(
+    `emmalloc_realloc_try and aligned_realloc keep blocks' contents: librsbmallocc${variant}.a`,
+    async () => {
+      const library = `lib/wasm32-emscripten/librsbmallocc${variant}.a`;
+      const { stdout, stderr } = await buildAndRun(
+        [program("in-place.c")],
+        ["-O1", "-fno-builtin", "-Iinclude", "-sMALLOC=none", library],
+      );
+      assert.is(stdout, "in place\n", stderr);
+    },
+  );
 }
 
 check(
-  "the hardened library works with SAFE_HEAP, which knows the alignment that each access promises",
+  "the hardened library works with SAFE_HEAP, which checks the alignment that each access promises",
   async () => {
     const safe = ["-O1", "-sSAFE_HEAP=1", "-sASSERTIONS=2", "-sALLOW_MEMORY_GROWTH", ...HEAP];
     const { stdout, stderr } = await buildAndRun([program("heap.c")], [...safe, "-sMALLOC=none", HARDENED]);
@@ -161,7 +167,7 @@ for (const flags of [
   ["-O0", "-fexceptions"],
   ["-O2", "-fwasm-exceptions"],
 ]) {
-  check(`C++ with containers and ${flags.join(" ")}`, async () => {
+  check(`C++ containers, over-aligned objects and exceptions work with ${flags.join(" ")}`, async () => {
     const all = ["-std=c++17", ...flags, "-sALLOW_MEMORY_GROWTH", ...RSBMALLOC];
     const { stdout } = await buildAndRun([program("cpp.cc")], all);
     assert.is(stdout, "700 keys, 8 at most, 100 caught, 1 1\n");
@@ -169,7 +175,7 @@ for (const flags of [
 }
 
 for (const form of [["-O1"], ["-O2", "-sEXPORT_ES6", "--closure=1"]]) {
-  check(`embind with ${form.join(" ")}`, async () => {
+  check(`classes bound with embind work with ${form.join(" ")}`, async () => {
     const flags = ["--bind", "-sMODULARIZE", "-sALLOW_MEMORY_GROWTH", "--no-entry"];
     const exported = ["-sEXPORTED_FUNCTIONS=_malloc,_free"];
     const script = await buildEmscripten(emscripten, {
@@ -186,7 +192,7 @@ for (const [name, library] of [
   ["release", RSBMALLOC],
   ["hardened", ["-sMALLOC=none", "-Iinclude", program("late-free.c"), HARDENED]],
 ] as const) {
-  check(`memory is mapped and unmapped with the ${name} library`, async () => {
+  check(`mmap and munmap work with the ${name} library`, async () => {
     const { stdout } = await buildAndRun([program("mmap.c")], library);
     assert.is(stdout, "mmap ok\n");
   });
@@ -195,7 +201,7 @@ for (const [name, library] of [
     ["address", "SUMMARY: AddressSanitizer: heap-buffer-overflow"],
     ["leak", "Direct leak of 10 byte(s)"],
   ] as const) {
-    check(`the ${sanitizer} sanitizer reports a bug as before, with the ${name} library`, async () => {
+    check(`the ${sanitizer} sanitizer still reports a bug with the ${name} library`, async () => {
       const flags = [`-fsanitize=${sanitizer}`, "-sALLOW_MEMORY_GROWTH", "-sEXIT_RUNTIME", ...library];
       const { stderr } = await buildAndRun([program("sanitized.c")], flags);
       assert.match(stderr, report);
@@ -203,7 +209,7 @@ for (const [name, library] of [
   }
 }
 
-/** emmalloc's looks into its own data structures, which have no counterpart. */
+/** Functions that show emmalloc's own data structures, which have no counterpart in this library. */
 const WITHOUT_COUNTERPART = [
   "emmalloc_blank_slate_from_orbit",
   "emmalloc_compute_free_dynamic_memory_fragmentation_map",
@@ -211,7 +217,7 @@ const WITHOUT_COUNTERPART = [
   "emmalloc_validate_memory_regions",
 ];
 
-check("every name that Emscripten's mallocs define is there", async () => {
+check("the library defines every name that Emscripten's mallocs define", async () => {
   const sysroot = execFileSync("em-config", ["CACHE"], { encoding: "utf8" }).trim();
   const libraries = path.join(sysroot, "sysroot", "lib", "wasm32-emscripten");
   const nm = path.join(execFileSync("em-config", ["LLVM_ROOT"], { encoding: "utf8" }).trim(), "llvm-nm");
@@ -230,7 +236,7 @@ check("every name that Emscripten's mallocs define is there", async () => {
   }
 });
 
-check("what emcc says of a faulty program comes back as an error", async () => {
+check("buildEmscripten throws an error with emcc's messages if a program does not compile", async () => {
   const faulty = { inputs: [program("heap.c")], flags: ["-include", "no-such-header.h"] };
   try {
     await buildEmscripten(emscripten, faulty);

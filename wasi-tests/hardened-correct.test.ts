@@ -1,4 +1,4 @@
-/** Correct programs never trap on the hardened libraries, and see no difference. */
+/** Correct programs do not trap on the hardened library, and behave the same as on others. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { findCompiler } from "../tools/compiler.ts";
@@ -14,11 +14,11 @@ const PROGRAMS = "wasi-tests/programs";
 const output = (inputs: readonly string[], flags: readonly string[]) =>
   outputOf(compiler, inputs, ["-fno-builtin", ...flags]);
 
-/** They print where blocks lie, or what the heap takes for them. */
+/** These print addresses of blocks or the size of the heap, which differ in a hardened build. */
 const MEASURING = ["two-heaps", "page-allocator"];
 
 for (const example of EXAMPLES.filter(({ freestanding }) => !freestanding)) {
-  test(`${example.name} prints what it should`, async () => {
+  test(`${example.name} runs to its end, and prints the expected output unless it measures the heap`, async () => {
     const file = await buildExample(compiler, { ...example, library: hardened(example.library) });
     for (const runtime of RUNTIMES) {
       const { stdout, exitCode, trap } = await runExample(example, file, runtime);
@@ -30,18 +30,18 @@ for (const example of EXAMPLES.filter(({ freestanding }) => !freestanding)) {
 }
 
 for (const level of ["-O0", "-O2"]) {
-  test(`every function keeps its promises: ${level}`, async () => {
+  test(`every function of the C interface behaves as documented: ${level}`, async () => {
     for (const flags of [[], ["-DPREFIXED"]])
       assert.is(await output([`${PROGRAMS}/c-abi.c`, LIBRARY], [level, ...flags]), "");
   });
 
-  test(`a program sees no difference from dlmalloc: ${level}`, async () => {
+  test(`a program behaves the same as with dlmalloc: ${level}`, async () => {
     const dlmalloc = await output([`${PROGRAMS}/c-behaviour.c`], [level]);
     assert.match(dlmalloc, /at the end/);
     assert.is(await output([`${PROGRAMS}/c-behaviour.c`, LIBRARY], [level]), dlmalloc);
   });
 
-  test(`C++ allocates: ${level}`, async () => {
+  test(`C++ allocation works: ${level}`, async () => {
     assert.is(await output([`${PROGRAMS}/cpp-abi.cc`, LIBRARY], [level, "-std=c++17"]), "");
   });
 }

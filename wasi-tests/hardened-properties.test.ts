@@ -1,4 +1,7 @@
-/** Random sequences of correct calls, as in heap-model.test.ts: the hardened libraries do as they should, and never trap. */
+/**
+ * The hardened libraries called by correct programs: random sequences of calls, as in heap-model.test.ts, and how they
+ * delay the reuse of freed memory.
+ */
 import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { test } from "uvu";
@@ -23,13 +26,13 @@ const INITIAL = 4;
 const MOST_PAGES = 16384;
 const EXPORTED = ["rsbmalloc_check", "rsbfree_sized", "rsbfree_aligned_sized", ...Object.values(NAMES)];
 
-/** For one thread, and for several, though here is but one. */
+/** The libraries for one thread and for several. These tests use a single thread with both. */
 const LIBRARIES = [
   { name: "hardened", library: "lib/wasm32-wasi/librsbmallocc-hardened.a", shared: false },
   { name: "mt-hardened", library: "lib/wasm32-wasi-threads/librsbmallocc-mt-hardened.a", shared: true },
 ];
 
-/** Where a call traps: its stack. */
+/** Makes a call that should trap. Returns the trap's stack trace, or "no trap". */
 function trapIn(call: () => void): string {
   try {
     call();
@@ -55,7 +58,7 @@ for (const { name, library, shared } of LIBRARIES) {
   });
   const module = new WebAssembly.Module(await readFile(file));
 
-  /** An empty heap in a memory of at most `pages` wasm pages. */
+  /** Makes an empty heap in a memory of at most `pages` wasm pages. The host's random bytes depend on `seed`. */
   const start = (seed: number, pages: number) => {
     const memory = new WebAssembly.Memory({ initial: INITIAL, maximum: pages, shared });
     const random_get = (at: number, count: number) => {
@@ -74,7 +77,7 @@ for (const { name, library, shared } of LIBRARIES) {
     return { exports, api: apiOf(memory, exports) };
   };
 
-  /** From an empty heap to one that is empty again. */
+  /** Runs a sequence on a new heap, checks the heap after every 16 calls, and frees all blocks in the end. */
   const run = (sequence: readonly Call[], seed: number, pages: number, mayFail: boolean): void => {
     const { exports, api } = start(seed, pages);
     const model = emptyModel();
@@ -87,11 +90,11 @@ for (const { name, library, shared } of LIBRARIES) {
     while (model.blocks.length > 0) release(api, model, model.blocks.length - 1);
     exports.rsbmalloc_check!();
     const inUse = exports.in_use!();
-    assert(inUse === 0, `${inUse} bytes are in use when all is freed`);
+    assert(inUse === 0, `${inUse} bytes are in use after all blocks were freed`);
   };
 
-  test(`${name}: a large block lies where one was before, if there is no room elsewhere`, () => {
-    // Were the hole given back before there is another, it could go to other uses.
+  test(`${name}: a large block reuses a freed one's pages if there is no room elsewhere`, () => {
+    // It must get them from quarantine directly: if the pages became free first, they could go to another use.
     const { exports, api } = start(1, 16);
     const blocks: number[] = [];
     for (let block; (block = api.page_alloc(PAGE - 1, PAGE)) !== 0;) blocks.push(block);
@@ -99,24 +102,24 @@ for (const { name, library, shared } of LIBRARIES) {
     for (const n of [0, 1, 2]) api.page_free(hole! + n * PAGE);
     for (let i = 0; i < 3; ++i) {
       const block = api.page_alloc(3 * PAGE - 1, PAGE);
-      assert(block === hole, `${block} for a block that fits at ${hole}`);
+      assert(block === hole, `the block was allocated at ${block}, not in the only free pages, at ${hole}`);
       exports.rsbmalloc_check!();
       api.page_free(block);
     }
   });
 
-  test(`${name}: a large block does not begin where the last one did`, () => {
+  test(`${name}: a large block does not begin where the one just freed did`, () => {
     const { api } = start(1, MOST_PAGES);
     let last = 0;
     for (let i = 0; i < 10; ++i) {
       const block = api.malloc(100_000);
-      assert(block !== last, `a block at ${block} again`);
+      assert(block !== last, `the block begins at ${block}, like the one just freed`);
       api.free(block);
       last = block;
     }
   });
 
-  test(`${name}: where memory is out, a slot in quarantine serves the next block`, () => {
+  test(`${name}: malloc takes a slot from quarantine when memory is out`, () => {
     const { api } = start(1, 5);
     const pages: number[] = [];
     for (let page; (page = api.page_alloc(2000, 1)) !== 0;) pages.push(page);
@@ -124,19 +127,21 @@ for (const { name, library, shared } of LIBRARIES) {
     const blocks: number[] = [];
     for (let block; (block = api.malloc(12)) !== 0;) blocks.push(block);
     api.free(blocks[0]!);
-    assert(api.malloc(12) === blocks[0], "there is memory for another block");
-    assert(api.malloc(12) === 0, "there is none for two");
+    assert(api.malloc(12) === blocks[0], "malloc did not return the block in quarantine");
+    assert(api.malloc(12) === 0, "a second malloc succeeded, though only one block was freed");
   });
 
-  test(`${name}: slots do not begin where a large block was just freed`, () => {
+  test(`${name}: a run of slots does not begin where a large block was just freed`, () => {
     const { api } = start(1, MOST_PAGES);
     const freed = api.malloc(20_000);
     api.free(freed);
-    for (let i = 0; i < 2; ++i) assert(api.malloc(1000) !== freed, "the next run begins there");
+    for (let i = 0; i < 2; ++i)
+      assert(api.malloc(1000) !== freed, "a slot begins where the large block was just freed");
   });
 
-  test(`${name}: with no more blocks of no bytes, those of a byte may be freed as such`, () => {
+  test(`${name}: blocks of size 0 can be freed with size 0, even after the special addresses for them run out`, () => {
     const { exports, api } = start(1, MOST_PAGES);
+    // More than there are addresses for zero-size blocks: the rest are blocks of one byte.
     const blocks = Array.from({ length: 5000 }, () => api.malloc(0));
     for (const block of blocks) exports.rsbfree_sized!(block, 0);
     const aligned = Array.from({ length: 100 }, () => api.aligned_alloc(1024, 0));
@@ -144,7 +149,7 @@ for (const { name, library, shared } of LIBRARIES) {
     exports.rsbmalloc_check!();
   });
 
-  test(`${name}: a write before a block that lies behind the heap's own data is found`, () => {
+  test(`${name}: a write before a block that lies right after a metadata page is detected`, () => {
     const { exports, api } = start(1, MOST_PAGES);
     const blocks = Array.from({ length: 300 }, (_, i) => api.malloc(1 + ((i * 769) % 15_000)));
     const [heap] = readHeaps(api.memory.buffer, [HARDENED_LAYOUT]);
@@ -156,53 +161,59 @@ for (const { name, library, shared } of LIBRARIES) {
     const behind = blocks.filter(
       (block) => block % PAGE === 0 && words[(map + 4 * (block / PAGE - 1)) >>> 2] === metadata,
     );
-    assert(behind.length > 0, "no block lies there");
+    assert(behind.length > 0, "no block lies right after a metadata page");
     for (const block of behind) {
       for (const bytes of [1, 8, 32]) {
         const before = new Uint8Array(api.memory.buffer, block - bytes, bytes);
         before.fill(0x41);
         const stack = trapIn(() => exports.rsbmalloc_check!());
-        assert(/\brsbmalloc_overflow\b/.test(stack), `${bytes} bytes before a block: ${stack}`);
+        assert(
+          /\brsbmalloc_overflow\b/.test(stack),
+          `${bytes} bytes written before a block were not reported as an overflow: ${stack}`,
+        );
         before.fill(0);
       }
     }
   });
 
-  test(`${name}: the order of slots differs from heap to heap, and the next one is seldom a neighbour`, () => {
+  test(`${name}: the order of slots differs from heap to heap, and successive slots are seldom neighbours`, () => {
     const SEEDS = 40;
     const orders = Array.from({ length: SEEDS }, (_, seed) => {
       const { api } = start(seed, 8);
       return Array.from({ length: 64 }, () => api.malloc(24));
     });
-    assert(new Set(orders.map(String)).size === SEEDS, "two heaps have the same order");
+    assert(new Set(orders.map(String)).size === SEEDS, "two heaps hand out slots in the same order");
     const neighbours = orders.flatMap((order) =>
       order.filter((at, i) => Math.abs(at - order[i - 1]!) === 32),
     );
-    // Of slots drawn at random one in 32.
-    assert(neighbours.length < orders.flat().length / 8, `${neighbours.length} neighbours`);
+    // In a random order, one in 32 would be.
+    assert(
+      neighbours.length < orders.flat().length / 8,
+      `${neighbours.length} of ${orders.flat().length} slots are next to the one handed out before`,
+    );
   });
 
-  test(`${name}: a run stays as long as a slot of it is in use, whichever half of it is free`, () => {
+  test(`${name}: a run is not freed while one half of its slots is in use, whichever half`, () => {
     for (const freed of [0, PAGE / 2]) {
       const { exports, api } = start(1, 8);
       const blocks = Array.from({ length: 1000 }, () => api.malloc(12));
-      assert(new Set(blocks).size === blocks.length, "a slot is handed out twice");
+      assert(new Set(blocks).size === blocks.length, "a slot was handed out twice");
       const isFreed = (block: number) => (block & (PAGE / 2)) === freed;
       const kept = blocks.filter((block) => !isFreed(block));
       for (const block of kept) new Uint8Array(api.memory.buffer, block, 12).fill(block >>> 4);
       for (const block of blocks.filter(isFreed)) api.free(block);
-      // Until memory is out, and so all that is free has gone to them.
+      // Takes all free pages, so that a run freed too early would be overwritten.
       while (api.page_alloc(PAGE - 1, 1) !== 0);
       for (const block of kept)
         assert(
           new Uint8Array(api.memory.buffer, block, 12).every((byte) => byte === ((block >>> 4) & 0xff)),
-          `the block at ${block} is another's`,
+          `the block at ${block}, still in use, has changed`,
         );
       exports.rsbmalloc_check!();
     }
   });
 
-  test(`${name}: runs without blocks are free for others, wherever a last block is`, () => {
+  test(`${name}: empty runs become free for other uses, wherever the last remaining block lies`, () => {
     const pagesLeft = (count: number, kept: number): number => {
       const { api } = start(1, 8);
       const blocks = Array.from({ length: count }, () => api.malloc(12));
@@ -214,33 +225,37 @@ for (const { name, library, shared } of LIBRARIES) {
     const most = pagesLeft(1, 0);
     for (const kept of [0, 500, 999]) {
       const pages = pagesLeft(1000, kept);
-      assert(pages >= most - 1, `${pages} pages are left, of ${most}`);
+      assert(pages >= most - 1, `only ${pages} of ${most} pages are free with block ${kept} in use`);
     }
   });
 
-  test(`${name}: others may have as much memory between the heap's as one region of the page map, and more`, () => {
+  test(`${name}: the heap continues behind memory that others took, and freeing an address in that traps`, () => {
     const { exports, api } = start(1, MOST_PAGES);
     const before = api.malloc(1);
+    // A MiB: as much as one page of the page map describes.
     const foreign = api.memory.grow(16) * WASM_PAGE;
     const behind = api.malloc(100_000);
     exports.rsbmalloc_check!();
     api.free(before);
     api.free(behind);
     const stack = trapIn(() => api.free(foreign + 12 * WASM_PAGE));
-    assert(/\brsbmalloc_invalid_free\b/.test(stack), `another's memory is freed: ${stack}`);
+    assert(
+      /\brsbmalloc_invalid_free\b/.test(stack),
+      `freeing memory that others took was not reported as an invalid free: ${stack}`,
+    );
   });
 
   const sequences = fc.array(calls(), { maxLength: 80, size: "max" });
   const seeds = fc.nat(255);
 
-  test(`${name}: any sequence of calls does what it should`, () => {
+  test(`${name}: any sequence of calls agrees with the model and does not trap`, () => {
     const property = fc.property(sequences, seeds, (sequence, seed) =>
       run(sequence, seed, MOST_PAGES, false),
     );
     fc.assert(property, { numRuns: 500, includeErrorInReport: true });
   });
 
-  test(`${name}: the same in a small memory, where calls fail with ENOMEM`, () => {
+  test(`${name}: any sequence of calls in a small memory agrees with the model, where calls may fail with ENOMEM`, () => {
     const pages = fc.integer({ min: INITIAL, max: 24 });
     const property = fc.property(sequences, seeds, pages, (sequence, seed, most) =>
       run(sequence, seed, most, true),

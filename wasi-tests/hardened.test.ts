@@ -1,4 +1,4 @@
-/** The hardened libraries: every bug traps in the function that is named for it, and no correct program ever does. */
+/** The hardened library: each bug traps, in the function whose name says which kind of bug it is. */
 import { readFile } from "node:fs/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -8,28 +8,29 @@ import { RUNTIMES, runProgram } from "../tools/wasi.ts";
 const LIBRARY = "lib/wasm32-wasi/librsbmallocc-hardened.a";
 const compiler = await findCompiler();
 
-/** Without -O at the link: clang would have wasm-opt drop the names of functions. */
+/** Builds without -O, with which clang would run wasm-opt, which drops the functions' names that the tests look for. */
 async function buildHardened(...inputs: string[]): Promise<WebAssembly.Module> {
   const program = { inputs: [...inputs, LIBRARY], includes: ["include"], flags: ["-fno-builtin"] };
   return WebAssembly.compile(await readFile(await build(compiler, program)));
 }
 
 /**
- * Slots are handed out in random order, so what lies beside a block differs from run to run. Each case runs with so many
- * seeds, always the same ones. SEEDS=200 tries whether a bug is hidden now and then.
+ * The order in which slots are handed out is random, so a block's neighbours differ from seed to seed. Each case runs
+ * with this many seeds, always the same ones. SEEDS=200 shows whether some order hides a bug.
  */
 const SEEDS = Number(process.env.SEEDS ?? 3);
 
-/** A kind of block for each way to come by one. */
+/** Kinds of blocks in slots, one for each way to obtain such a block. */
 const SLOTS = ["tiny", "small", "full", "medium", "calloc", "aligned", "grown", "shrunk", "resized"];
-/** Those of bins of small slots. */
+/** Those in bins with small slots. */
 const SMALL_SLOTS = SLOTS.filter((kind) => kind !== "medium" && kind !== "grown");
+/** Kinds of blocks in page runs of their own. */
 const RUNS = ["large", "pages", "over-aligned", "large-grown", "page_alloc"];
 const ALL = [...SLOTS, ...RUNS];
-/** Of more than a few bytes. */
+/** Those of more than a few bytes. */
 const ROOMY = ALL.filter((kind) => kind !== "tiny" && kind !== "small");
 
-/** Where `malloc` of the same size gets to as well. */
+/** Those whose memory a later `malloc` of the same size can be given. */
 const PLAIN = [
   "tiny",
   "small",
@@ -43,7 +44,7 @@ const PLAIN = [
   "large-grown",
 ];
 
-/** By fault, and then by case of programs/hardened.c: the kinds of block that it is tried with. */
+/** For each fault, the cases of programs/hardened.c that must cause it, each with the kinds of blocks to try. */
 const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
   rsbmalloc_double_free: {
     double_free: ALL,
@@ -134,14 +135,14 @@ const BUGS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>
   },
 };
 
-/** Free pages do not tell whether a block began there: in these cases either is right. */
+/** In these cases the pages are free by then, which hides whether a block began there: either fault is right. */
 const EITHER = ["rsbmalloc_double_free", "rsbmalloc_invalid_free"];
 const FREED_PAGES: Readonly<Record<string, readonly string[]>> = {
   double_free_much_later: ["medium", "grown", "large", "pages", "large-grown", "over-aligned"],
   free_far_before: ALL.filter((kind) => kind !== "tiny"),
 };
 
-/** No function of the library traps here, but the engine itself. */
+/** In these cases the engine traps, not a function of the library. */
 const OUT_OF_MEMORY = ["zero_write", "zero_read", "zero_realloc_write", "zero_aligned_write"];
 
 const bugs = await buildHardened("wasi-tests/programs/hardened.c");
@@ -155,9 +156,9 @@ const CASES = [
 
 for (const runtime of RUNTIMES) {
   for (const [at, { name, kinds: all, faults }] of CASES.entries()) {
-    // @wasmer/wasi takes long to start: a kind for each case, in turn.
+    // @wasmer/wasi is slow to start, so under it each case tries only one kind, a different one from case to case.
     const [kinds, seeds] = runtime === "node" ? [all, SEEDS] : [[all[at % all.length]!], 1];
-    test(`${name} is caught by ${faults.join(" or ")} (${runtime})`, async () => {
+    test(`${name} traps in ${faults.join(" or ")} (${runtime})`, async () => {
       const missed: string[] = [];
       for (const kind of kinds) {
         for (let seed = 1; seed <= seeds; ++seed) {
@@ -172,14 +173,14 @@ for (const runtime of RUNTIMES) {
   }
 
   for (const name of OUT_OF_MEMORY) {
-    test(`${name} is out of bounds (${runtime})`, async () => {
+    test(`${name} traps as an access out of bounds (${runtime})`, async () => {
       const { trap } = await runProgram(runtime, bugs, { args: [name, "small"] });
       assert.match(trap?.message ?? "no trap", /out of bounds/);
     });
   }
 }
 
-test("a program is told of the bug before the trap", async () => {
+test("rsbmalloc_on_fault is called with the bug and the block before the trap", async () => {
   const { stdout } = await runProgram("node", bugs, { args: ["double_free", "small"] });
   assert.is(stdout, "double free: the block, 0 bytes\n");
   const overflow = await runProgram("node", bugs, { args: ["overflow_letter", "medium"] });

@@ -1,4 +1,4 @@
-/** The same calls on libc's malloc, dlmalloc, and on rsbmalloc beside it in one program: a caller sees no difference. */
+/** The same calls on libc's malloc, which is dlmalloc, and on rsbmalloc in one program: a caller sees no difference. */
 import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { test } from "uvu";
@@ -20,7 +20,7 @@ import { withCompilers } from "./support.ts";
 
 const PROGRAM = ["wasi-tests/programs/two-heaps.c", "lib/wasm32-wasi/librsbmallocc-prefixed.a"];
 
-/** Those that every libc for WASI has. */
+/** The functions that every libc for WASI has. */
 const NAMES = [
   "malloc",
   "free",
@@ -32,7 +32,7 @@ const NAMES = [
 ] as const;
 const exported = [...NAMES, ...NAMES.map((name) => `rsb${name}`), "errno_address"];
 
-/** One of the program's two heaps. What libc lacks is made of what it has. */
+/** One of the program's two heaps. Functions that libc lacks are made from those that it has. */
 function heapOf({ exports, memory }: Reactor, prefix: "" | "rsb"): Api {
   type Exported = (...numbers: number[]) => number;
   const errno = (exports["errno_address"] as Exported)() / 4;
@@ -74,7 +74,7 @@ await withCompilers((compiler, add) => {
     return WebAssembly.compile(await readFile(file));
   };
 
-  add("random sequences, alternating between the two heaps", async () => {
+  add("random calls have the same results on both heaps, and each keeps its blocks' contents", async () => {
     const module = await program();
     const run = async (sequence: readonly Call[]) => {
       const reactor = await startReactor("node", module);
@@ -91,7 +91,7 @@ await withCompilers((compiler, add) => {
     await fc.assert(fc.asyncProperty(sequences, run), { numRuns: 200, includeErrorInReport: true });
   });
 
-  add("calls that cannot succeed", async () => {
+  add("calls that cannot succeed return NULL and set ENOMEM on both heaps", async () => {
     const reactor = await startReactor("node", await program());
     for (const heap of [heapOf(reactor, ""), heapOf(reactor, "rsb")]) {
       const block = heap.malloc(100);

@@ -1,4 +1,4 @@
-/** Where memory ends: small maxima, heaps over 2 GiB, and the edge of 4 GiB. */
+/** The limits of memory: small maximum sizes, heaps over 2 GiB, and the end of memory at 4 GiB. */
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -22,13 +22,13 @@ const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 const END = 2 ** 32;
 
-test("memory that runs out at any point of a long sequence", async () => {
+test("calls fail with ENOMEM and damage nothing, wherever in a long sequence memory runs out", async () => {
   const sequence = fc.sample(calls(), { seed: 20_231, numRuns: 400 });
   const needed = await newHeap();
   const model = emptyModel();
   for (const step of sequence) make(needed.heap, model, step);
   const pages = needed.heap.memory.buffer.byteLength / WASM_PAGE;
-  assert.ok(pages > 20, "the sequence needs too little");
+  assert.ok(pages > 20, `the sequence needs only ${pages} wasm pages`);
 
   for (let maximum = 1; maximum < pages; ++maximum) {
     const { heap, base } = await newHeap({ maximum });
@@ -42,7 +42,7 @@ test("memory that runs out at any point of a long sequence", async () => {
   }
 });
 
-/** Takes blocks of `size` until there are no more. */
+/** Allocates blocks of `size` bytes until malloc fails, which must set ENOMEM. */
 function fill(heap: Heap, size: number): number[] {
   const blocks: number[] = [];
   for (;;) {
@@ -57,15 +57,15 @@ function fill(heap: Heap, size: number): number[] {
 }
 
 for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
-  test(`full of blocks of ${size} bytes: every function fails, and all serve on after something is freed`, async () => {
+  test(`a heap full of blocks of ${size} bytes fails with ENOMEM, and serves again once a block is freed`, async () => {
     const { heap, base } = await newHeap({ maximum: 6 });
     let most = 0;
     let pages = 0;
     for (let round = 0; round < 3; ++round) {
       const blocks = fill(heap, size);
-      // How many slots there are depends on how long the runs are that they lie in: a long one has less waste.
+      // The number of slots varies a little with the length of their runs: a longer run has less waste.
       most = Math.max(most, blocks.length);
-      assert.ok(blocks.length >= 0.99 * most, `${blocks.length} blocks, ${most} the time before`);
+      assert.ok(blocks.length >= 0.99 * most, `${blocks.length} blocks, but ${most} in an earlier round`);
       for (const call of [
         () => heap.malloc(size),
         () => heap.calloc(1, size),
@@ -79,7 +79,7 @@ for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
       ]) {
         heap.errno = 0;
         const block = call();
-        // What a last page is too small for may still fit another bin.
+        // The call may succeed: the last free pages may be enough for another bin.
         if (block === 0) assert.is(heap.errno, ENOMEM);
         else heap.free(block);
       }
@@ -92,31 +92,31 @@ for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
 
       heap.free(blocks[blocks.length >>> 1]!);
       const again = heap.malloc(size);
-      assert.is.not(again, 0, "no room for what was freed");
+      assert.is.not(again, 0, "malloc fails although a block of that size was just freed");
       blocks[blocks.length >>> 1] = again;
       blocks.forEach((block) => heap.free(block));
       assert.is(heap.mallinfo().inUse, 0);
       pages ||= heap.mallinfo().heap;
-      assert.is(heap.mallinfo().heap, pages, "not as many pages as the time before");
+      assert.is(heap.mallinfo().heap, pages, "the heap is not as large as in the first round");
       checkAgainst(heap, emptyModel(), base);
     }
   });
 }
 
-test("what one size filled and freed serves any other", async () => {
+test("memory filled with blocks of one size and freed serves any other size", async () => {
   const { heap } = await newHeap({ maximum: 32 });
   const sizes = [16, 20_000, 100, 3000, 500_000, 8, 16_384, 1000];
   for (const size of [...sizes, ...sizes.toReversed()]) {
     const blocks = fill(heap, size);
     const bytes = blocks.length * heap.malloc_usable_size(blocks[0]!);
-    // Three of four bytes of memory, even where two blocks of the size fill it no better.
-    assert.ok(bytes + size > 0.75 * 32 * WASM_PAGE, `${blocks.length} blocks of ${size} bytes`);
+    // At least three quarters of memory, apart from a remainder that is too small for another block.
+    assert.ok(bytes + size > 0.75 * 32 * WASM_PAGE, `only ${blocks.length} blocks of ${size} bytes fit`);
     blocks.forEach((block) => heap.free(block));
   }
 });
 
-test("memory that is free in short runs serves a bin whose runs are long by then", async () => {
-  // Of so many pages, all but one are free: enough for the shortest run of such slots.
+test("a bin that has grown to long runs still uses free pages that are scattered in short series", async () => {
+  // One page in `step` stays in use. The free ones between them are enough for the shortest run of such slots.
   for (const [size, step] of [
     [64, 4],
     [1000, 4],
@@ -131,11 +131,11 @@ test("memory that is free in short runs serves a bin whose runs are long by then
     for (const page of freed) heap.page_free(page);
     const taken = fill(heap, size).length * size;
     const free = freed.length * PAGE;
-    assert.ok(taken > free / 2, `${taken} of ${free} bytes serve blocks of ${size} bytes`);
+    assert.ok(taken > free / 2, `blocks of ${size} bytes use only ${taken} of ${free} free bytes`);
   }
 });
 
-test("many pages of Runs that are given back at once, however few other Runs are spare", async () => {
+test("many metadata pages become free at once, however few other Runs are spare", async () => {
   const pages = (heap: Heap, bytes: number): number[] => {
     const blocks: number[] = [];
     for (let block; (block = heap.page_alloc(bytes, 1)) !== 0;) blocks.push(block);
@@ -144,7 +144,7 @@ test("many pages of Runs that are given back at once, however few other Runs are
   for (let more = 0; more < 64; more += 9) {
     const { heap, base } = await newHeap({ maximum: 160 });
     const blocks = pages(heap, PAGE);
-    // One block is kept for each page of Runs, which its own is in: away from these pages, and alone.
+    // For each metadata page, one block whose Run lies in it is kept: not next to a metadata page or another such block.
     const { runAt, isMetadata, metadataPages } = pagesOf(heap);
     const kept = new Map<number, number>();
     for (const block of blocks) {
@@ -155,14 +155,18 @@ test("many pages of Runs that are given back at once, however few other Runs are
     }
     const last = new Set(kept.values());
     for (const block of blocks) if (!last.has(block)) heap.page_free(block);
-    // No run is as long, but their Runs are the first ones now. Then all memory is in use again.
+    // No series of free pages is as long, so this fails, but it handles all events: the Runs of the freed blocks are now
+    // the first spare ones. Then all memory is allocated again.
     assert.is(heap.page_alloc((blocks.length - last.size - 2) * PAGE, 1), 0);
     const live = Array.from({ length: more }, () => heap.page_alloc(PAGE, 1));
     for (const { bytes } of pagesOf(heap).free) live.push(heap.page_alloc(bytes, 1));
     live.push(...pages(heap, PAGE));
     for (const block of last) heap.page_free(block);
     live.push(...pages(heap, 2 * PAGE));
-    assert.ok(pagesOf(heap).metadataPages.length < metadataPages.length / 2, "the pages stay");
+    assert.ok(
+      pagesOf(heap).metadataPages.length < metadataPages.length / 2,
+      `${pagesOf(heap).metadataPages.length} of ${metadataPages.length} metadata pages are left`,
+    );
     live.push(...pages(heap, PAGE));
     const inUse = live
       .filter((address) => address !== 0)
@@ -171,7 +175,7 @@ test("many pages of Runs that are given back at once, however few other Runs are
   }
 });
 
-test("the memory of the first page map serves on when the map has moved, wherever the heap starts", async () => {
+test("the memory of the first page map becomes free when the map moves, wherever the heap starts", async () => {
   for (let offset = 0; offset < PAGE; offset += 112) {
     const memory = new WebAssembly.Memory({ initial: 2 });
     const heap = await instantiate({ memory, heapBase: WASM_PAGE + offset });
@@ -185,10 +189,10 @@ test("the memory of the first page map serves on when the map has moved, whereve
   }
 });
 
-/** A heap without a free page or a spare Run, full of what `first` leaves there and of large blocks. */
+/** Makes a heap without a free page or a spare Run: full of what `first` allocates, and of large blocks. */
 async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left: T; large: number[] }> {
   for (let twos = 0; ; ++twos) {
-    assert.ok(twos < 70, "always a spare Run");
+    assert.ok(twos < 70, "no number of two-page blocks leaves the heap without a spare Run");
     const { heap } = await newHeap({ initial: 6, maximum: 6 });
     const left = first(heap);
     const field = (offset: number): number => new Uint32Array(heap.memory.buffer)[(heap.state + offset) / 4]!;
@@ -200,7 +204,7 @@ async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left
   }
 }
 
-/** Takes slots until they are of so many runs. Returns one of each. */
+/** Allocates slots until they lie in `runs` different runs. Returns one slot of each run. */
 function slotOfEach(heap: Heap, size: number, runs: number): number[] {
   const slots = new Map<number, number>();
   for (let slot; slots.size < runs; slots.set(pagesOf(heap).runAt(Math.floor(slot / PAGE)), slot))
@@ -208,17 +212,17 @@ function slotOfEach(heap: Heap, size: number, runs: number): number[] {
   return [...slots.values()];
 }
 
-test("memory is not out as long as freed blocks wait for something to be done", async () => {
+test("malloc does not fail while freed blocks wait on the list of events", async () => {
   const { heap, left, large } = await fullHeap((heap) => slotOfEach(heap, 1024, 24));
   for (const block of [...large, ...left]) heap.free(block);
   assert.is.not(heap.malloc(20_000), 0);
 });
 
-test("a slot that was freed before many others serves, though the only free page is made Runs meanwhile", async () => {
+test("malloc finds a slot freed before many others, though the only free page becomes a metadata page meanwhile", async () => {
   const { heap, left } = await fullHeap((heap) => {
     const [slot] = [heap.malloc(1024), heap.malloc(1024)];
     const others = [400, 512, 640].flatMap((size) => slotOfEach(heap, size, 16));
-    // So that the last runs stay.
+    // Another block in each last run, so that freeing one does not empty the run.
     for (const size of [400, 512, 640]) heap.malloc(size);
     return { slot: slot!, others, large: heap.page_alloc(2 * PAGE, 1) };
   });
@@ -227,7 +231,7 @@ test("a slot that was freed before many others serves, though the only free page
   assert.is(heap.malloc(1024), left.slot);
 });
 
-test("memory is not out as long as bins keep empty runs", async () => {
+test("malloc does not fail while bins keep empty runs", async () => {
   const { heap } = await fullHeap((heap) => {
     const sizes = [1024, 2048, 4096, 8192, 16_384];
     const blocks = sizes.flatMap((size) => Array.from({ length: 4 }, () => heap.malloc(size)));
@@ -235,22 +239,26 @@ test("memory is not out as long as bins keep empty runs", async () => {
     heap.mallinfo();
   });
   const { free } = heap.mallinfo();
-  assert.is(heap.malloc(64) === 0, free === 0, `${free} bytes are free`);
+  assert.is(
+    heap.malloc(64) === 0,
+    free === 0,
+    `malloc must fail exactly if nothing is free; ${free} bytes are`,
+  );
 });
 
-test("a page that is wanted for Runs is not cut from the only pages that a block could have", async () => {
+test("a new metadata page is not cut from the only free pages that are enough for a block", async () => {
   const { heap, left } = await fullHeap((heap) => {
     const lengths = [20, 20, 20, 40, 2].flatMap((pages) => [pages, 1]);
     return lengths.map((pages) => heap.page_alloc(pages * PAGE, 1)).filter((_, index) => index % 2 === 0);
   });
   for (const block of left) heap.free(block);
   heap.mallinfo();
-  // As many as Runs became spare, and all that is free below the 40 pages.
+  // These blocks take every Run that became spare, and all free pages below the 40.
   for (const pages of [10, 10, 10, 10, 20]) assert.is.not(heap.page_alloc(pages * PAGE, 1), 0);
   assert.is(heap.page_alloc(40 * PAGE, 1), left[3]);
 });
 
-test("a block that stays where it is, as memory for a smaller one is out, leaves errno alone", async () => {
+test("realloc to a smaller size returns the same block and leaves errno alone when no smaller block is free", async () => {
   const { heap } = await newHeap({ maximum: 4 });
   const block = heap.malloc(5000);
   for (const size of [70_000, 4000, 64]) fill(heap, size);
@@ -259,7 +267,7 @@ test("a block that stays where it is, as memory for a smaller one is out, leaves
   assert.is(heap.errno, 0);
 });
 
-test("a call that fails because memory is out fails when it is repeated", async () => {
+test("malloc that fails because memory is out fails again when it is repeated", async () => {
   for (let before = 0; before < 140; before += 2) {
     for (const pages of [17, 20, 24, 28]) {
       const { heap } = await newHeap({ maximum: 5 });
@@ -270,7 +278,7 @@ test("a call that fails because memory is out fails when it is repeated", async 
   }
 });
 
-test("the same where a Run is wanted when memory is out", async () => {
+test("page_alloc that fails when memory is out fails again, also when it needs a Run", async () => {
   for (let twos = 0; twos < 80; ++twos) {
     const { heap } = await newHeap({ maximum: 5 });
     for (let i = 0; i < twos; ++i) heap.page_alloc(2 * PAGE, 1);
@@ -279,7 +287,7 @@ test("the same where a Run is wanted when memory is out", async () => {
   }
 });
 
-test("requests that memory has no room for take none of it", async () => {
+test("requests that are too large for memory fail without growing it", async () => {
   const maximum = 256;
   const { heap, base } = await newHeap({ maximum });
   const block = heap.malloc(100);
@@ -289,7 +297,11 @@ test("requests that memory has no room for take none of it", async () => {
     for (const answer of [heap.malloc(size), heap.realloc(block, size), heap.page_alloc(size, 1)])
       assert.is(answer, 0);
     assert.is(heap.errno, ENOMEM);
-    assert.is(heap.memory.buffer.byteLength, before, `${size} bytes`);
+    assert.is(
+      heap.memory.buffer.byteLength,
+      before,
+      `memory grew for a request of ${size} bytes that failed`,
+    );
   }
   checkAgainst(
     heap,
@@ -299,21 +311,25 @@ test("requests that memory has no room for take none of it", async () => {
   assert.ok(fill(heap, MIB).length >= (maximum * WASM_PAGE) / MIB - 2);
 });
 
-test("a request takes no memory where only the larger page map has no room beside it", async () => {
+test("a request fails without growing memory if there is room for the block but not for the larger page map", async () => {
   for (const maximum of [60, 100]) {
     for (let less = 0; less < 64; ++less) {
       const { heap } = await newHeap({ maximum });
-      // Free at the heap's end: the map, too, may go there.
+      // Leaves free pages at the heap's end, where the map may go too.
       heap.free(heap.malloc(8 * WASM_PAGE));
       heap.mallinfo();
       const before = heap.memory.buffer.byteLength;
       const block = heap.malloc(maximum * WASM_PAGE - less * PAGE);
-      assert.is(block === 0, heap.memory.buffer.byteLength === before, `${less} pages less than ${maximum}`);
+      assert.is(
+        block === 0,
+        heap.memory.buffer.byteLength === before,
+        `malloc of ${less} pages less than ${maximum} wasm pages must grow memory exactly if it succeeds`,
+      );
     }
   }
 });
 
-test("a memory of 4 GiB from the start that has no room for a block", async () => {
+test("malloc fails with ENOMEM if a memory that is 4 GiB from the start has no room for a block", async () => {
   const memory = new WebAssembly.Memory({ initial: 65_536, maximum: 65_536 });
   const heap = await instantiate({ memory, heapBase: MIB });
   for (let i = 0; i < 7; ++i) assert.is.not(heap.malloc(500 * MIB), 0);
@@ -321,7 +337,7 @@ test("a memory of 4 GiB from the start that has no room for a block", async () =
   assert.is(heap.errno, ENOMEM);
 });
 
-test("a block that grows until memory ends at 4 GiB, with room for a map elsewhere", async () => {
+test("realloc grows the last block until memory ends at 4 GiB, though the page map must move elsewhere", async () => {
   const { heap } = await newHeap();
   for (let i = 0; i < 3; ++i) heap.malloc(1000 * MIB);
   const hole = heap.malloc(20 * MIB);
@@ -333,10 +349,10 @@ test("a block that grows until memory ends at 4 GiB, with room for a map elsewhe
   for (let size = MIB; block !== 0; block = heap.realloc(block, size))
     size += Math.max(WASM_PAGE, Math.floor(left() / 2 / WASM_PAGE) * WASM_PAGE);
   assert.is(heap.errno, ENOMEM);
-  assert.ok(left() <= WASM_PAGE, `${left()} bytes are left`);
+  assert.ok(left() <= WASM_PAGE, `memory ends ${left()} bytes below 4 GiB`);
 });
 
-test("a memory that cannot grow serves from its own end", async () => {
+test("a heap in a memory that cannot grow uses the memory behind heapBase", async () => {
   const memory = new WebAssembly.Memory({ initial: 8, maximum: 8 });
   const heap = await instantiate({ memory, heapBase: 3 * WASM_PAGE + 100 });
   const block = heap.malloc(4 * WASM_PAGE);
@@ -347,12 +363,12 @@ test("a memory that cannot grow serves from its own end", async () => {
   assert.is.not(heap.malloc(WASM_PAGE), 0);
 });
 
-test("a heap over 2 GiB: blocks of every kind above that address", async () => {
+test("blocks of every kind work above 2 GiB", async () => {
   const { heap, base } = await newHeap();
   const huge = Array.from({ length: 9 }, () => heap.malloc(256 * MIB));
   assert.ok(huge.every((block) => block > 0) && huge[8]! > 2 * GIB);
 
-  // What is left below is used up first.
+  // First, use up what is free below 2 GiB.
   for (const size of [16 * MIB, MIB, 16 * PAGE, PAGE]) {
     for (let block = 0; block < 2 * GIB;) huge.push((block = heap.page_alloc(size, 1)));
   }
@@ -362,7 +378,7 @@ test("a heap over 2 GiB: blocks of every kind above that address", async () => {
   for (const step of sequence) make(heap, model, step);
   assertKept(heap, model);
   const above = model.blocks.filter(({ address }) => address > 2 * GIB);
-  assert.ok(above.length > 100, `${above.length} blocks`);
+  assert.ok(above.length > 100, `only ${above.length} blocks lie above 2 GiB`);
   const all = huge.map((address) => ({ address, usable: 0, tag: 0, fromPages: false }));
   checkAgainst(heap, { ...model, blocks: [...model.blocks, ...all] }, base);
 
@@ -372,13 +388,13 @@ test("a heap over 2 GiB: blocks of every kind above that address", async () => {
   while (model.blocks.length > 0) release(heap, model, model.blocks.length - 1);
   assert.is(heap.mallinfo().inUse, 0);
   checkAgainst(heap, model, base);
-  // Coalesced again: a block of 1 GiB fits where the nine were.
+  // The free pages have coalesced: a block of 1 GiB fits where the nine blocks were.
   const end = heap.memory.buffer.byteLength;
   assert.ok(heap.malloc(GIB) > 0);
   assert.is(heap.memory.buffer.byteLength, end);
 });
 
-test("a huge block that is freed, and a larger one that takes its place", async () => {
+test("a huge block can be freed and followed by a larger one", async () => {
   for (const size of [20 * MIB, 200 * MIB, GIB]) {
     const { heap, base } = await newHeap();
     const first = heap.malloc(size);
@@ -393,7 +409,7 @@ test("a huge block that is freed, and a larger one that takes its place", async 
   }
 });
 
-/** Takes the largest blocks that fit, half as large each time. Returns them with their sizes. */
+/** Allocates the largest blocks that fit, halving the size whenever one does not. Returns them with their sizes. */
 function fillWithHuge(heap: Heap): [number, number][] {
   const blocks: [number, number][] = [];
   for (let size = GIB; size >= PAGE;) {
@@ -404,7 +420,7 @@ function fillWithHuge(heap: Heap): [number, number][] {
   return blocks;
 }
 
-test("the edge of 4 GiB: used to the last page but one, and no block wraps", async () => {
+test("a heap uses memory up to the last page below 4 GiB, which stays unused, and no block wraps", async () => {
   const { heap, base } = await newHeap();
   const blocks = fillWithHuge(heap);
   assert.is(heap.errno, ENOMEM);
@@ -433,17 +449,17 @@ test("the edge of 4 GiB: used to the last page but one, and no block wraps", asy
   checkAgainst(heap, emptyModel(), base);
 });
 
-test("a block at the edge of 4 GiB grows as far as memory goes", async () => {
+test("realloc grows a block near 4 GiB as long as memory lasts", async () => {
   const { heap } = await newHeap();
   const before = [heap.malloc(GIB), heap.malloc(GIB), heap.malloc(GIB)];
-  // Room that page maps have left below is used up first.
+  // First, use up the room that old page maps have left below.
   let block = heap.malloc(MIB);
   while (block > 0 && block < 3 * GIB) block = heap.malloc(MIB);
   assert.ok(before.every(Boolean) && block > 3 * GIB);
   new Uint8Array(heap.memory.buffer, block, MIB).fill(9);
   for (const size of [300, 600]) {
     block = heap.realloc(block, size * MIB);
-    assert.ok(block > 0, `no ${size} MiB`);
+    assert.ok(block > 0, `realloc to ${size} MiB fails`);
     assertFilled(heap.memory, block, MIB, 9);
   }
   assert.is(heap.realloc(block, GIB), 0);
@@ -451,7 +467,7 @@ test("a block at the edge of 4 GiB grows as far as memory goes", async () => {
   assert.is(heap.realloc(block, MIB), block);
 });
 
-test("free memory at the end of a heap and what is left below 4 GiB serve one block", async () => {
+test("one block can span free pages at the heap's end and the memory left below 4 GiB", async () => {
   const { heap } = await newHeap();
   const before = [heap.malloc(GIB), heap.malloc(GIB), heap.malloc(GIB)];
   const block = heap.malloc(600 * MIB);
@@ -461,7 +477,7 @@ test("free memory at the end of a heap and what is left below 4 GiB serve one bl
 });
 
 for (const distance of [1, 2, 5, 16, 100, 1000]) {
-  test(`a heap that starts ${distance} wasm pages below 4 GiB keeps to its place`, async () => {
+  test(`a heap that starts ${distance} wasm pages below 4 GiB allocates only between there and 4 GiB`, async () => {
     const memory = new WebAssembly.Memory({ initial: 65_536 });
     const heapBase = END - distance * WASM_PAGE;
     const heap = await instantiate({ memory, heapBase });
@@ -473,7 +489,7 @@ for (const distance of [1, 2, 5, 16, 100, 1000]) {
   });
 }
 
-test("calloc leaves fresh memory untouched: it costs no physical memory", async () => {
+test("calloc does not write to fresh memory, so it takes no physical memory", async () => {
   const { heap } = await newHeap();
   const before = process.memoryUsage.rss();
   const block = heap.calloc(1, GIB);
@@ -481,7 +497,7 @@ test("calloc leaves fresh memory untouched: it costs no physical memory", async 
   assertFilled(heap.memory, block, 64, 0);
 });
 
-test("where others leave as much below 4 GiB as the map would need, memory is out", async () => {
+test("malloc fails if others have left only as much below 4 GiB as the larger page map needs", async () => {
   const { heap, base } = await newHeap({ maximum: 65_536 });
   const first = heap.malloc(100);
   const map = (4 * END) / PAGE / WASM_PAGE;

@@ -1,4 +1,4 @@
-/** Wrong pointers that are freed end the program at the next slow call; and the checker sees what goes wrong in a heap. */
+/** Freeing an invalid pointer traps at the next slow call, and the tests' checker reports damage to a heap. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
@@ -13,16 +13,16 @@ function assertTraps(call: () => unknown, message?: string): void {
   assert.throws(call, (error: unknown) => error instanceof WebAssembly.RuntimeError, message);
 }
 
-/** Addresses where no block starts, in a heap that has some. */
+/** Addresses where no block starts. */
 const WRONG: Readonly<Record<string, (heap: Heap) => number>> = {
   "the program's data": () => 64,
   "the page map": (heap) => state(heap, LAYOUT.STATE_MAP),
-  "a record of a run": (heap) => runOf(heap, heap.malloc(100)),
-  "memory that another took": (heap) => heap.memory.grow(1) * WASM_PAGE,
+  "a Run": (heap) => runOf(heap, heap.malloc(100)),
+  "memory that others took": (heap) => heap.memory.grow(1) * WASM_PAGE,
   "the second page of a large block": (heap) => heap.malloc(10 * PAGE) + PAGE,
   "the last page of a large block": (heap) => heap.malloc(10 * PAGE) + 9 * PAGE,
-  "the second page of a slot that is its run's only one": (heap) => heap.malloc(8 * PAGE) + PAGE,
-  "a large block that was freed, and its page with it": (heap) => {
+  "the second page of a slot that is alone in its run": (heap) => heap.malloc(8 * PAGE) + PAGE,
+  "a large block that was freed and whose pages are free": (heap) => {
     const block = heap.malloc(10 * PAGE);
     heap.malloc(10 * PAGE);
     heap.free(block);
@@ -32,7 +32,7 @@ const WRONG: Readonly<Record<string, (heap: Heap) => number>> = {
 };
 
 for (const [where, address] of Object.entries(WRONG)) {
-  test(`to free ${where} traps at the next slow call`, async () => {
+  test(`freeing ${where} traps at the next slow call`, async () => {
     for (const slow of [
       (heap: Heap) => heap.malloc(50 * PAGE),
       (heap: Heap) => heap.mallinfo(),
@@ -46,7 +46,7 @@ for (const [where, address] of Object.entries(WRONG)) {
   });
 }
 
-test("to free a large block twice traps", async () => {
+test("freeing a large block twice traps at the next slow call", async () => {
   const { heap } = await newHeap();
   const block = heap.malloc(10 * PAGE);
   heap.free(block);
@@ -54,9 +54,9 @@ test("to free a large block twice traps", async () => {
   assertTraps(() => heap.malloc(11 * PAGE));
 });
 
-test("to free what is free traps before it serves again, however many runs have events since", async () => {
+test("freeing a free block traps before its pages are reused, however many runs have had events since", async () => {
   for (const runs of [0, 10, 24, 30]) {
-    // So large that the page map does not move.
+    // Large enough from the start that the page map does not move.
     const { heap } = await newHeap({ initial: 8 });
     const slots = new Map<number, number>();
     for (let slot; slots.size < runs; slots.set(runOf(heap, slot), slot)) slot = heap.malloc(1024);
@@ -66,11 +66,11 @@ test("to free what is free traps before it serves again, however many runs have 
     heap.malloc(50 * PAGE);
     heap.free(block);
     for (const slot of slots.values()) heap.free(slot);
-    assertTraps(() => heap.malloc(20 * PAGE), `${runs} runs`);
+    assertTraps(() => heap.malloc(20 * PAGE), `no trap with ${runs} later events`);
   }
 });
 
-test("to resize or measure what is no block traps at once", async () => {
+test("realloc and malloc_usable_size of an address where no block starts trap at once", async () => {
   for (const address of Object.values(WRONG)) {
     const { heap } = await newHeap();
     heap.malloc(100);
@@ -80,58 +80,62 @@ test("to resize or measure what is no block traps at once", async () => {
   }
 });
 
-/** Where the map has the Run of a page. */
+/** The page map's entry for a page, as an index into `words`. */
 const entryOf = (heap: Heap, page: number) => state(heap, LAYOUT.STATE_MAP) / 4 + page;
 const runOf = (heap: Heap, address: number) => words(heap)[entryOf(heap, Math.floor(address / PAGE))]!;
 const noRun = (heap: Heap) => heap.state + LAYOUT.NO_RUN;
 
-/** A field of the Run of an address. */
+// The following return fields as indexes into `words`.
+
+/** A field of the Run to which an address belongs. */
 const field = (heap: Heap, address: number, offset: number) => (runOf(heap, address) + offset) / 4;
-/** A field of the page that the Run lies in. */
+/** A field of the header of the metadata page in which that Run lies. */
 const headerField = (heap: Heap, address: number, offset: number) =>
   (Math.floor(runOf(heap, address) / PAGE) * PAGE + offset) / 4;
 const stateField = (heap: Heap, offset: number) => (heap.state + offset) / 4;
-/** A field of the bin that has the slot at an address. */
+/** A field of the bin to which a slot belongs. */
 const binField = (heap: Heap, slot: number, offset: number) => {
   const kind = words(heap)[field(heap, slot, LAYOUT.RUN_KIND)]! & 0xffff;
   return stateField(heap, LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * kind + offset);
 };
-/** A bit for each page: whether it is free. And what searches know of 64 of them each. */
+/** The bitmap with a bit for each page: whether it is free. The grades have a byte for each 64 of its bits. */
 const bits = (heap: Heap) => new Uint8Array(heap.memory.buffer, state(heap, LAYOUT.STATE_FREE));
 const grades = (heap: Heap) => new Uint8Array(heap.memory.buffer, state(heap, LAYOUT.STATE_GRADES));
 const lastPage = (heap: Heap) => state(heap, LAYOUT.STATE_END) - 1;
 
-/** Ways to damage a heap with two blocks of 100 bytes in use, two freed, and the same of 50,000 bytes. */
+/** Ways to damage a heap that has two blocks of 100 bytes in use and two freed, and the same of 50,000 bytes. */
 const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) => void>> = {
-  "a list of slots with a cycle": (heap, [, , freed]) => (words(heap)[freed! / 4] = freed!),
+  "a list of freed slots with a cycle": (heap, [, , freed]) => (words(heap)[freed! / 4] = freed!),
   "a slot freed twice": (heap, [, , freed]) => heap.free(freed!),
-  "a block that is in use, freed": (heap, [used]) => heap.free(used!),
-  "an inner address of a slot, freed": (heap, [used]) => heap.free(used! + 16),
+  "a block that should be in use, but was freed": (heap, [used]) => heap.free(used!),
+  "an address inside a slot that was freed": (heap, [used]) => heap.free(used! + 16),
   "a large block freed twice": (heap, blocks) => heap.free(blocks[6]!),
-  "an address in a free run, freed": (heap) => heap.free(lastPage(heap) * PAGE),
-  "a free page that leads somewhere": (heap, blocks) =>
+  "an address in a free page that was freed": (heap) => heap.free(lastPage(heap) * PAGE),
+  "a free page that leads to a run": (heap, blocks) =>
     (words(heap)[entryOf(heap, lastPage(heap))] = runOf(heap, blocks[4]!)),
   "a page in use that counts as free": (heap, [used]) => (bits(heap)[Math.floor(used! / PAGE / 8)] = 0xff),
   "a free page that counts as in use": (heap) => (bits(heap)[lastPage(heap) >>> 3] = 0),
-  "a page of another run": (heap, blocks) =>
+  "a page that leads to another run": (heap, blocks) =>
     (words(heap)[entryOf(heap, Math.floor(blocks[0]! / PAGE))] = runOf(heap, blocks[4]!)),
-  "a page inside a large block that leads somewhere": (heap, blocks) =>
+  "an inner page of a large block that leads to its run": (heap, blocks) =>
     (words(heap)[entryOf(heap, Math.floor(blocks[4]! / PAGE) + 1)] = runOf(heap, blocks[4]!)),
-  "a page behind the heap that leads somewhere": (heap, blocks) =>
+  "a page behind the heap that leads to a run": (heap, blocks) =>
     (words(heap)[entryOf(heap, lastPage(heap) + 1)] = runOf(heap, blocks[4]!)),
-  "a page that nothing serves": (heap, blocks) =>
+  "a block's first page that leads to no run": (heap, blocks) =>
     (words(heap)[entryOf(heap, Math.floor(blocks[4]! / PAGE))] = noRun(heap)),
-  "a run of another bin": (heap, [used]) => (words(heap)[field(heap, used!, LAYOUT.RUN_KIND)]! -= 1),
-  "a run of fewer slots": (heap, [used]) => (words(heap)[field(heap, used!, LAYOUT.RUN_KIND)]! -= 0x10000),
-  "a run that is not on the list of events": (heap, [used]) => {
+  "a run with the kind of another bin": (heap, [used]) =>
+    (words(heap)[field(heap, used!, LAYOUT.RUN_KIND)]! -= 1),
+  "a run that counts too few slots": (heap, [used]) =>
+    (words(heap)[field(heap, used!, LAYOUT.RUN_KIND)]! -= 0x10000),
+  "a run missing from the list of events": (heap, [used]) => {
     words(heap)[stateField(heap, LAYOUT.STATE_EVENTS)] = words(heap)[field(heap, used!, LAYOUT.RUN_EVENT)]!;
     words(heap)[field(heap, used!, LAYOUT.RUN_LEFT)]! += 1;
   },
-  "a run in a ring that counts wrong": (heap, [used]) => {
+  "a run in a ring with a wrong count of frees left": (heap, [used]) => {
     heap.mallinfo();
     words(heap)[field(heap, used!, LAYOUT.RUN_LEFT)]! += 1;
   },
-  "a ring that lost its run": (heap, [used]) => {
+  "a ring that has lost its run": (heap, [used]) => {
     heap.mallinfo();
     const first = binField(heap, used!, LAYOUT.BIN_FIRST);
     words(heap)[first] = 4 * first - LAYOUT.BIN_FIRST;
@@ -140,16 +144,16 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
     heap.mallinfo();
     words(heap)[field(heap, used!, LAYOUT.RUN_PREV)] = noRun(heap);
   },
-  "a run in use that is kept": (heap, [used]) =>
+  "a run in use that is its bin's kept run": (heap, [used]) =>
     (words(heap)[binField(heap, used!, LAYOUT.BIN_KEPT)] = runOf(heap, used!)),
-  "a fresh slot that is in use": (heap, [used]) =>
+  "a slot in use that counts as never used": (heap, [used]) =>
     (words(heap)[binField(heap, used!, LAYOUT.BIN_FRESH)] = used!),
-  "fresh slots that end too soon": (heap, [used]) =>
+  "a range of never-used slots that ends too early": (heap, [used]) =>
     (words(heap)[binField(heap, used!, LAYOUT.BIN_FRESH_END)]! -=
       words(heap)[field(heap, used!, LAYOUT.RUN_SIZE)]!),
   "a wrong count of a bin's pages": (heap, [used]) =>
     (words(heap)[binField(heap, used!, LAYOUT.BIN_PAGES)]! += 1),
-  "a wrong size in the table of bins": (heap) => (words(heap)[stateField(heap, LAYOUT.BIN_OF) + 20]! += 1),
+  "a wrong entry in the table of bins": (heap) => (words(heap)[stateField(heap, LAYOUT.BIN_OF) + 20]! += 1),
   "a spare Run that is lost": (heap, [used]) =>
     (words(heap)[headerField(heap, used!, LAYOUT.RUN_FREE)]! += LAYOUT.RUN_STEP),
   "a wrong count of Runs in use": (heap, [used]) =>
@@ -163,7 +167,7 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
   },
   "a wrong count of used pages": (heap) => (words(heap)[stateField(heap, LAYOUT.STATE_USED)]! -= 1),
   "a grade that is too low": (heap) => grades(heap).fill(0),
-  "grades that end no search": (heap) => {
+  "a grade after the last that ends no search": (heap) => {
     const behind = state(heap, LAYOUT.STATE_CAPACITY) / LAYOUT.WORD_PAGES;
     grades(heap)[behind] = 0;
   },
@@ -180,16 +184,16 @@ async function someHeap(): Promise<{ heap: Heap; base: number; blocks: number[];
   return { heap, base, blocks, model: { ...emptyModel(), blocks: live } };
 }
 
-test("the checker finds nothing wrong in a sound heap", async () => {
+test("the checker accepts a sound heap", async () => {
   const { heap, base, model } = await someHeap();
   checkAgainst(heap, model, base);
-  // The same when nothing waits any more.
+  // Again, after mallinfo has handled all events.
   heap.mallinfo();
   checkAgainst(heap, model, base);
 });
 
 for (const [what, damage] of Object.entries(DAMAGE)) {
-  test(`the checker sees ${what}`, async () => {
+  test(`the checker reports ${what}`, async () => {
     const { heap, base, blocks, model } = await someHeap();
     damage(heap, blocks);
     assert.throws(() => checkAgainst(heap, model, base), /^heap: /);

@@ -1,4 +1,4 @@
-/** Random sequences of calls, on a heap and on a model of it. */
+/** Random sequences of calls on a heap, checked against a model of it. */
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -13,7 +13,7 @@ import {
   type Call,
 } from "./support-heap.ts";
 
-/** Runs a sequence from an empty heap to one that is empty again, and checks the heap now and then. */
+/** Runs a sequence on a new heap, checks the heap after every 16 calls, and frees all blocks in the end. */
 async function run(sequence: readonly Call[], maximum: number, mayFail: boolean): Promise<void> {
   const { heap, base } = await newHeap({ maximum });
   const model = emptyModel();
@@ -34,7 +34,7 @@ async function run(sequence: readonly Call[], maximum: number, mayFail: boolean)
 
 const RUNS = { numRuns: 1500, includeErrorInReport: true };
 
-test("any sequence of calls does what it should, and leaves nothing in use when all is freed", async () => {
+test("any sequence of calls agrees with the model, and nothing is in use once all blocks are freed", async () => {
   const sequences = fc.array(calls(), { maxLength: 80, size: "max" });
   await fc.assert(
     fc.asyncProperty(sequences, (sequence) => run(sequence, 65536, false)),
@@ -42,7 +42,7 @@ test("any sequence of calls does what it should, and leaves nothing in use when 
   );
 });
 
-test("the same in a small memory, where calls fail with ENOMEM", async () => {
+test("any sequence of calls in a small memory agrees with the model, where calls may fail with ENOMEM", async () => {
   const sequences = fc.array(calls(), { maxLength: 80, size: "max" });
   await fc.assert(
     fc.asyncProperty(sequences, fc.integer({ min: 1, max: 24 }), (sequence, pages) =>

@@ -1,4 +1,4 @@
-/** Memory over time: what one phase of a program frees, the next one uses. */
+/** Memory over time: the next phase of a program reuses what the last one freed. */
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
@@ -14,7 +14,7 @@ const MIB = 2 ** 20;
 interface Phase {
   readonly from: number;
   readonly to: number;
-  /** Bytes asked for that are in use at its peak. */
+  /** Bytes in use at the phase's peak, by the sizes asked for. */
   readonly bytes: number;
 }
 
@@ -30,7 +30,7 @@ const PHASES: readonly Phase[] = [
   { from: 1_000_000, to: 3_000_000, bytes: 9 * MIB },
 ];
 
-/** Allocates up to the phase's peak, keeps exchanging blocks there, and frees all. */
+/** Allocates up to the phase's peak, replaces random blocks by new ones, and frees all. */
 function live(heap: Heap, { from, to, bytes }: Phase, random: RandomGenerator, exchanges = 500): void {
   const blocks: [number, number][] = [];
   let inUse = 0;
@@ -61,7 +61,7 @@ const memoryOf = (heap: Heap) => heap.memory.buffer.byteLength;
 
 const ROUNDS = 10;
 
-/** Bytes of memory after the phase was gone through `rounds` times, in a heap that does nothing else. */
+/** Bytes of memory after `rounds` repetitions of the phase in a new heap. */
 async function aloneIn(phase: Phase, rounds = 1): Promise<number> {
   const { heap } = await newHeap();
   const random = xoroshiro128plus(1);
@@ -69,7 +69,7 @@ async function aloneIn(phase: Phase, rounds = 1): Promise<number> {
   return memoryOf(heap);
 }
 
-test("a long run of phases needs no more memory than its largest phase, within a quarter", async () => {
+test("a long run of phases needs at most a quarter more memory than its largest phase alone", async () => {
   const alone: number[] = [];
   for (const phase of PHASES) alone.push(await aloneIn(phase, ROUNDS));
   const largest = Math.max(...alone);
@@ -79,7 +79,7 @@ test("a long run of phases needs no more memory than its largest phase, within a
     for (const phase of PHASES) live(heap, phase, random);
   }
   const used = memoryOf(heap);
-  assert.ok(used <= 1.25 * largest, `${used} bytes, ${largest} for the largest phase alone`);
+  assert.ok(used <= 1.25 * largest, `${used} bytes are needed, but ${largest} for the largest phase alone`);
   assert.is(heap.mallinfo().inUse, 0);
   checkAgainst(heap, emptyModel(), base);
 });
@@ -93,7 +93,7 @@ for (const [first, second] of [
   [200_000, 1000],
   [16_384, 4],
 ]) {
-  test(`memory that blocks of ${first} bytes leave serves blocks of ${second}, but for a tenth at most`, async () => {
+  test(`${second}-byte blocks after ${first}-byte ones take at most a tenth more memory than the larger phase alone`, async () => {
     const [one, other] = [first!, second!].map((size) => ({ from: size, to: size, bytes: 8 * MIB })) as [
       Phase,
       Phase,
@@ -105,11 +105,14 @@ for (const [first, second] of [
     live(heap, other, random);
     const used = memoryOf(heap);
     const needed = Math.max(...alone);
-    assert.ok(used <= 1.1 * needed + WASM_PAGE, `${used} bytes, ${needed} for the larger phase alone`);
+    assert.ok(
+      used <= 1.1 * needed + WASM_PAGE,
+      `${used} bytes are needed, but ${needed} for the larger phase alone`,
+    );
   });
 }
 
-test("what many blocks leave behind serves one that is nearly as large as they were together", async () => {
+test("a block nearly as large as many freed blocks together takes their place", async () => {
   for (const size of [1000, 16_384, 100_000, MIB, 3 * MIB]) {
     const { heap } = await newHeap();
     const blocks = Array.from({ length: Math.ceil((48 * MIB) / size) }, () => heap.malloc(size));
@@ -117,17 +120,17 @@ test("what many blocks leave behind serves one that is nearly as large as they w
     for (const block of blocks) heap.free(block);
     assert.is.not(heap.malloc(44 * MIB), 0);
     const grown = memoryOf(heap) - before;
-    assert.ok(grown <= 5 * MIB, `memory grows by ${grown} bytes after blocks of ${size} bytes`);
+    assert.ok(grown <= 5 * MIB, `memory grew by ${grown} bytes after blocks of ${size} bytes were freed`);
   }
 });
 
-/** How many pages are free for any use after all that waits was seen to. */
+/** Returns the number of free pages, after mallinfo has handled all events. */
 function freePages(heap: Heap): number {
   heap.mallinfo();
   return pagesOf(heap).free.reduce((sum, { bytes }) => sum + bytes / PAGE, 0);
 }
 
-test("pages with Runs are free once none of these is in use, but for the first", async () => {
+test("a metadata page becomes free once none of its Runs is in use, except the first", async () => {
   const { heap } = await newHeap();
   const metadataPages = (): number => pagesOf(heap).metadataPages.length;
   const blocks = Array.from({ length: 1000 }, () => heap.malloc(20_000));
@@ -137,7 +140,7 @@ test("pages with Runs are free once none of these is in use, but for the first",
   assert.is(metadataPages(), 1);
 });
 
-test("slots larger than a page are free pages once their run is empty, though some were never used", async () => {
+test("a run of slots larger than a page becomes free when it is empty, even if some were never used", async () => {
   const { heap } = await newHeap();
   heap.free(heap.page_alloc(MIB, 1));
   const before = freePages(heap);
@@ -147,17 +150,20 @@ test("slots larger than a page are free pages once their run is empty, though so
   assert.is(freePages(heap), before);
 });
 
-test("a bin's short run is cut from the lowest free pages, and leaves what lies further on whole", async () => {
+test("a bin's short run takes the lowest free pages, though a shorter series lies further on", async () => {
   const { heap } = await newHeap();
   const [low, , high] = [100, 1, 20, 1].map((pages) => heap.page_alloc(pages * PAGE, 1));
   heap.free(low!);
   heap.free(high!);
   heap.mallinfo();
   const slot = heap.malloc(100);
-  assert.ok(slot >= low! && slot < low! + 100 * PAGE, `${slot} is not in the 100 pages from ${low} on`);
+  assert.ok(
+    slot >= low! && slot < low! + 100 * PAGE,
+    `the slot at ${slot} is not in the 100 free pages at ${low}`,
+  );
 });
 
-test("the lowest free pages that are enough are taken, wherever they begin and end", async () => {
+test("page_alloc takes the lowest series of free pages that is long enough, wherever it begins and ends", async () => {
   const { heap } = await newHeap({ initial: 100 });
   const random = xoroshiro128plus(7);
   const blocks: number[] = [];
@@ -170,12 +176,12 @@ test("the lowest free pages that are enough are taken, wherever they begin and e
     const pages = 2 ** uniformInt(random, 0, 7) + uniformInt(random, 0, 3);
     const lowest = pagesOf(heap).free.find((run) => run.bytes >= pages * PAGE);
     const block = heap.page_alloc(pages * PAGE, 1);
-    if (lowest) assert.is(block, lowest.address, `${pages} pages in call ${i}`);
+    if (lowest) assert.is(block, lowest.address, `page_alloc of ${pages} pages in call ${i}`);
     blocks.push(block);
   }
 });
 
-test("one block of every bin's size takes little more than the pages that it could not do without", async () => {
+test("one block of every bin's size takes at most a quarter more pages than the blocks themselves need", async () => {
   const { heap } = await newHeap();
   const sizes = heap.mallinfo().bins.map(({ slotSize }) => slotSize);
   for (const size of sizes) heap.malloc(size);
@@ -183,32 +189,35 @@ test("one block of every bin's size takes little more than the pages that it cou
   const { peak } = heap.mallinfo();
   assert.ok(
     peak <= 1.25 * least,
-    `${peak} bytes of pages for ${sizes.length} blocks, of which ${least} hold them`,
+    `${sizes.length} blocks take pages of ${peak} bytes, but need only ${least}`,
   );
 });
 
-test("a bin that has much gets longer runs, though memory must grow for them", async () => {
+test("a bin with many blocks gets longer runs, even when memory must grow for them", async () => {
   for (const size of [16, 640, 16_384]) {
     const { heap } = await newHeap();
     const blocks = Array.from({ length: (8 * MIB) / size }, () => heap.malloc(size));
     const { runAt } = pagesOf(heap);
     const runs = new Set(blocks.map((block) => runAt(Math.floor(block / PAGE))));
     const least = (8 * MIB) / Math.ceil(size / PAGE) / PAGE;
-    assert.ok(runs.size < least / 2, `${runs.size} runs of slots of ${size} bytes`);
+    assert.ok(
+      runs.size < least / 2,
+      `slots of ${size} bytes lie in ${runs.size} runs, which should be fewer than ${least / 2}`,
+    );
   }
 });
 
-test("blocks exchanged for a long time at a constant load need no more memory than at first", async () => {
+test("replacing blocks for a long time at a constant load needs at most a tenth more memory than at first", async () => {
   const { heap } = await newHeap();
   const random = xoroshiro128plus(4);
   const sizes = { from: 1, to: 4000, bytes: 4 * MIB };
   live(heap, sizes, random, 10_000);
   const first = memoryOf(heap);
   for (let round = 0; round < 10; ++round) live(heap, sizes, random, 10_000);
-  assert.ok(memoryOf(heap) <= 1.1 * first, `${memoryOf(heap)} bytes, ${first} at first`);
+  assert.ok(memoryOf(heap) <= 1.1 * first, `memory has ${memoryOf(heap)} bytes, but had ${first} at first`);
 });
 
-/** How many runs wait for something to be done. */
+/** The number of runs on the list of events. */
 function waiting(heap: Heap): number {
   const words = new Uint32Array(heap.memory.buffer);
   let count = 0;
@@ -221,12 +230,12 @@ function waiting(heap: Heap): number {
   return count;
 }
 
-/** Blocks of a size on so many pages. */
+/** Allocates blocks of `size` bytes, as many as fill `pages` pages. */
 function fillPages(heap: Heap, size: number, pages: number): number[] {
   return Array.from({ length: (pages * PAGE) / size }, () => heap.malloc(size));
 }
 
-/** Frees a block of each run: it waits then. */
+/** Frees one block of each run, so that the run has an event. */
 function thin(heap: Heap, blocks: readonly number[]): void {
   const { runAt } = pagesOf(heap);
   const seen = new Set<number>();
@@ -237,17 +246,17 @@ function thin(heap: Heap, blocks: readonly number[]): void {
   }
 }
 
-test("a call that finds no slot does not do all that many frees have left, if there are pages", async () => {
+test("a call for a slot handles only some of many waiting events if there are free pages", async () => {
   const { heap } = await newHeap();
   heap.free(heap.malloc(MIB));
   thin(heap, fillPages(heap, 1024, 400));
   const before = waiting(heap);
   heap.malloc(300);
-  assert.ok(before > 100, `${before} runs wait`);
-  assert.ok(waiting(heap) > before - 64, `${waiting(heap)} runs of ${before} still wait`);
+  assert.ok(before > 100, `only ${before} runs have events`);
+  assert.ok(waiting(heap) > before - 64, `only ${waiting(heap)} of ${before} events still wait`);
 });
 
-test("memory does not grow while a bin has free slots, however many runs of others wait", async () => {
+test("memory does not grow while the bin has free slots, however many runs of other bins have events", async () => {
   const { heap } = await newHeap();
   const [first, others] = [fillPages(heap, 1024, 400), fillPages(heap, 512, 400)];
   while (pagesOf(heap).free.length > 0) heap.malloc(PAGE);
@@ -258,7 +267,7 @@ test("memory does not grow while a bin has free slots, however many runs of othe
   assert.is(memoryOf(heap), bytes);
 });
 
-test("a run that is full again before anyone saw it empty does not hide the free slots of others", async () => {
+test("a run that becomes empty and full again before its event is handled does not hide other runs' free slots", async () => {
   const { heap, base } = await newHeap();
   const others = fillPages(heap, 512, 400);
   heap.free(heap.malloc(MIB));
@@ -277,7 +286,7 @@ test("a run that is full again before anyone saw it empty does not hide the free
   assert.is(heap.mallinfo().bins.find(({ slotSize }) => slotSize === 1024)!.pages, 0);
 });
 
-test("what an aligned block leaves serves the next one, wherever its free pages begin", async () => {
+test("an aligned block reuses the pages of a freed one, wherever its free pages begin", async () => {
   for (const alignment of [2 * PAGE, 16 * PAGE, WASM_PAGE, 4 * WASM_PAGE]) {
     for (const before of [0, 1, 5]) {
       const { heap, base } = await newHeap();
@@ -294,13 +303,13 @@ test("what an aligned block leaves serves the next one, wherever its free pages 
       });
       const bytes = memoryOf(heap);
       const first = blocks[1]!;
-      // Freed last, and among others.
+      // The block is freed alone, and then before three others.
       for (const between of [[], others.splice(0, 3)]) {
         for (const block of [first, ...between]) heap.free(block);
         assert.is(
           heap.aligned_alloc(alignment, 40 * PAGE),
           first,
-          `${alignment}, after ${between.length} others`,
+          `alignment ${alignment}, with ${between.length} other blocks freed after it`,
         );
       }
       assert.is(memoryOf(heap), bytes);
@@ -309,7 +318,7 @@ test("what an aligned block leaves serves the next one, wherever its free pages 
   }
 });
 
-test("memory does not grow for the last block while it could move, were an empty run not kept", async () => {
+test("realloc frees a kept run and moves the last block rather than grow memory", async () => {
   const { heap } = await newHeap();
   const first = heap.malloc(2 * MIB);
   const slots: number[] = [];
@@ -323,7 +332,7 @@ test("memory does not grow for the last block while it could move, were an empty
   assert.is(memoryOf(heap), bytes);
 });
 
-test("a block that grows by realloc leaves memory that others use", async () => {
+test("blocks that grow by realloc leave memory that other blocks reuse", async () => {
   const { heap } = await newHeap();
   for (let round = 0; round < 50; ++round) {
     let block = heap.malloc(16);
@@ -334,8 +343,11 @@ test("a block that grows by realloc leaves memory that others use", async () => 
     }
     heap.free(block);
   }
-  // Where it cannot grow in place, the old block, the new one and the other are there at once.
-  assert.ok(memoryOf(heap) < 4 * (1 + 1 / 1.5 + 1 / 2) * MIB * 1.1, `${memoryOf(heap)} bytes`);
+  // If the block cannot grow in place, three blocks exist at once: the old one, the new one and the other.
+  assert.ok(
+    memoryOf(heap) < 4 * (1 + 1 / 1.5 + 1 / 2) * MIB * 1.1,
+    `memory has grown to ${memoryOf(heap)} bytes`,
+  );
 });
 
 test.run();

@@ -1,4 +1,4 @@
-/** Blocks of every size: alignment, room, contents; and each function's errors. */
+/** Blocks of every size: their alignment, usable size and contents. Also the errors of each function. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { EINVAL, ENOMEM, type Heap } from "../npm/index.ts";
@@ -15,11 +15,11 @@ import {
 
 const bytes = (heap: Heap, at: number, length: number) => new Uint8Array(heap.memory.buffer, at, length);
 
-/** Every size that a bin's slots or a few pages serve, both sides of every bin's limit included. */
+/** Every size from 0 to 70,000: those of all bins, including both sides of each bin's limit, and some of large blocks. */
 const ALL_SIZES = Array.from({ length: 70_001 }, (_, size) => size);
 const ODD_SIZES = [0, 1, 3, 4, 5, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, ...aroundPowers(7, 18)];
 
-/** One less, the power of two itself and one more. */
+/** For each power of two: one less, the power itself, and one more. */
 function aroundPowers(from: number, to: number): number[] {
   const exponents = Array.from({ length: to - from + 1 }, (_, index) => from + index);
   return exponents.flatMap((exponent) => [2 ** exponent - 1, 2 ** exponent, 2 ** exponent + 1]);
@@ -29,7 +29,7 @@ function pattern(length: number, seed: number): Uint8Array {
   return Uint8Array.from({ length }, (_, at) => (at * 31 + (at >>> 8) + seed) & 0xff);
 }
 
-test("every size up to 70,000: aligned, usable to its last byte, apart from its neighbours", async () => {
+test("malloc of every size up to 70,000 gives aligned blocks, usable to the last byte, that do not overlap", async () => {
   const { heap, base } = await newHeap();
   const blocks: { address: number; usable: number; tag: number }[] = [];
   for (const size of ALL_SIZES) {
@@ -38,7 +38,7 @@ test("every size up to 70,000: aligned, usable to its last byte, apart from its 
       const usable = heap.malloc_usable_size(address);
       const tag = (2 * size + twice) & 0xff;
       if (address < base || address % naturalAlignment(size) !== 0 || usable < size) {
-        assert.unreachable(`malloc(${size}) gives ${usable} bytes at ${address}`);
+        assert.unreachable(`malloc(${size}) returned ${address}, a block with ${usable} usable bytes`);
       }
       bytes(heap, address, usable).fill(tag);
       blocks.push({ address, usable, tag });
@@ -54,28 +54,28 @@ test("every size up to 70,000: aligned, usable to its last byte, apart from its 
   assert.is(heap.mallinfo().inUse, 0);
 });
 
-test("the room that a block has exceeds its size by a quarter, or a page, at most", async () => {
+test("a block's usable size exceeds the size asked for by at most a quarter or a page", async () => {
   const { heap } = await newHeap();
   for (const size of ALL_SIZES) {
     const address = heap.malloc(size);
     const spare = heap.malloc_usable_size(address) - size;
     if (spare > Math.max(16, Math.min(size / 4, PAGE)))
-      assert.unreachable(`${spare} bytes more than ${size}`);
+      assert.unreachable(`a block of ${size} bytes has ${spare} more usable bytes than asked for`);
     heap.free(address);
   }
 });
 
-test("a power of two with a header of a sixteenth at most wastes no more than that", async () => {
+test("a power of two plus a header of at most a sixteenth of it wastes at most a sixteenth", async () => {
   const { heap } = await newHeap();
   for (let power = 1024; power < 16_384; power *= 2) {
     for (const header of [0, 1, 8, power / 32, power / 16]) {
       const spare = heap.malloc_usable_size(heap.malloc(power + header)) - power - header;
-      assert.ok(spare <= power / 16, `${power} + ${header}: ${spare} bytes more`);
+      assert.ok(spare <= power / 16, `malloc(${power} + ${header}) wastes ${spare} bytes`);
     }
   }
 });
 
-test("sizes around every power of two, up to 1 GiB", async () => {
+test("malloc works for sizes around every power of two, up to 1 GiB", async () => {
   const { heap, base } = await newHeap();
   for (const size of aroundPowers(16, 30)) {
     const address = heap.malloc(size);
@@ -89,7 +89,7 @@ test("sizes around every power of two, up to 1 GiB", async () => {
   checkAgainst(heap, emptyModel(), base);
 });
 
-test("every alignment up to 4 MiB, of every function that takes one", async () => {
+test("every function that takes an alignment honours each one up to 4 MiB", async () => {
   const { heap, base } = await newHeap();
   for (let alignment = 1; alignment <= 2 ** 22; alignment *= 2) {
     for (const size of ODD_SIZES) {
@@ -104,7 +104,9 @@ test("every alignment up to 4 MiB, of every function that takes one", async () =
       for (const address of live) {
         const least = Math.max(alignment, naturalAlignment(size));
         if (address < base || address % least !== 0 || heap.malloc_usable_size(address) < size) {
-          assert.unreachable(`${size} bytes at a multiple of ${alignment}: ${address}`);
+          assert.unreachable(
+            `the block at ${address} does not have ${size} bytes at a multiple of ${alignment}`,
+          );
         }
       }
       const before = [...live, result].sort((a, b) => a - b);
@@ -119,7 +121,7 @@ test("every alignment up to 4 MiB, of every function that takes one", async () =
   assert.is(heap.mallinfo().inUse, 0);
 });
 
-test("an aligned block that is small takes no more than a few pages", async () => {
+test("a small block with an alignment of a page or more takes one page", async () => {
   const { heap } = await newHeap();
   for (let alignment = PAGE; alignment <= 2 ** 20; alignment *= 2) {
     assert.is(heap.malloc_usable_size(heap.aligned_alloc(alignment, 100)), PAGE);
@@ -151,7 +153,7 @@ test("realloc takes a slot that just fits when memory is out for one with room t
   assert.is(heap.malloc_usable_size(moved), heap.malloc_usable_size(fitting));
 });
 
-test("realloc from every size to every other keeps the contents", async () => {
+test("realloc from any size to any other keeps the contents", async () => {
   const { heap, base } = await newHeap();
   for (const from of ODD_SIZES) {
     for (const to of ODD_SIZES) {
@@ -161,7 +163,7 @@ test("realloc from every size to every other keeps the contents", async () => {
       assert.ok(moved % naturalAlignment(to) === 0 && heap.malloc_usable_size(moved) >= to);
       const kept = Math.min(from, to);
       if (Buffer.compare(bytes(heap, moved, kept), pattern(kept, to)) !== 0) {
-        assert.unreachable(`realloc from ${from} to ${to} changes the contents`);
+        assert.unreachable(`realloc from ${from} to ${to} bytes changed the contents`);
       }
       heap.free(moved);
     }
@@ -169,46 +171,47 @@ test("realloc from every size to every other keeps the contents", async () => {
   checkAgainst(heap, emptyModel(), base);
 });
 
-test("a block that grows byte by byte to 70,000, and shrinks again, keeps its contents", async () => {
+test("a block keeps its contents while realloc grows it byte by byte to 70,000 and shrinks it again", async () => {
   const { heap, base } = await newHeap();
   let block = heap.malloc(0);
   for (const size of ALL_SIZES.slice(1)) {
     block = heap.realloc(block, size);
     bytes(heap, block, size)[size - 1] = size * 7;
-    // What moved with the block: a sample at each step, all of it where the size is round.
+    // Checks a sample of the block at each step, and all of it whenever the size is a multiple of 1000.
     for (let at = size % 1000; at < size; at += size % 1000 === 0 ? 1 : 4099) {
       if (bytes(heap, block, size)[at] !== (((at + 1) * 7) & 0xff))
-        assert.unreachable(`byte ${at} of ${size}`);
+        assert.unreachable(`byte ${at} changed when the block grew to ${size} bytes`);
     }
   }
   for (const size of ALL_SIZES.toReversed()) {
     block = heap.realloc(block, size);
     if (size > 0 && bytes(heap, block, size)[size - 1] !== ((size * 7) & 0xff))
-      assert.unreachable(`at ${size}`);
+      assert.unreachable(`the last byte changed when the block shrank to ${size} bytes`);
   }
   heap.free(block);
   checkAgainst(heap, emptyModel(), base);
 });
 
-test("calloc is zero in fresh memory, and in memory that was used", async () => {
+test("calloc returns zeros, in fresh memory and in memory that was used before", async () => {
   const { heap } = await newHeap();
   const sizes = [...ALL_SIZES.slice(0, 2100), ...aroundPowers(11, 20), 70_000, 300_001];
   for (const round of ["fresh", "used", "used in parts"]) {
     const blocks = sizes.map((size) => {
       const block = heap.calloc(1, size);
       const usable = heap.malloc_usable_size(block);
-      if (bytes(heap, block, size).some(Boolean)) assert.unreachable(`calloc of ${size} in ${round} memory`);
+      if (bytes(heap, block, size).some(Boolean))
+        assert.unreachable(`calloc of ${size} bytes is not zero (${round} memory)`);
       bytes(heap, block, usable).fill(0xff);
       return block;
     });
-    // The third round finds large blocks cut and coalesced anew.
+    // The second round frees only some of the blocks, so that the third cuts and coalesces free pages differently.
     blocks.filter((_, index) => round === "fresh" || index % 3 > 0).forEach((block) => heap.free(block));
   }
   const product = heap.calloc(1000, 1000);
   assert.ok(heap.malloc_usable_size(product) >= 1_000_000);
 });
 
-test("a size of 0 gives a block of its own", async () => {
+test("a size of 0 gives a distinct block, from every function", async () => {
   const { heap, base } = await newHeap();
   const blocks = [
     heap.malloc(0),
@@ -231,7 +234,7 @@ test("a size of 0 gives a block of its own", async () => {
   checkAgainst(heap, emptyModel(), base);
 });
 
-test("NULL is let pass", async () => {
+test("freeing NULL does nothing, and its usable size is 0", async () => {
   const { heap } = await newHeap();
   heap.free(0);
   heap.free_sized(0, 8);
@@ -241,7 +244,7 @@ test("NULL is let pass", async () => {
   assert.is(heap.errno, 0);
 });
 
-test("sizes above PTRDIFF_MAX and products that overflow: NULL, ENOMEM, and the block as it was", async () => {
+test("sizes above PTRDIFF_MAX and products that overflow give NULL and ENOMEM, and leave the block unchanged", async () => {
   for (const started of [false, true]) {
     const { heap } = await newHeap();
     const block = started ? heap.malloc(1000) : 0;
@@ -277,7 +280,7 @@ test("sizes above PTRDIFF_MAX and products that overflow: NULL, ENOMEM, and the 
   }
 });
 
-test("an alignment that is no power of two: NULL and EINVAL", async () => {
+test("an alignment that is not a power of two gives NULL and EINVAL", async () => {
   const { heap } = await newHeap();
   for (const alignment of [0, 3, 6, 12, 24, 100, 65_535, 2 ** 31 + 1, 2 ** 32 - 1]) {
     for (const call of [heap.aligned_alloc, heap.memalign]) {
@@ -291,7 +294,7 @@ test("an alignment that is no power of two: NULL and EINVAL", async () => {
   }
 });
 
-test("posix_memalign returns its errors, and leaves errno and the result alone", async () => {
+test("posix_memalign returns its errors without changing errno or the result", async () => {
   const { heap } = await newHeap({ maximum: 4 });
   const result = heap.malloc(4);
   const read = () => new DataView(heap.memory.buffer).getUint32(result, true);
@@ -307,7 +310,7 @@ test("posix_memalign returns its errors, and leaves errno and the result alone",
   assert.is(heap.errno, 5);
 });
 
-test("calls that succeed leave errno alone", async () => {
+test("calls that succeed do not change errno", async () => {
   const { heap } = await newHeap();
   heap.errno = 77;
   const block = heap.realloc(heap.calloc(3, 5), 70_000);
@@ -318,7 +321,7 @@ test("calls that succeed leave errno alone", async () => {
   assert.is(heap.errno, 77);
 });
 
-test("valloc and pvalloc: the page is the wasm page", async () => {
+test("valloc aligns to the wasm page, and pvalloc also rounds the size up to it", async () => {
   const { heap } = await newHeap();
   for (const size of [1, PAGE, WASM_PAGE - 1, WASM_PAGE, WASM_PAGE + 1]) {
     assert.is(heap.valloc(size) % WASM_PAGE, 0);
@@ -328,7 +331,7 @@ test("valloc and pvalloc: the page is the wasm page", async () => {
   }
 });
 
-test("page runs are whole pages, resized in place where they can", async () => {
+test("page runs have whole pages and are resized in place if there is room, or else moved", async () => {
   const { heap } = await newHeap();
   const run = heap.page_alloc(5 * PAGE - 1, 1);
   assert.is(run % PAGE, 0);
@@ -344,7 +347,7 @@ test("page runs are whole pages, resized in place where they can", async () => {
   assert.equal(new Uint8Array(bytes(heap, moved, 5 * PAGE)), pattern(5 * PAGE, 3));
 });
 
-test("mallinfo adds up", async () => {
+test("mallinfo's numbers agree with the blocks in use and with each other", async () => {
   const { heap } = await newHeap();
   const blocks = ODD_SIZES.map((size) => heap.malloc(size));
   const room = blocks.reduce((sum, block) => sum + heap.malloc_usable_size(block), 0);

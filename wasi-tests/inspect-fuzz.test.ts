@@ -1,4 +1,4 @@
-/** The command with damaged programs and options that make no sense: one clear line or a report, no crash, no hang. */
+/** `rsbmalloc inspect` with damaged programs and random options: a report or a one-line error, no crash and no hang. */
 import path from "node:path";
 import { readFile, writeFile } from "node:fs/promises";
 import fc from "fast-check";
@@ -16,7 +16,7 @@ async function expectRefused(module: Uint8Array): Promise<void> {
   assert.match(await refusal(inspect(damaged, LAYOUTS, { leaks: true, stdout: 2 })), /damaged\.wasm: /);
 }
 
-/** The command says one line, or it reports. */
+/** Runs the command. It must either write a one-line error and exit with 1, or print a report or its usage. */
 async function expectAnswer(...args: string[]): Promise<void> {
   const { code, stdout, stderr } = await command(...args);
   const what = `${args.join(" ")}: code ${code}, ${stdout.slice(0, 200)} ${stderr.slice(0, 500)}`;
@@ -25,7 +25,7 @@ async function expectAnswer(...args: string[]): Promise<void> {
   else assert.match(stdout, /linear memory|"memory":|Usage/, what);
 }
 
-test("a program that is cut short is refused in one line", async () => {
+test("a truncated program is refused with a one-line error", async () => {
   for (let length = 0; length < sound.length; length += Math.ceil(sound.length / 40)) {
     await expectRefused(sound.subarray(0, length));
   }
@@ -40,7 +40,7 @@ function damage(hits: readonly [number, number][]): Uint8Array<ArrayBuffer> {
   return module;
 }
 
-test("a program that is no module any more is refused in one line", async () => {
+test("a damaged program that is not a valid module is refused with a one-line error", async () => {
   await fc.assert(
     fc.asyncProperty(hits(sound.length), async (hits) => {
       const module = damage(hits);
@@ -50,19 +50,19 @@ test("a program that is no module any more is refused in one line", async () => 
   );
 });
 
-test("a program that is still a module and does anything at all gets a report or a line", async () => {
+test("a damaged program that is still a valid module gets a report or a one-line error, whatever it does", async () => {
   const valid = fc
     .sample(hits(sound.length), { numRuns: 1500, seed: 2 })
     .map(damage)
     .filter((module) => WebAssembly.validate(module));
-  assert.ok(valid.length >= 8, `${valid.length}`);
+  assert.ok(valid.length >= 8, `only ${valid.length} of the damaged programs are valid modules`);
   for (const [index, module] of valid.slice(0, 8).entries()) {
     await writeFile(damaged, module);
     await expectAnswer("--timeout", "1", ...(index % 4 === 3 ? ["--leaks"] : []), damaged);
   }
 });
 
-test("any options at all get a report or a line", async () => {
+test("random options get a report, the usage or a one-line error", async () => {
   const word = fc.oneof(
     fc.constantFrom(
       "--json",

@@ -1,4 +1,4 @@
-/** The reader of heaps: what it counts, the bugs that it sees in a heap, and what it makes of a damaged one. */
+/** The heap reader of the inspector: its counts, the bugs that it detects in a heap, and its answer to a damaged one. */
 import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { test } from "uvu";
@@ -9,7 +9,7 @@ import { build, findCompiler } from "../tools/compiler.ts";
 import { startReactor } from "../tools/wasi.ts";
 import { LAYOUTS, SIZES, fill, reportOf } from "./support-inspect.ts";
 
-test("the reader counts as mallinfo does", async () => {
+test("the reader reports the same numbers as mallinfo", async () => {
   const heap = await instantiate();
   assert.equal(readHeaps(heap.memory.buffer, LAYOUTS), []);
   fill(heap, SIZES);
@@ -23,7 +23,7 @@ test("the reader counts as mallinfo does", async () => {
   assert.equal(report!.damage, []);
 });
 
-test("everything freed leaves nothing in use, and regions cover the heap", async () => {
+test("once all blocks are freed nothing is in use, and the regions cover the heap without gaps", async () => {
   const heap = await instantiate();
   for (const block of fill(heap, SIZES)) heap.free(block);
   const [report] = readHeaps(heap.memory.buffer, LAYOUTS);
@@ -36,13 +36,13 @@ test("everything freed leaves nothing in use, and regions cover the heap", async
   assert.is(at, report!.end);
 });
 
-test("large blocks are given by size, those with most bytes first", async () => {
+test("large blocks are grouped by size, the size with the most bytes first", async () => {
   const heap = await instantiate();
   const KIB = 1024;
-  // Of twelve sizes: two more than the reports show one by one.
+  // Twelve sizes: two more than the reports show one by one.
   const sizes = [20, 20, 20, 40, 60, 64, 66, 68, 70, 72, 74, 76, 78, 2048].map((kib) => kib * KIB);
   const blocks = sizes.map((size) => heap.malloc(size));
-  // Freed ones count for nothing, whether the heap has looked at them or not.
+  // Freed blocks do not count, whether or not the heap has handled their events.
   for (const size of [100, 200]) heap.free(heap.malloc(size * KIB));
   const [report] = readHeaps(heap.memory.buffer, LAYOUTS);
   assert.equal(largeSizes(report!), [
@@ -51,7 +51,7 @@ test("large blocks are given by size, those with most bytes first", async () => 
       blocks: 1,
       bytes: kib * KIB,
     })),
-    // As many bytes as three of 20 KiB are.
+    // As many bytes as the three blocks of 20 KiB have together.
     { size: 60 * KIB, blocks: 1, bytes: 60 * KIB },
     { size: 20 * KIB, blocks: 3, bytes: 60 * KIB },
     { size: 40 * KIB, blocks: 1, bytes: 40 * KIB },
@@ -72,7 +72,7 @@ test("large blocks are given by size, those with most bytes first", async () => 
   assert.not.match(formatText(reportOf(none!)), "large blocks of");
 });
 
-test("of a hardened heap the reader counts what is in use, and sees a fault", async () => {
+test("the reader counts the blocks in use of a hardened heap, and reports a fault", async () => {
   const file = await build(await findCompiler(), {
     inputs: ["wasi-tests/programs/hardened-calls.c", "lib/wasm32-wasi/librsbmallocc-hardened.a"],
     flags: ["-fno-builtin"],
@@ -97,9 +97,9 @@ test("of a hardened heap the reader counts what is in use, and sees a fault", as
   assert.equal(report!.fault, { message: "double free", block: blocks[0], size: 0 });
 });
 
-test("two heaps in one memory are told apart", async () => {
+test("the reader tells two heaps in one memory apart", async () => {
   const first = await instantiate();
-  // The second one's state lies behind the first one's heap, as it cannot where a linker places both.
+  // The second heap's state lies behind the first heap. When a linker places both, this cannot happen.
   const used = [first.malloc_usable_size(first.malloc(100))];
   const second = await instantiate({ memory: first.memory });
   used.push(second.malloc_usable_size(second.malloc(50_000)));
@@ -108,7 +108,7 @@ test("two heaps in one memory are told apart", async () => {
     [first.state, used[0]],
     [second.state, used[1]],
   ]);
-  // Now it lies in a gap of the first one's heap.
+  // Now the second heap lies in a gap of the first one.
   used[0]! += first.malloc_usable_size(first.malloc(100_000));
   assert.equal(inUse(), [
     [first.state, used[0]],
@@ -116,7 +116,7 @@ test("two heaps in one memory are told apart", async () => {
   ]);
 });
 
-test("a copy of a state in a block is no heap", async () => {
+test("a copy of the state inside a block is not taken for a heap", async () => {
   const heap = await instantiate();
   const { STATE_SIZE } = LAYOUTS[0]!;
   const copies = [heap.malloc(STATE_SIZE), heap.malloc(100_000)];
@@ -137,11 +137,11 @@ const FAULTS: Readonly<Record<string, readonly [(heap: Heap, blocks: readonly nu
     },
     /leads to 0x12345678/,
   ],
-  "a free of no block": [(heap) => heap.free(16), /0x10 was freed, where no block starts/],
+  "a free of an address that is no block": [(heap) => heap.free(16), /0x10 was freed, where no block starts/],
 };
 
 for (const [name, [misuse, damage]] of Object.entries(FAULTS)) {
-  test(`the reader sees ${name}`, async () => {
+  test(`the reader reports ${name}`, async () => {
     const heap = await instantiate();
     misuse(heap, fill(heap, Array<number>(30).fill(24)));
     const [report] = readHeaps(heap.memory.buffer, LAYOUTS);
@@ -149,12 +149,12 @@ for (const [name, [misuse, damage]] of Object.entries(FAULTS)) {
   });
 }
 
-test("a damaged heap gives a report or one line", async () => {
+test("a damaged heap gives a report or a one-line error", async () => {
   const heap = await instantiate();
   fill(heap, SIZES);
   const sound = new Uint8Array(heap.memory.buffer).slice();
   const layout = LAYOUTS[0]!;
-  // Half of the hits go to the state, where they hurt most.
+  // Half of the writes hit the state, where they do the most damage.
   const address = fc.oneof(
     fc.integer({ min: heap.state, max: heap.state + layout.STATE_SIZE }),
     fc.integer({ min: 0, max: sound.length - 4 }),

@@ -1,4 +1,4 @@
-/** `--leaks`: the places that blocks come from which were never freed, with the names that the compilers leave. */
+/** `--leaks`: the places that allocated blocks which were never freed, by the function names in the module. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { inspect, type LeakSite } from "../npm/inspect/index.ts";
@@ -8,7 +8,7 @@ import { withCompilers } from "./support.ts";
 
 const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
 
-/** What functions, all of them in the stack of one place, forgot: blocks and bytes. */
+/** The blocks and bytes leaked from each place whose stack has all of these functions. */
 function forgottenIn(sites: readonly LeakSite[], ...functions: readonly string[]): number[][] {
   return sites
     .filter(({ stack }) => functions.every((name) => stack.includes(name)))
@@ -17,36 +17,45 @@ function forgottenIn(sites: readonly LeakSite[], ...functions: readonly string[]
 
 await withCompilers((compiler, add) => {
   for (const optimization of ["-O0", "-O2"]) {
-    // Where clang finds wasm-opt it runs it, under -O, and that drops names.
+    // With -O, clang runs wasm-opt if it finds it, which would drop the names of functions.
     const options = { flags: [optimization, "-fno-builtin"], linkFlags: ["--no-wasm-opt"] };
 
-    add(`leaks of a C program name their places, ${optimization}`, async () => {
-      const inputs = ["wasi-tests/programs/inspect-leaks.c", LIBRARY];
-      const program = await build(compiler, { inputs, ...options });
-      const { leaks } = await inspect(program, LAYOUTS, { leaks: true, stdout: 2 });
-      assert.equal(forgottenIn(leaks!.sites, "load_names", "copy_of"), [[20, 20 * 29]]);
-      assert.equal(forgottenIn(leaks!.sites, "load_table"), [[2, 105_000]]);
-      const [first] = leaks!.sites;
-      assert.is(first!.stack[0], "load_table");
-      assert.is(leaks!.calls > 1000, true);
-    });
+    add(
+      `leaks of a C program are reported with the functions that allocated them, ${optimization}`,
+      async () => {
+        const inputs = ["wasi-tests/programs/inspect-leaks.c", LIBRARY];
+        const program = await build(compiler, { inputs, ...options });
+        const { leaks } = await inspect(program, LAYOUTS, { leaks: true, stdout: 2 });
+        assert.equal(forgottenIn(leaks!.sites, "load_names", "copy_of"), [[20, 20 * 29]]);
+        assert.equal(forgottenIn(leaks!.sites, "load_table"), [[2, 105_000]]);
+        const [first] = leaks!.sites;
+        assert.is(first!.stack[0], "load_table");
+        assert.is(leaks!.calls > 1000, true);
+      },
+    );
 
-    add(`leaks of a C++ program name their places, ${optimization}`, async () => {
-      const inputs = ["wasi-tests/programs/inspect-leaks.cc", LIBRARY];
-      const program = await build(compiler, { inputs, ...options });
-      const { leaks } = await inspect(program, LAYOUTS, { leaks: true });
-      const from = (name: string) =>
-        leaks!.sites.filter(({ stack }) => stack.some((frame) => frame.includes(name)));
-      const bytes = (name: string) => from(name).reduce((sum, site) => sum + site.bytes, 0);
-      // The vector and the table in it.
-      assert.is(bytes("shop::open_cache()"), 12 + 4000);
-      assert.ok(bytes("shop::Shelf<") >= 12 + 53, `${bytes("shop::Shelf<")}`);
-      // What is freed is in no list.
-      assert.not.ok(leaks!.sites.some(({ bytes }) => bytes === 2000));
-    });
+    add(
+      `leaks of a C++ program are reported with the functions that allocated them, ${optimization}`,
+      async () => {
+        const inputs = ["wasi-tests/programs/inspect-leaks.cc", LIBRARY];
+        const program = await build(compiler, { inputs, ...options });
+        const { leaks } = await inspect(program, LAYOUTS, { leaks: true });
+        const from = (name: string) =>
+          leaks!.sites.filter(({ stack }) => stack.some((frame) => frame.includes(name)));
+        const bytes = (name: string) => from(name).reduce((sum, site) => sum + site.bytes, 0);
+        // The vector and its table.
+        assert.is(bytes("shop::open_cache()"), 12 + 4000);
+        assert.ok(
+          bytes("shop::Shelf<") >= 12 + 53,
+          `only ${bytes("shop::Shelf<")} bytes leaked from shop::Shelf`,
+        );
+        // A block that is freed, of 2000 bytes, is not listed.
+        assert.not.ok(leaks!.sites.some(({ bytes }) => bytes === 2000));
+      },
+    );
   }
 
-  add("a program without names is refused with the way to mend it", async () => {
+  add("a program without function names is refused with a line that says how to link it", async () => {
     const inputs = ["wasi-tests/programs/inspect-leaks.c", LIBRARY];
     const program = await build(compiler, { inputs, linkFlags: ["-Wl,--strip-all"] });
     const message = await refusal(inspect(program, LAYOUTS, { leaks: true }));

@@ -1,4 +1,4 @@
-/** The inspector in a browser: the page of `--html`, and the view of a heap that lives. */
+/** The inspector in a browser: the page that `--html` writes, and the live view of an instance's heap. */
 import path from "node:path";
 import { readFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
@@ -14,15 +14,15 @@ import { ROOT } from "../tools/command.ts";
 import { FOLDER, LAYOUTS, buildProgram, command } from "./support-inspect.ts";
 import { needs } from "./support.ts";
 
-/** How many sizes of large blocks a page shows one by one. */
+/** The number of sizes of large blocks that a page shows one by one. */
 const MOST_SIZES = 10;
 
-/** A page of Chromium, and what went wrong in it or was asked of the network. */
+/** Runs `body` with a page in Chromium. Fails if the page throws an error or requests anything but files. */
 async function withPage(body: (page: Page) => Promise<void>): Promise<void> {
   const browser = await launchChromium();
   try {
     const page = await browser.newPage({ viewport: { width: 1100, height: 1000 } });
-    // A starved machine takes its time.
+    // An overloaded machine may need long.
     page.setDefaultTimeout(300_000);
     const problems: string[] = [];
     page.on("pageerror", (error) => problems.push(error.message));
@@ -34,7 +34,7 @@ async function withPage(body: (page: Page) => Promise<void>): Promise<void> {
   }
 }
 
-/** The numbers that elements show, by name. */
+/** The numbers that the elements below `selector` show, by their keys. */
 async function numbers(page: Page, selector: string): Promise<Record<string, number>> {
   const shown = await page.$$eval(`${selector} [data-value]`, (cells) =>
     cells.map((cell) => [cell.getAttribute("data-key")!, Number(cell.getAttribute("data-value"))] as const),
@@ -42,7 +42,7 @@ async function numbers(page: Page, selector: string): Promise<Record<string, num
   return Object.fromEntries(shown);
 }
 
-/** A page shows the numbers of this heap, and its map. */
+/** Checks that a page shows the numbers of this heap and its map. */
 async function assertShows(page: Page, heap: HeapReport): Promise<void> {
   assert.equal(await numbers(page, "section[data-heap] .facts"), {
     heap: heap.heap,
@@ -62,7 +62,7 @@ async function assertShows(page: Page, heap: HeapReport): Promise<void> {
     idle: heap.free - heap.freeRuns.bytes,
     inRuns: heap.freeRuns.bytes,
   });
-  // Each part of the bar has its share of the width.
+  // Each part of the bar is as wide as its share of the heap.
   const bar = await page.$eval("section[data-heap] .share", (bar) => ({
     width: bar.clientWidth,
     parts: [...bar.children].map((part) => part.getBoundingClientRect().width),
@@ -75,7 +75,10 @@ async function assertShows(page: Page, heap: HeapReport): Promise<void> {
   ].filter((bytes) => bytes > 0);
   assert.is(bar.parts.length, parts.length);
   for (const [at, bytes] of parts.entries())
-    assert.ok(Math.abs(bar.parts[at]! - (bar.width * bytes) / heap.heap) < 1, `${at}: ${bar.parts[at]}`);
+    assert.ok(
+      Math.abs(bar.parts[at]! - (bar.width * bytes) / heap.heap) < 1,
+      `part ${at} of the bar is ${bar.parts[at]} pixels wide, not ${(bar.width * bytes) / heap.heap}`,
+    );
   assert.is(await page.$$eval("tr[data-bin]", (rows) => rows.length), heap.bins.length);
   for (const { slotSize, pages, slots, usedSlots, rounding, waste } of heap.bins) {
     const usedBytes = usedSlots * slotSize;
@@ -102,8 +105,8 @@ async function assertShows(page: Page, heap: HeapReport): Promise<void> {
       blocks: rest.reduce((sum, { blocks }) => sum + blocks, 0),
       bytes: rest.reduce((sum, { bytes }) => sum + bytes, 0),
     });
-  // The map has every region that is the heap's, and nothing else, in its picture.
-  // In one step: a live page may draw anew at any time, and what was drawn before has no box.
+  // The map draws exactly the regions that belong to the heap. They are read in a single call: a live page may redraw at
+  // any time, and elements that were replaced have no box.
   const drawn = await page.evaluate(() =>
     [...document.querySelectorAll<SVGPathElement>("svg.map path")]
       .filter((path) => path.getBBox().width > 0)
@@ -119,7 +122,7 @@ async function assertShows(page: Page, heap: HeapReport): Promise<void> {
 
 const inChromium = needs("chromium");
 
-inChromium("the page of --html shows the numbers of --json", async () => {
+inChromium("the page that --html writes shows the numbers that --json reports", async () => {
   const program = await buildProgram();
   const [html, json] = [path.join(FOLDER, "heap.html"), path.join(FOLDER, "heap.json")];
   assert.is((await command("--leaks", "--html", "--output", html, program)).code, 3);
@@ -141,7 +144,7 @@ inChromium("the page of --html shows the numbers of --json", async () => {
       ),
       sites.map(({ stack }) => stack),
     );
-    // The timeline has linear memory, the heap and what is in use, each drawn up to the end of the run.
+    // The timeline has three lines: linear memory, the heap and the bytes in use, each drawn to the end of the run.
     const chart = await page.$$eval("svg.chart path", (paths) =>
       paths.map((path) => Math.round((path as SVGPathElement).getBBox().width)),
     );
@@ -155,7 +158,7 @@ inChromium("the page of --html shows the numbers of --json", async () => {
   });
 });
 
-/** What a page that shows a heap loads, as one script. */
+/** Bundles what a page needs to show a heap into one script. */
 async function bundle(): Promise<string> {
   const contents = 'export * from "./npm/index.ts"; export * from "./npm/inspect/browser.ts";';
   const { outputFiles } = await build({
@@ -170,14 +173,14 @@ async function bundle(): Promise<string> {
   return outputFiles[0]!.text;
 }
 
-/** What the page of the next test has among its globals. */
+/** The globals of the page in the next test. */
 interface Globals {
   modules: typeof rsbmalloc & typeof inspector;
   heap: rsbmalloc.Heap;
   stop: () => void;
 }
 
-inChromium("a page shows the heap of an instance while it works", async () => {
+inChromium("showHeap follows an instance's heap, reports damage to it, and stops when told to", async () => {
   const module = [...(await readFile(path.join(ROOT, "lib", "rsbmalloc.wasm")))];
   await withPage(async (page) => {
     await page.addScriptTag({ content: await bundle() });
@@ -192,7 +195,7 @@ inChromium("a page shows the heap of an instance while it works", async () => {
     );
     assert.match((await page.textContent("body"))!, "No heap");
 
-    // Blocks of many sizes: the page follows.
+    // The page follows as blocks of many sizes are allocated.
     for (const count of [100, 1000]) {
       const report = await page.evaluate(
         ([count, layouts]) => {
@@ -217,7 +220,7 @@ inChromium("a page shows the heap of an instance while it works", async () => {
       before,
     );
 
-    // A heap that was overwritten is a line, and the page goes on.
+    // If the heap is overwritten, the page shows a line that says so, and goes on.
     const state = await page.evaluate(
       (magic) => {
         const { heap } = globalThis as unknown as Globals;
@@ -232,7 +235,7 @@ inChromium("a page shows the heap of an instance while it works", async () => {
 
     await page.evaluate(() => (globalThis as unknown as Globals).stop());
     const last = await samples();
-    // While another clock of the page ticks as often, and more than once.
+    // Waits for five ticks of another timer with the same interval, during which no more samples may be taken.
     await page.evaluate(
       () =>
         new Promise<void>((resolve) => {

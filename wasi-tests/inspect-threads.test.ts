@@ -1,4 +1,4 @@
-/** The reader on heaps of other builds: those for threads, whose free slots may be in caches, and those for Emscripten. */
+/** The heap reader on heaps of other builds: for threads, where free slots may be in caches, and for Emscripten. */
 import path from "node:path";
 import { readFile } from "node:fs/promises";
 import { test } from "uvu";
@@ -27,7 +27,7 @@ const EXPORTED = [
   "rsbpage_free",
 ];
 
-/** The one heap that there is, without damage. */
+/** Reads the memory, which must contain exactly one heap, without damage. */
 function readHeap(memory: ArrayBufferLike): HeapReport {
   const [heap, ...others] = readHeaps(memory, LAYOUTS);
   assert.equal(others, []);
@@ -35,7 +35,7 @@ function readHeap(memory: ArrayBufferLike): HeapReport {
   return heap!;
 }
 
-/** Sizes by how many blocks there are of each. */
+/** The number of blocks of each size. */
 function tally(sizes: readonly number[]): Record<number, number> {
   const counts: Record<number, number> = {};
   for (const size of sizes) counts[size] = (counts[size] ?? 0) + 1;
@@ -46,22 +46,23 @@ const build = (variant: Variant): Promise<WebAssembly.Module> =>
   buildThreaded(threadLibrary(variant), ["wasi-tests/programs/threads.c"], PAGES, { exported: EXPORTED });
 
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {
-  test(`${variant}: what one thread has freed is free, and nothing else`, async () => {
+  test(`${variant}: the reader counts the blocks that a single thread freed as free`, async () => {
     const { memory, exports } = startThreads(await build(variant), PAGES);
     const blocks = [100, 2000, 50_000].map((size) => exports.rsbmalloc!(size));
     const inUse = readHeap(memory.buffer).inUse;
-    assert.ok(inUse >= 52_100, `${inUse} bytes`);
+    assert.ok(inUse >= 52_100, `only ${inUse} bytes are in use`);
     for (const block of blocks) exports.rsbfree!(block);
     assert.is(readHeap(memory.buffer).inUse, 0);
   });
 }
 
 for (const variant of VARIANTS) {
-  test(`${variant}: what threads that are still there have freed is free, and nothing else`, async () => {
+  test(`${variant}: the reader counts the blocks that running threads freed, and no others, as free`, async () => {
     const { memory, exports, run } = startThreads(await build(variant), PAGES);
     const { rsbmalloc, rsbfree, rsbmalloc_usable_size } = exports;
 
-    // This thread and another get blocks, a third and this one free two of three. None of them says that it ends.
+    // This thread and another allocate; this one and a third free two of every three blocks. None tells the allocator
+    // that it ends, so freed slots stay in their caches.
     const own = SIZES.map((size) => rsbmalloc!(size));
     const others = await run(SIZES.map((size): Call => ["rsbmalloc", size]));
     const isKept = (_: number, index: number): boolean => index % 3 === 0;
@@ -98,7 +99,7 @@ for (const variant of VARIANTS) {
     },
   };
   for (const [name, misuse] of Object.entries(MISUSES)) {
-    test(`${variant}: ${name} is seen`, async () => {
+    test(`${variant}: the reader reports ${name}`, async () => {
       const threads = startThreads(await build(variant), PAGES);
       const [a, b] = [24, 24].map((size) => threads.exports.rsbmalloc!(size));
       misuse(threads, a!, b!);
@@ -111,7 +112,7 @@ for (const variant of VARIANTS) {
 
 const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 
-/** By library, the flags to link it and how many threads the program then has. */
+/** For each library: the flags to link it, and how many threads the program then has. */
 const EMSCRIPTEN: Readonly<Record<string, readonly [flags: readonly string[], threads: number]>> = {
   "": [[], 1],
   "-locked": [["-pthread", "-sPTHREAD_POOL_SIZE=2"], 3],
@@ -119,26 +120,29 @@ const EMSCRIPTEN: Readonly<Record<string, readonly [flags: readonly string[], th
 };
 
 for (const [suffix, [flags, threads]] of Object.entries(EMSCRIPTEN)) {
-  needs("emcc")(`an Emscripten program's heap is read, librsbmallocc${suffix}`, async () => {
-    const script = await buildEmscripten(emscripten, {
-      inputs: ["wasi-tests/programs/emscripten-inspect.c"],
-      flags: [
-        "-O1",
-        "-fno-builtin",
-        "-sEXIT_RUNTIME=1",
-        ...flags,
-        "-sMALLOC=none",
-        `lib/wasm32-emscripten/librsbmallocc${suffix}.a`,
-      ],
-    });
-    const file = path.join(FOLDER, `emscripten${suffix}.memory`);
-    const { exitCode, stderr } = await runEmscripten(script, [file]);
-    assert.is(exitCode, 0, stderr);
-    const heap = readHeap(Uint8Array.from(await readFile(file)).buffer);
-    // 3,000 and 100,000 bytes, rounded up. What the C library and threads have is of other sizes.
-    assert.is(heap.bins.find(({ slotSize }) => slotSize === 3072)!.usedSlots, 10 * threads);
-    assert.is(largeSizes(heap).find(({ size }) => size === 49 * 2048)!.blocks, 2 * threads);
-  });
+  needs("emcc")(
+    `the reader reads the heap of an Emscripten program with librsbmallocc${suffix}`,
+    async () => {
+      const script = await buildEmscripten(emscripten, {
+        inputs: ["wasi-tests/programs/emscripten-inspect.c"],
+        flags: [
+          "-O1",
+          "-fno-builtin",
+          "-sEXIT_RUNTIME=1",
+          ...flags,
+          "-sMALLOC=none",
+          `lib/wasm32-emscripten/librsbmallocc${suffix}.a`,
+        ],
+      });
+      const file = path.join(FOLDER, `emscripten${suffix}.memory`);
+      const { exitCode, stderr } = await runEmscripten(script, [file]);
+      assert.is(exitCode, 0, stderr);
+      const heap = readHeap(Uint8Array.from(await readFile(file)).buffer);
+      // Blocks of 3,000 and 100,000 bytes, rounded up. The blocks of the C library and of threads have other sizes.
+      assert.is(heap.bins.find(({ slotSize }) => slotSize === 3072)!.usedSlots, 10 * threads);
+      assert.is(largeSizes(heap).find(({ size }) => size === 49 * 2048)!.blocks, 2 * threads);
+    },
+  );
 }
 
 test.run();

@@ -1,4 +1,4 @@
-/** `rsbmalloc inspect`: what the command reports of a run, and what it says to programs and options that cannot be. */
+/** `rsbmalloc inspect`: what the command reports of a run, and how it refuses unsuitable programs and wrong options. */
 import { execFile, spawnSync } from "node:child_process";
 import { existsSync, symlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -17,7 +17,7 @@ import type { Outcome } from "./support.ts";
 
 const program = await buildProgram();
 
-test("the command reports as text, and ends as the program does", async () => {
+test("the command reports as text, and exits with the program's exit code", async () => {
   const { code, stdout } = await command(program);
   assert.is(code, 3);
   assert.match(stdout, /^round 9$/m);
@@ -26,7 +26,7 @@ test("the command reports as text, and ends as the program does", async () => {
   assert.match(stdout, /^ *32 B +1 +\d+ +20 /m);
 });
 
-test("the command reports a trap, with the functions that led there", async () => {
+test("the command reports a trap with its stack, and exits with 1", async () => {
   const { code, stdout } = await command("--json", program, "trap");
   const report = JSON.parse(stdout) as RunReport;
   assert.is(code, 1);
@@ -36,7 +36,7 @@ test("the command reports a trap, with the functions that led there", async () =
   assert.equal(report.args, ["trap"]);
 });
 
-test("the command looks every so many calls or milliseconds", async () => {
+test("--every takes a sample after so many calls or milliseconds", async () => {
   const calls = await command("--every", "500", "--json", program);
   const { timeline } = JSON.parse(calls.stdout) as RunReport;
   assert.equal(
@@ -48,24 +48,25 @@ test("the command looks every so many calls or milliseconds", async () => {
   assert.match(ms.stderr, /^.* ms .* in use .*$/m);
 });
 
-test("a program that computes without calling its host is looked at on the way", async () => {
-  // With --json its own output goes where the looks go. It prints its last line, and then it turns in a loop for ever.
+test("samples are taken while a program computes without calling its host", async () => {
+  // With --json, the program's own output goes to standard error, like the samples. The program prints its last line and
+  // then loops forever.
   const looksInLoop = (stderr: string): string[] => {
     const [, after = ""] = stderr.split("round 9\n");
     return after.match(/^.* ms +memory .* in use .*(?=\n)/gm) ?? [];
   };
   const line = ["--json", "--every", "1ms", program, "loop"];
   const stderr = await commandUntil((stderr) => looksInLoop(stderr).length > 3, ...line);
-  // The table of 1000 * 100 B and the rest of what is there by then.
+  // The table of 1000 * 100 B and the other blocks that the program has by then.
   assert.match(looksInLoop(stderr).at(-1)!, /in use 104 KiB$/);
 });
 
-test("a time limit that falls into a look ends the program all the same", async () => {
+test("a time limit that expires while a sample is taken still ends the program", async () => {
   const look = () => {
     const end = performance.now() + 5;
     while (performance.now() < end);
   };
-  // Limits that fall into different moments, of programs that turn in a loop or end by themselves at about that time.
+  // The limits expire at different moments. Most of the programs loop forever; the others end at about that time.
   for (let run = 0; run < 40; ++run) {
     const timeLimit = 8 + run;
     const args = run % 4 === 0 ? [] : ["loop"];
@@ -81,8 +82,8 @@ test("a time limit that falls into a look ends the program all the same", async 
   }
 });
 
-test("a program that never ends is ended at its time limit, and its heap reported", async () => {
-  // However slow the machine is: as long as it takes the program to get to its loop.
+test("a program that loops forever is ended at its time limit, and its heap is reported", async () => {
+  // Tries longer and longer limits until the program gets to its loop, however slow the machine is.
   for (const seconds of [1, 5, 25, 125]) {
     const limit = ["--timeout", `${seconds}`];
     const { code, stdout, stderr } = await command(...limit, "--json", program, "loop");
@@ -93,7 +94,7 @@ test("a program that never ends is ended at its time limit, and its heap reporte
     assert.ok(report.heaps[0]!.inUse > 20 * 29 + 105_000);
     return;
   }
-  assert.unreachable("it never got to its loop");
+  assert.unreachable("the program did not get to its loop within any of the limits");
 });
 
 const EMPTY_MODULE = [...HEADER];
@@ -102,7 +103,7 @@ const IMPORTING = [...EMPTY_MODULE, 1, 4, 1, 0x60, 0, 0, 2, 9, 1, 3, 0x65, 0x6e,
 // (memory (export "memory") 1)
 const MEMORY_ALONE = [...EMPTY_MODULE, 5, 3, 1, 0, 1, 7, 10, 1, 6, ...Buffer.from("memory"), 2, 0];
 
-// A custom section `linking`, of version 2 and nothing else.
+// A custom section `linking` with nothing but the version, 2.
 const OBJECT = [...EMPTY_MODULE, 0, 9, 7, ...Buffer.from("linking"), 2];
 
 const NO_PROGRAMS: Readonly<Record<string, readonly [string | readonly number[], RegExp]>> = {
@@ -121,7 +122,7 @@ const NO_PROGRAMS: Readonly<Record<string, readonly [string | readonly number[],
 };
 
 for (const [name, [contents, message]] of Object.entries(NO_PROGRAMS)) {
-  test(`${name} is refused in one line`, async () => {
+  test(`${name} is refused with a one-line error`, async () => {
     const file = await write(
       "refused.wasm",
       typeof contents === "string" ? contents : Uint8Array.from(contents),
@@ -132,7 +133,7 @@ for (const [name, [contents, message]] of Object.entries(NO_PROGRAMS)) {
 
 const WRONG_LINES: Readonly<Record<string, readonly [readonly string[], RegExp]>> = {
   "no program": [[], /missing required argument 'program'/],
-  "a program without a name": [[""], /'program'.* is empty/],
+  "an empty program name": [[""], /'program'.* is empty/],
   "a missing file": [["missing.wasm"], /missing\.wasm: .*no such file/],
   "--every never": [
     ["--every", "0", program],
@@ -141,17 +142,23 @@ const WRONG_LINES: Readonly<Record<string, readonly [readonly string[], RegExp]>
   "--timeout soon": [["--timeout", "soon", program], /--timeout .* whole number of seconds/],
   "--timeout of weeks": [["--timeout", "1000000", program], /--timeout .* from 1 to 999999/],
   "both formats": [["--json", "--html", program], /'--json' cannot be used with .*'--html'/],
-  "an output that cannot be": [["--output", FOLDER, program], /cannot write/],
-  "an output without a name": [[program, "--output"], /--output .*missing/],
-  "an option for an output": [["--output", "--leaks", program], /--output .* looks like an option/],
+  "an output that cannot be written": [["--output", FOLDER, program], /cannot write/],
+  "--output without a file name": [[program, "--output"], /--output .*missing/],
+  "an option in place of the output": [["--output", "--leaks", program], /--output .* looks like an option/],
   "two outputs": [[program, "-o", "a", "-o", "b"], /--output .* given more than once/],
-  "a folder without a name": [["--dir=", program], /--dir .* is empty/],
-  "a folder that there is not": [["--dir", "missing", program], /no such file or directory.*'missing'/],
-  "an option of the program": [[program, "--app"], /unknown option '--app'.* go after --/],
+  "--dir with an empty name": [["--dir=", program], /--dir .* is empty/],
+  "--dir with a folder that does not exist": [
+    ["--dir", "missing", program],
+    /no such file or directory.*'missing'/,
+  ],
+  "an option of the program that does not follow --": [
+    [program, "--app"],
+    /unknown option '--app'.* go after --/,
+  ],
   "a flag with a value": [["--json=false", program], /unknown option '--json=false'/],
 };
 
-test("a program without names is told how each linker keeps them", async () => {
+test("--leaks refuses a module without function names and says how to keep them with each linker", async () => {
   const file = await write("nameless.wasm", MEMORY_ALONE);
   assert.match(
     await refusal(inspect(file, LAYOUTS, { leaks: true })),
@@ -159,10 +166,10 @@ test("a program without names is told how each linker keeps them", async () => {
   );
 });
 
-test("an engine that has only a part of WASI is refused by name", async () => {
+test("inspect refuses to run in an engine with an incomplete node:wasi and says that it needs Node", async () => {
   const { WASI } = await import("node:wasi");
   const { getImportObject } = WASI.prototype;
-  // As Bun has it.
+  // Bun's node:wasi lacks this method.
   Reflect.deleteProperty(WASI.prototype, "getImportObject");
   const message = await refusal(inspect(program, LAYOUTS)).finally(() =>
     Object.assign(WASI.prototype, { getImportObject }),
@@ -170,7 +177,7 @@ test("an engine that has only a part of WASI is refused by name", async () => {
   assert.match(message, /needs Node/);
 });
 
-test("a run leaves no memory behind", async () => {
+test("the memory of a program is garbage-collected after its run", async () => {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   const { WASI } = await import("node:wasi");
@@ -186,16 +193,16 @@ test("a run leaves no memory behind", async () => {
     WASI.prototype.start = start;
   }
   assert.is(memories.length, 4);
-  // The WASI object goes first, and what it holds a turn later.
+  // The WASI object is collected first; the memory that it refers to, a turn of the event loop later.
   for (let turn = 0; turn < 10; ++turn) {
     await setImmediate();
     collect();
   }
-  // V8 may still have the last one in a register.
+  // V8 may still have the last memory in a register.
   assert.ok(memories.filter((memory) => memory.deref()).length < 2);
 });
 
-test("a program has its arguments as they are written", async () => {
+test("a program gets its arguments unchanged, even if they look like options or numbers", async () => {
   for (const args of [["--leaks", "007", "0x10"], ["-5"], ["--", "--json", "--", "-o", ""]]) {
     const { stdout } = await command("--json", program, ...args);
     const expected = args.filter((arg, i) => arg !== "--leaks" && (arg !== "--" || i > 0));
@@ -205,9 +212,9 @@ test("a program has its arguments as they are written", async () => {
   assert.match(stderr, /^rsbmalloc: 007: /);
 });
 
-test("a file for the report may have a number for its name", async () => {
+test("--output with a number writes to a file of that name", async () => {
   const cli = ["--import", import.meta.resolve("tsx"), path.join(ROOT, "npm", "cli.ts")];
-  // A number would be a file that the process has open: 1 its standard output.
+  // Passed on as a number, it would be a file descriptor: 1 is standard output.
   const line = [...cli, "inspect", program, "-o", "1"];
   const { stdout } = await promisify(execFile)(process.execPath, line, { cwd: FOLDER }).catch(
     (error: Outcome) => error,
@@ -216,7 +223,7 @@ test("a file for the report may have a number for its name", async () => {
   assert.match(await readFile(path.join(FOLDER, "1"), "utf8"), "linear memory");
 });
 
-test("a file for the report stays as it is until there is a report", async () => {
+test("the output file is neither changed nor created unless there is a report", async () => {
   const noProgram = await write("no-program.wasm", "hello");
   const [old, fresh] = [await write("old.html", "the last report"), path.join(FOLDER, "fresh.html")];
   for (const output of [old, fresh]) assert.is((await command("-o", output, noProgram)).code, 1);
@@ -226,7 +233,7 @@ test("a file for the report stays as it is until there is a report", async () =>
   assert.match(await readFile(old, "utf8"), "linear memory");
 });
 
-test("a report does not replace its program", async () => {
+test("a report never overwrites the program, whatever path names it", async () => {
   const contents = await readFile(program);
   const copy = await write("copy.wasm", contents);
   const link = path.join(FOLDER, "link.wasm");
@@ -239,7 +246,7 @@ test("a report does not replace its program", async () => {
   }
 });
 
-/** Runs a line of shell in which `inspect` is the command with the program. */
+/** Runs a shell line in which `inspect` stands for the command with the program. */
 function shell(line: string): string {
   const inspect = [process.execPath, "--import", "tsx", "npm/cli.ts", "inspect", program]
     .map((word) => `'${word}'`)
@@ -251,14 +258,14 @@ function shell(line: string): string {
   return stdout + stderr;
 }
 
-test("who reads the report may stop before its end, and a full disk gets one line", () => {
+test("the command is silent if the reader of its output stops early, and reports a full disk in one line", () => {
   assert.is(shell("inspect | true"), "");
   if (existsSync("/dev/full"))
     assert.match(shell("inspect --json 2>&1 >/dev/full | tail -1"), /^rsbmalloc: ENOSPC: .*\n$/);
 });
 
 for (const [name, [args, message]] of Object.entries(WRONG_LINES)) {
-  test(`the command refuses ${name} in one line`, async () => {
+  test(`the command refuses ${name} with a one-line error`, async () => {
     const { code, stdout, stderr } = await command(...args);
     assert.is(code, 1);
     assert.is(stdout, "");

@@ -1,4 +1,4 @@
-/** `instantiate`: the typed heap over the stand-alone module. What its functions do is tested with the heap. */
+/** `instantiate`, which makes a typed heap of the stand-alone module. heap-*.test.ts test the heap's functions. */
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import os from "node:os";
@@ -17,10 +17,10 @@ import { needs } from "./support.ts";
 
 const FILE = new URL("../lib/rsbmalloc.wasm", import.meta.url);
 
-/** The message with which `instantiate` refuses; one line. */
+/** The message with which `instantiate` refuses these options. Checks that it is one line. */
 async function refusal(options: object): Promise<string> {
   const error = await instantiate(options as Options).then(
-    () => assert.unreachable("it does not refuse"),
+    () => assert.unreachable("instantiate did not refuse"),
     (refused: unknown) => refused,
   );
   assert.instance(error, Error);
@@ -30,7 +30,7 @@ async function refusal(options: object): Promise<string> {
   return message;
 }
 
-test("the module may be given as a file, bytes, compiled or a response", async () => {
+test("the module may be given as a file's URL or path, as bytes, compiled, or as a response", async () => {
   const bytes = await readFile(FILE);
   const response = () => new Response(bytes, { headers: { "content-type": "application/wasm" } });
   const sources: ModuleSource[] = [
@@ -46,7 +46,7 @@ test("the module may be given as a file, bytes, compiled or a response", async (
   for (const module of sources) assert.ok((await instantiate({ module })).malloc(8) > 0);
 });
 
-test("a heap has a memory of its own, as large as asked for", async () => {
+test("a heap has a new memory of its own by default, with the limits asked for", async () => {
   const { memory } = await instantiate();
   assert.is(memory.buffer.byteLength, WASM_PAGE);
   const small = await instantiate({ initial: 2, maximum: 3 });
@@ -56,7 +56,7 @@ test("a heap has a memory of its own, as large as asked for", async () => {
   assert.ok(small.malloc(WASM_PAGE) > 0);
 });
 
-test("of a memory handed in, nothing below its end is touched", async () => {
+test("a heap in a given memory touches nothing below that memory's end", async () => {
   const memory = new WebAssembly.Memory({ initial: 3 });
   new Uint8Array(memory.buffer).fill(0xab);
   const heap = await instantiate({ memory });
@@ -69,7 +69,7 @@ test("of a memory handed in, nothing below its end is touched", async () => {
   assert.ok(new Uint8Array(memory.buffer, 0, 3 * WASM_PAGE).every((byte) => byte === 0xab));
 });
 
-test("of a memory handed in with a base, the heap takes what lies behind it", async () => {
+test("a heap in a given memory with heapBase uses the memory from there on, and nothing below", async () => {
   const memory = new WebAssembly.Memory({ initial: 4 });
   const base = 70_001;
   new Uint8Array(memory.buffer, 0, base).fill(0xab);
@@ -81,7 +81,7 @@ test("of a memory handed in with a base, the heap takes what lies behind it", as
   checkHeap(memory.buffer, heap.state, { live: [block], foreign: [[0, heap.state + 1]] });
 });
 
-test("two heaps in one memory keep apart", async () => {
+test("two heaps in one memory do not overwrite each other's blocks", async () => {
   const memory = new WebAssembly.Memory({ initial: 0 });
   const heaps = [await instantiate({ memory }), await instantiate({ memory })];
   const blocks = new Map<number, number>();
@@ -97,14 +97,14 @@ test("two heaps in one memory keep apart", async () => {
   }
 });
 
-test("several modules and JavaScript share one heap", async () => {
+test("a heap's exports, for other modules to import, and its own functions work on the same blocks", async () => {
   const heap = await instantiate();
   const { malloc, free, rsbrealloc } = heap.exports;
   const block = malloc!(100)!;
   const moved = rsbrealloc!(block, 1000)!;
   assert.ok(heap.malloc_usable_size(moved) >= 1000);
   free!(moved);
-  // Nothing waits to be free after this.
+  // mallinfo handles all events, so the block's memory is free afterwards.
   assert.is(heap.mallinfo().inUse, 0);
   assert.is(heap.malloc(1000), moved);
 });
@@ -118,7 +118,7 @@ test("errno can be read and set", async () => {
   assert.is(heap.errno, 0);
 });
 
-test("numbers that are no sizes are refused, not wrapped", async () => {
+test("numbers that are not sizes are refused with a RangeError", async () => {
   const heap = await instantiate();
   for (const size of [-1, 1.5, NaN, 2 ** 32, Infinity]) {
     assert.throws(
@@ -128,7 +128,7 @@ test("numbers that are no sizes are refused, not wrapped", async () => {
   }
 });
 
-test("what does not fit is refused with one line", async () => {
+test("options and modules that cannot work are refused with a one-line error", async () => {
   assert.match(
     await refusal({ memory: new WebAssembly.Memory({ initial: 1, maximum: 1 }) }),
     "larger maximum",
@@ -147,7 +147,7 @@ test("what does not fit is refused with one line", async () => {
   assert.match(await refusal({ memory: new WebAssembly.Memory({ initial: 1 }), heapBase: -5 }), "heapBase");
 });
 
-needs("chromium")("it works in a browser, bundled, with the module beside the bundle", async () => {
+needs("chromium")("a bundled instantiate works in a browser, with the module beside the bundle", async () => {
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-instantiate-"));
   const outfile = path.join(folder, "npm", "index.js");
   await build({ entryPoints: [path.join(ROOT, "npm", "index.ts")], bundle: true, format: "esm", outfile });

@@ -1,4 +1,4 @@
-/** The order of src/README.md holds: each file of the core imports only files that stand above it. */
+/** Each file of the core imports only files that src/README.md lists above it. */
 import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { test } from "uvu";
@@ -12,13 +12,13 @@ const order = [...read("README.md").matchAll(/^\d+\. (.*?):/gm)].flatMap(([, nam
   [...names!.matchAll(/`([\w-]+)`/g)].map(([, name]) => name!),
 );
 
-test("src/README.md names every file, once", () => {
+test("src/README.md lists every file of src/ exactly once", () => {
   const files = readdirSync(SRC).filter((file) => file.endsWith(".ts"));
   assert.equal(order.toSorted(), files.map((file) => file.replace(/\.ts$/, "")).sort());
 });
 
 for (const [index, name] of order.entries()) {
-  test(`src/${name}.ts imports only files above it`, () => {
+  test(`src/${name}.ts imports only files listed above it`, () => {
     const imports = [...read(`${name}.ts`).matchAll(/\b(?:from|import) "(.*?)"/g)].map(([, from]) => from!);
     const above = order.slice(0, index).map((other) => `./${other}`);
     assert.equal(

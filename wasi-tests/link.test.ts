@@ -1,4 +1,4 @@
-/** The libraries as linkers and programs meet them: which names they have, and how programs link with them. */
+/** The names that the libraries define, and linking programs with them. */
 import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -18,7 +18,7 @@ const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
 const PREFIXED_LIBRARY = "lib/wasm32-wasi/librsbmallocc-prefixed.a";
 const MODULE = "lib/rsbmalloc.wasm";
 
-/** The names as the README and the header document them. */
+/** The names that the README and the header document. */
 const LIKE_LIBC = "malloc free calloc realloc aligned_alloc posix_memalign malloc_usable_size".split(" ");
 const FURTHER = ["memalign", "valloc", "pvalloc", "reallocarray", "free_sized", "free_aligned_sized"];
 const INTERNAL_TO_LIBC = ["__libc_malloc", "__libc_free", "__libc_calloc"];
@@ -29,7 +29,7 @@ const product = async (file: string) => new Uint8Array(await readFile(path.join(
 
 const named = (type: string, names: readonly string[]): string[] => names.map((name) => `${type} ${name}`);
 
-/** The symbols that are not local, "TYPE NAME". */
+/** The symbols of a file that are not local, as "TYPE NAME". */
 async function publicSymbols(llvm: Llvm, file: string): Promise<string[]> {
   const all = await symbols(llvm, await product(file));
   return all.filter(({ type }) => !/[td]/.test(type)).map(({ type, name }) => `${type} ${name}`);
@@ -39,16 +39,16 @@ for (const llvm of LLVMS) {
   const check = checker(llvm, "nm");
   const undefinedSymbols = ["U __heap_base", "w __heap_end", "w errno"];
 
-  check("librsbmallocc.a defines the standard and the prefixed names, and no other", async () => {
+  check("librsbmallocc.a defines the standard and the prefixed names, and no others", async () => {
     const strong = named("T", [...LIKE_LIBC, ...INTERNAL_TO_LIBC, ...PREFIXED]);
     const expected = [...strong, ...named("W", FURTHER), ...undefinedSymbols];
     assert.equal((await publicSymbols(llvm, LIBRARY)).sort(), expected.sort());
   });
 
-  check("librsbmallocc-prefixed.a defines the prefixed names, and no other", async () => {
+  check("librsbmallocc-prefixed.a defines the prefixed names, and no others", async () => {
     const found = await publicSymbols(llvm, PREFIXED_LIBRARY);
     const undefinedHere = undefinedSymbols.filter((symbol) => found.includes(symbol));
-    // It has libc's malloc start first, if there is one.
+    // Before it starts its heap, it makes libc's malloc, if there is one, claim its memory.
     const ofLibc = ["w __libc_malloc", "w __libc_free", "U __indirect_function_table"];
     assert.equal(found.sort(), [...named("T", PREFIXED), ...undefinedHere, ...ofLibc].sort());
   });
@@ -59,7 +59,7 @@ for (const llvm of LLVMS) {
   const folder = "lib/wasm32-emscripten";
   const libraries = readdirSync(path.join(ROOT, folder)).filter((file) => file.endsWith(".a"));
 
-  check("each library for Emscripten links into a module that may be loaded anywhere", async () => {
+  check("each library for Emscripten links into a position-independent module", async () => {
     for (const library of libraries) {
       const threads = /-mt|-locked/.test(library) ? ["--shared-memory", "--max-memory=1048576"] : [];
       const options = [...sharedOptions(llvm), "--whole-archive", ...threads];
@@ -74,7 +74,7 @@ for (const llvm of LLVMS) {
   });
 }
 
-test("the stand-alone module exports both sets of names and imports memory and addresses", async () => {
+test("the stand-alone module exports both sets of names, and imports only memory and addresses", async () => {
   const module = new WebAssembly.Module(await product(MODULE));
   const exports = WebAssembly.Module.exports(module);
   assert.equal(exports.map(({ name }) => name).sort(), [...LIKE_LIBC, ...FURTHER, ...PREFIXED].sort());
@@ -91,7 +91,7 @@ test("the stand-alone module exports both sets of names and imports memory and a
   ]);
 });
 
-test("the stand-alone module tells how much memory its state takes, and works in it", async () => {
+test("the stand-alone module has the size and alignment of its state in a section, and works in that much", async () => {
   const module = new WebAssembly.Module(await product(MODULE));
   const { stateSize, stateAlignment } = readRequirements(module);
   const memory = new WebAssembly.Memory({ initial: 1 });
@@ -114,13 +114,13 @@ test("the stand-alone module tells how much memory its state takes, and works in
   const bytes = new Uint8Array(memory.buffer);
   assert.ok(
     bytes.subarray(0, state).every((byte) => byte === 0),
-    "nothing is written before the state",
+    "a byte before the state was written",
   );
   assert.is(malloc!(0x80000000), 0);
   assert.is(new DataView(memory.buffer).getInt32(512, true), 48);
 });
 
-/** The names that the object which defines `malloc` defines for others, in the output of `nm --format=posix`. */
+/** The public names that the object which defines `malloc` also defines, from the output of `nm --format=posix`. */
 function namesBesideMalloc(listing: string): string[] {
   const members = listing.split(/^\S+:$/m);
   const definitions = members.map((member) =>
@@ -131,10 +131,14 @@ function namesBesideMalloc(listing: string): string[] {
 
 const [npm] = LLVMS as [Llvm, ...Llvm[]];
 
-async function defendsAgainst(libc: string, files: Files): Promise<void> {
+/**
+ * Checks that librsbmallocc.a defines every name of the libc object that defines malloc. If one were missing, a program
+ * that uses it would link that object as well, and get duplicate symbols.
+ */
+async function checkReplaces(libc: string, files: Files): Promise<void> {
   const { stdout } = await npm.run("nm", ["--format=posix", "--extern-only", libc], files);
   const names = namesBesideMalloc(stdout);
-  assert.ok(names.includes("free"), `${libc} defines malloc and free in one object`);
+  assert.ok(names.includes("free"), `${libc} does not define malloc and free in one object`);
   const ours = (await symbols(npm, await product(LIBRARY))).filter(({ type }) => type === "T");
   assert.equal(
     names.filter((name) => !ours.some((symbol) => symbol.name === name)),
@@ -142,22 +146,22 @@ async function defendsAgainst(libc: string, files: Files): Promise<void> {
   );
 }
 
-/** The exit code, or the trap's message. */
+/** Builds and runs a program. Returns its exit code, or the trap's message. */
 async function outcome(compiler: Compiler, program: Program): Promise<number | string | undefined> {
   const result = await runProgram("node", await build(compiler, { includes: ["include"], ...program }));
   return result.trap?.message ?? result.exitCode;
 }
 
-/** Names of functions that stayed in a linked program. */
+/** The names of the functions in a linked program. */
 async function functionNames(file: string): Promise<string[]> {
   return [...readFunctionNames(readSections(await readFile(file))).values()];
 }
 
 const PROGRAMS = "wasi-tests/programs";
-/** Otherwise the compiler leaves out allocations, and takes it that malloc does not touch errno. */
+/** Without it, the compiler would remove some allocations, and assume that malloc does not change errno. */
 const AS_WRITTEN = "-fno-builtin";
 
-/** A function whose type is not what the caller declares is a warning of the linker. */
+/** The linker only warns of a function whose type is not what the caller declares. */
 const NO_WARNINGS = "-Wl,--fatal-warnings";
 
 const LINKS: readonly (readonly [string, Omit<Program, "inputs">])[] = [
@@ -170,7 +174,7 @@ const LINKS: readonly (readonly [string, Omit<Program, "inputs">])[] = [
   ["--export-dynamic", { linkFlags: ["-Wl,--export-dynamic"] }],
 ];
 
-test("the header has room for every bin", async () => {
+test("the header's RSB_BINS is at least the number of bins", async () => {
   const { BINS } = JSON.parse(await readFile(path.join(ROOT, "lib/layout.json"), "utf8")) as { BINS: number };
   const header = await readFile(path.join(ROOT, "include/rsbmallocc.h"), "utf8");
   assert.ok(BINS <= Number(/#define RSB_BINS (\d+)/.exec(header)![1]));
@@ -188,11 +192,11 @@ const DIALECTS = [
 const STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
 await withCompilers((compiler, add) => {
-  add("no name of the sysroot's malloc object is missing", async () => {
-    if (compiler.name === "npm") return defendsAgainst("/usr/lib/wasm32-wasip1/libc.a", {});
+  add("librsbmallocc.a defines every name of the object with malloc in the sysroot's libc", async () => {
+    if (compiler.name === "npm") return checkReplaces("/usr/lib/wasm32-wasip1/libc.a", {});
     const words = [...compiler.wasi, "--print-file-name=libc.a"];
     const file = execFileSync(compiler.name, words, { encoding: "utf8" }).trim();
-    return defendsAgainst("libc.a", { "libc.a": new Uint8Array(await readFile(file)) });
+    return checkReplaces("libc.a", { "libc.a": new Uint8Array(await readFile(file)) });
   });
 
   const header = `${PROGRAMS}/link-header.c`;
@@ -205,11 +209,11 @@ await withCompilers((compiler, add) => {
     });
   }
 
-  add("the compiler warns where a block is leaked at once", async () => {
+  add("the compiler warns if the result of an allocation is not used", async () => {
     const flags = ["-DIGNORE_RESULT", ...STRICT];
     try {
       await compileObject(compiler, header, { includes: ["include"], flags });
-      assert.unreachable("it compiled");
+      assert.unreachable("the program compiled without the warning");
     } catch (error) {
       assert.instance(error, CompileError);
       assert.match((error as CompileError).messages, /warn_unused_result/);
@@ -233,7 +237,7 @@ await withCompilers((compiler, add) => {
     };
 
     for (const [name, { flags = [], linkFlags = [] }] of LINKS) {
-      // Bitcode is for a linker of the compiler's own version.
+      // Only a linker of the compiler's own version can read its bitcode.
       if (old && flags.includes("-flto")) continue;
       const options = {
         flags: [AS_WRITTEN, ...flags],
@@ -259,7 +263,7 @@ await withCompilers((compiler, add) => {
       assert.is((exports as Record<string, () => number>)["check"]!(), 0);
     });
 
-    check("nothing of libc's malloc object is in a program", async () => {
+    check("a linked program has no function of libc's malloc", async () => {
       const inputs = [`${PROGRAMS}/link-all.c`, LIBRARY];
       const file = await build(compiler, {
         inputs,
@@ -275,7 +279,7 @@ await withCompilers((compiler, add) => {
       );
     });
 
-    check("libc's malloc and the prefixed library live side by side", async () => {
+    check("libc's malloc and the prefixed library work in one program", async () => {
       const inputs = [`${PROGRAMS}/link-beside.c`, PREFIXED_LIBRARY];
       const program = { inputs, flags: [AS_WRITTEN], linkFlags: linkerFlags };
       assert.is(await outcome(compiler, program), 0);
@@ -283,17 +287,17 @@ await withCompilers((compiler, add) => {
       assert.ok(names.includes("dlmalloc") && names.includes("rsbmalloc"));
     });
 
-    check("a program brings its own reallocarray and wraps malloc", async () => {
+    check("a program can define its own reallocarray and valloc, and wrap malloc", async () => {
       const inputs = [`${PROGRAMS}/link-own-names.c`, LIBRARY];
       const linkFlags = ["-Wl,--wrap=malloc", ...linkerFlags];
       assert.is(await outcome(compiler, { inputs, flags: [AS_WRITTEN], linkFlags }), 0);
     });
 
-    check("a program that brings its own malloc does not link with this one too", async () => {
+    check("a program that defines its own malloc does not link with this one as well", async () => {
       const inputs = [`${PROGRAMS}/link-own-malloc.c`, LIBRARY];
       try {
         await build(compiler, { inputs, includes: ["include"], flags: [AS_WRITTEN], linkFlags: linkerFlags });
-        assert.unreachable("it linked");
+        assert.unreachable("the program linked");
       } catch (error) {
         assert.instance(error, CompileError);
         assert.match((error as CompileError).messages, /duplicate symbol: malloc/);

@@ -1,4 +1,4 @@
-/** The object writer: what it makes of small modules, read and linked by LLVM. */
+/** The object writer: LLVM's tools read and link the objects that it makes of small modules. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import fc from "fast-check";
@@ -58,7 +58,7 @@ const DESCRIPTION: ObjectDescription = {
 
 const INDEPENDENT: ObjectDescription = { ...DESCRIPTION, positionIndependent: true };
 
-/** Defines the function that the object above calls. */
+/** Defines the weak function that the module above calls. */
 const OTHER_MODULE = `(module
   (import "env" "memory" (memory 0))
   (export "callback" (func $callback))
@@ -75,8 +75,8 @@ const INDEX = "(i32.and (i32.add (local.get $i) (i32.const 3)) (i32.const -4))";
 const MANY = 16;
 
 /**
- * Sums with addresses: for each its code, what that returns with 10 for $i where each word of memory holds its own
- * address, and the relocations.
+ * Sums with addresses. For each: its code; what it returns if $i is 10 and each word of memory holds its own address; and
+ * the relocations that the object must have for it.
  */
 const SUMS: Record<string, readonly [string, (state: number) => number, ...string[]]> = {
   plus: [`(i32.add (global.get $state) (i32.const 100))`, (state) => state + 100, "SLEB state 100"],
@@ -118,14 +118,15 @@ const SUMS: Record<string, readonly [string, (state: number) => number, ...strin
     "SLEB state 0",
     "SLEB other 0",
   ],
-  // Nobody defines it, so that its address is 0: a linker would make that of a sum with it, too.
+  // No object defines this weak symbol, so its address is 0. A linker would also make 0 of the whole sum, so the sum must
+  // stay in the code.
   weak_plus: [`(i32.add (global.get $variable) (i32.const 100))`, () => 100, "SLEB variable 0"],
   weak_load_at: [
     `(i32.load offset=8 (i32.add (global.get $variable) ${INDEX}))`,
     () => 20,
     "SLEB variable 0",
   ],
-  // So much shorter than it was that its length takes one byte less.
+  // This function becomes so much shorter that the LEB128 number of its length has one byte less.
   many: [
     `(i32.add (global.get $state) (i32.const 1)) ${"(i32.add (global.get $state) (i32.const 1)) (i32.sub)".repeat(MANY)}`,
     (state) => state + 1 - MANY * (state + 1),
@@ -166,7 +167,7 @@ async function link(llvm: Llvm, objects: Record<string, Uint8Array>, ...options:
   };
 }
 
-/** Links a module that may lie anywhere, and has it lie at `memoryBase`. `offsets` are addresses that it asks for, by name. */
+/** Links a position-independent module and loads it at `memoryBase`. `offsets`: the addresses that it imports, by name. */
 async function loadShared(
   llvm: Llvm,
   object: Uint8Array,
@@ -187,7 +188,7 @@ async function loadShared(
     __memory_base: address(memoryBase),
     __table_base: address(0),
     callback: () => 42,
-    // A weak function's place is another module's to fill.
+    // The module imports its own weak function, since another module may define it too.
     weak_alias: () => 0,
   };
   const table = Object.fromEntries(
@@ -199,7 +200,7 @@ async function loadShared(
   return { functions, memory };
 }
 
-test("LEB128 numbers read back as written", () => {
+test("LEB128 numbers are read back as they were written", () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 0xffffffff }), (value) => {
       assert.is(reader(unsigned(value)).u32(), value);
@@ -214,14 +215,14 @@ test("LEB128 numbers read back as written", () => {
   );
 });
 
-test("a truncated module is an error, not a hang", () => {
+test("reading a module that ends in mid-section throws an error", () => {
   const module = relocatable(MODULE);
   for (const length of [0, 4, 9, 20, module.length - 1]) {
     assert.throws(() => readSections(module.subarray(0, length)), /not a wasm module|is truncated/);
   }
 });
 
-test("sections stand in LLVM's order, without exports and without wabt's names", () => {
+test("an object's sections are in LLVM's order, without exports and without wabt's name section", () => {
   const sections = readSections(writeObject(relocatable(MODULE), DESCRIPTION));
   assert.equal(
     sections.map(({ id, name }) => name || id),
@@ -232,7 +233,7 @@ test("sections stand in LLVM's order, without exports and without wabt's names",
 for (const llvm of LLVMS) {
   const check = checker(llvm, "nm", "readobj", "wasm-ld");
 
-  check("symbols are public, weak, local and undefined as described", async () => {
+  check("an object's symbols are public, weak, local or undefined as its description says", async () => {
     const found = await symbols(llvm, writeObject(relocatable(MODULE), DESCRIPTION));
     assert.equal(
       found.map(({ type, name }) => `${type} ${name}`),
@@ -256,7 +257,7 @@ for (const llvm of LLVMS) {
     );
   });
 
-  check("relocations name the symbols", async () => {
+  check("each use of a symbol has a relocation with its name", async () => {
     const file = writeObject(relocatable(MODULE), DESCRIPTION);
     const { stdout } = await llvm.run("readobj", ["--relocations", "file"], { file });
     const entries = stdout.match(/R_WASM_\w+ .*/g) ?? [];
@@ -278,29 +279,29 @@ for (const llvm of LLVMS) {
 
   for (const description of [DESCRIPTION, INDEPENDENT]) {
     const kind = description.positionIndependent ? "position-independent " : "";
-    check(
-      `a linked ${kind}object finds its memory, and zeros where nobody defines a weak symbol`,
-      async () => {
-        const object = writeObject(relocatable(MODULE), description);
-        const { functions, memory, heapBase } = await link(llvm, { "object.o": object });
-        const state = functions["state_address"]!();
-        const other = functions["other_address"]!();
-        assert.is(state % 64, 0);
-        assert.is(other % 256, 0);
-        assert.ok(state + 100 <= other || other + 5 <= state, "the two objects do not overlap");
-        assert.is(functions["alias"]!(), state);
-        assert.is(functions["weak_alias"]!(), state);
-        assert.is(new DataView(memory.buffer).getInt32(state + 96, true), 7);
-        assert.is(functions["heap_base"]!(), heapBase);
-        assert.ok(state + 100 <= heapBase && other + 5 <= heapBase);
-        assert.is(functions["variable_or"]!(-5), -5);
-        assert.is(functions["call_back"]!(), 1001);
-        assert.is(functions["call_back"]!(), 1002);
-      },
-    );
+    check(`a linked ${kind}object has its own memory, and undefined weak symbols are zero`, async () => {
+      const object = writeObject(relocatable(MODULE), description);
+      const { functions, memory, heapBase } = await link(llvm, { "object.o": object });
+      const state = functions["state_address"]!();
+      const other = functions["other_address"]!();
+      assert.is(state % 64, 0);
+      assert.is(other % 256, 0);
+      assert.ok(
+        state + 100 <= other || other + 5 <= state,
+        `the object at ${state} overlaps the one at ${other}`,
+      );
+      assert.is(functions["alias"]!(), state);
+      assert.is(functions["weak_alias"]!(), state);
+      assert.is(new DataView(memory.buffer).getInt32(state + 96, true), 7);
+      assert.is(functions["heap_base"]!(), heapBase);
+      assert.ok(state + 100 <= heapBase && other + 5 <= heapBase);
+      assert.is(functions["variable_or"]!(-5), -5);
+      assert.is(functions["call_back"]!(), 1001);
+      assert.is(functions["call_back"]!(), 1002);
+    });
   }
 
-  check("a position-independent object's memory lies where it is loaded", async () => {
+  check("a position-independent object's memory lies at the address where it is loaded", async () => {
     const object = writeObject(relocatable(MODULE), INDEPENDENT);
     for (const base of [4096, 8192]) {
       const offsets = { __heap_base: 60000, variable: 20000, callback: base === 4096 ? 0 : 1 };
@@ -318,13 +319,13 @@ for (const llvm of LLVMS) {
     }
   });
 
-  check("an object that is not position-independent has no place in such a module", async () => {
+  check("an object that is not position-independent does not link into a shared module", async () => {
     const object = writeObject(relocatable(MODULE), DESCRIPTION);
     const message = await loadShared(llvm, object, 4096, {}).then(() => "", String);
     assert.match(message, /recompile with -fPIC/);
   });
 
-  check("sums with addresses are left to the linker where it may do them", async () => {
+  check("sums with addresses become relocations where the linker may compute them", async () => {
     const file = writeObject(relocatable(SUMS_MODULE), SUMS_DESCRIPTION);
     const { stdout } = await llvm.run("readobj", ["--relocations", "file"], { file });
     const expected = Object.values(SUMS).flatMap(([, , ...relocations]) => relocations);
@@ -337,7 +338,7 @@ for (const llvm of LLVMS) {
     [[], true],
   ] as const) {
     const how = [...options, ...(positionIndependent ? ["position-independent"] : [])].join(" ");
-    check(`sums are right when linked: ${how || "as usual"}`, async () => {
+    check(`sums with addresses are right after linking: ${how || "default options"}`, async () => {
       const object = writeObject(relocatable(SUMS_MODULE), { ...SUMS_DESCRIPTION, positionIndependent });
       const { functions, memory } = await link(llvm, { "object.o": object }, ...options);
       const state = functions["state_address"]!();
@@ -349,14 +350,14 @@ for (const llvm of LLVMS) {
     });
   }
 
-  check("a weak function that another object defines is called", async () => {
+  check("a weak undefined function is called if another object defines it", async () => {
     const other = writeObject(relocatable(OTHER_MODULE), OTHER_DESCRIPTION);
     const objects = { "object.o": writeObject(relocatable(MODULE), DESCRIPTION), "other.o": other };
     const { functions } = await link(llvm, objects);
     assert.is(functions["call_back"]!(), 42);
   });
 
-  check("two objects with one public name do not link, but a weak one gives way", async () => {
+  check("two objects that define the same name do not link, unless one definition is weak", async () => {
     const strong = writeObject(relocatable(OTHER_MODULE), OTHER_DESCRIPTION);
     const functionsWeak = new Map([["callback", [{ name: "callback", weak: true }]]]);
     const weak = writeObject(relocatable(OTHER_MODULE), { ...OTHER_DESCRIPTION, functions: functionsWeak });
@@ -367,7 +368,7 @@ for (const llvm of LLVMS) {
     assert.is(functions["callback"]!(), 42);
   });
 
-  check("unused functions and data go with --gc-sections", async () => {
+  check("--gc-sections removes unused functions and data", async () => {
     const object = writeObject(relocatable(MODULE), DESCRIPTION);
     const args = ["object.o", "--no-entry", "--gc-sections", "--export=variable_or", "-o", "out.wasm"];
     const { files } = await llvm.run("wasm-ld", args, { "object.o": object });
@@ -417,7 +418,7 @@ test("a module that is not relocatable is refused", () => {
   assert.throws(() => writeObject(HEADER, DESCRIPTION), /not relocatable/);
 });
 
-test("flatten joins nested bytes in order", () => {
+test("flatten joins nested lists of bytes in order", () => {
   assert.equal([...flatten([1, Uint8Array.of(2, 3), [4, [5]]])], [1, 2, 3, 4, 5]);
 });
 

@@ -1,4 +1,4 @@
-/** The package as a user has it: packed, installed in an empty folder, and used from there. */
+/** The npm package as a user gets it: packed, installed in an empty folder, and used from there. */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
@@ -24,7 +24,7 @@ const inUser = (name: string, contents: string | Uint8Array) =>
 const rsbmalloc = (...words: readonly string[]) => run(USER, "npx", "rsbmalloc", ...words).trim();
 const flags = (...options: readonly string[]) => rsbmalloc("flags", ...options);
 
-/** What the command says when it refuses: one line. */
+/** Runs the command, which must refuse with one line, and returns that. */
 function refusal(...words: readonly string[]): string {
   try {
     rsbmalloc(...words);
@@ -35,7 +35,7 @@ function refusal(...words: readonly string[]): string {
     assert.is(lines.length, 1, stderr);
     return lines[0]!;
   }
-  return assert.unreachable("it does not refuse") as never;
+  return assert.unreachable("the command did not refuse") as never;
 }
 
 test.before(() => {
@@ -47,7 +47,7 @@ test.before(() => {
 });
 test.after(() => rmSync(USER, { recursive: true }));
 
-test("it holds what is used, and nothing else", () => {
+test("the package has the libraries, header, documentation and licenses, and no TypeScript sources", () => {
   const files = readdirSync(PACKAGE, { recursive: true, encoding: "utf8" });
   for (const file of [
     "LICENSE-APACHE",
@@ -65,14 +65,14 @@ test("it holds what is used, and nothing else", () => {
   );
 });
 
-/** GitHub's name of a heading. */
+/** The anchor that GitHub gives a heading. */
 const anchor = (heading: string) =>
   heading
     .toLowerCase()
     .replace(/[^\p{L}\p{N}\s_-]/gu, "")
     .replaceAll(" ", "-");
 
-test("every link of its pages leads to something in it", () => {
+test("every relative link in the package's pages leads to a file or heading in the package", () => {
   const pages = ["README.md", ...readdirSync(path.join(PACKAGE, "docs")).map((name) => `docs/${name}`)];
   const texts = new Map(
     pages
@@ -94,7 +94,7 @@ test("every link of its pages leads to something in it", () => {
   }
 });
 
-test("flags for the compiler, for the linker, and for both", () => {
+test("rsbmalloc flags prints the flags for the compiler, for the linker, or for both", () => {
   const [include, lib] = ["include", path.join("lib", "wasm32-wasi")].map((folder) =>
     path.join("node_modules", "rsbmalloc", folder),
   );
@@ -104,7 +104,7 @@ test("flags for the compiler, for the linker, and for both", () => {
   assert.is(flags("--libs", "--prefixed"), `-L${lib} -lrsbmallocc-prefixed`);
 });
 
-test("flags that do not exist are refused with a line that says what there is", () => {
+test("rsbmalloc flags refuses unknown targets, variants and options in one line", () => {
   assert.match(refusal("flags", "--target", "wasm64"), /no library for target wasm64.*wasm32-wasi/);
   assert.match(refusal("flags", "--variant", "turbo"), /no library with --variant turbo.*--prefixed/);
   assert.match(refusal("flags", "--variant"), /--variant .*missing/);
@@ -112,7 +112,7 @@ test("flags that do not exist are refused with a line that says what there is", 
   assert.match(refusal("flags", "app.c"), "too many arguments for 'flags'");
 });
 
-test("lines that name no command or no module are refused in one line", () => {
+test("unknown commands and options, and missing or too many arguments, are refused in one line", () => {
   assert.match(refusal("--turbo"), "unknown option '--turbo'");
   assert.match(refusal("-x", "flags"), "unknown option '-x'");
   assert.match(refusal("--json", "inspect", "app.wasm"), "unknown option '--json'");
@@ -122,7 +122,7 @@ test("lines that name no command or no module are refused in one line", () => {
   assert.match(refusal("swap", "a.wasm", "b.wasm", "--dry-run"), "too many arguments for 'swap'");
 });
 
-test("every command and every entry finds what it imports", () => {
+test("every command and every entry point of the package can be loaded", () => {
   const help = run(USER, "npx", "rsbmalloc", "--help");
   const [, commands] = /Commands:\n(.*)/s.exec(help)!;
   const names = [...commands!.matchAll(/^ {2}(?!help)(\w+)/gm)].map(([, name]) => name!);
@@ -137,7 +137,7 @@ test("every command and every entry finds what it imports", () => {
   }
 });
 
-test("a bundler keeps the command, which runs when it is loaded, and drops what is not used", async () => {
+test("a bundler keeps the command, a module with side effects, and drops functions that are not used", async () => {
   const bundled = async (contents: string): Promise<string> => {
     const stdin = { contents, resolveDir: USER };
     const { outputFiles } = await bundle({
@@ -167,7 +167,7 @@ int main(void) {
 `;
 
 await withCompilers((compiler, add) => {
-  add("a C program compiles and links from there", async () => {
+  add("a C program compiles and links with the installed package, and can be inspected", async () => {
     inUser("app.c", PROGRAM);
     let program = path.join(USER, "app.wasm");
     if (compiler.name === "npm") {
@@ -189,7 +189,7 @@ await withCompilers((compiler, add) => {
   });
 });
 
-/** Two modules over one heap: one makes blocks, the other resizes and ends them. */
+/** Two modules that share a heap: one allocates blocks, the other resizes and frees them. */
 const MAKER = `(module
   (import "env" "memory" (memory 0))
   (import "env" "malloc" (func $malloc (param i32) (result i32)))
@@ -247,7 +247,7 @@ console.log(reports.length, typeof show, lookAt(shared, layouts).heaps.length, t
 console.log(kept, between.inUse > 50_000, heap.mallinfo().inUse, enomem, typeof wrong, typeof wrongOption);
 `;
 
-/** Compiles a file of the user's, and checks the types of what it imports. */
+/** Type-checks and compiles one of the user's files. */
 function compile(file: string, ...lib: readonly string[]): void {
   const compilerOptions = {
     target: "ES2022",
@@ -294,7 +294,7 @@ test("a TypeScript program type-checks, runs, and shares a heap with two modules
   );
 });
 
-test("the module can be imported by its name in the package", () => {
+test("rsbmalloc/rsbmalloc.wasm resolves to the stand-alone module", () => {
   const script = `console.log(import.meta.resolve("rsbmalloc/rsbmalloc.wasm"))`;
   const url = new URL(run(USER, process.execPath, "--input-type=module", "--eval", script));
   assert.equal(readFileSync(url), readFileSync(path.join(ROOT, "lib", "rsbmalloc.wasm")));

@@ -1,4 +1,4 @@
-/** A snapshot of a running instance, as Wizer takes it, keeps the heap: state is in memory, where the snapshot finds it. */
+/** A snapshot that Wizer takes of an instance includes the heap: all of the allocator's state is in linear memory. */
 import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -17,33 +17,36 @@ async function start(module: WebAssembly.Module): Promise<{ program: Program; me
 }
 
 await withCompilers((compiler, add) => {
-  needsWizer(add)("a heap used before a snapshot goes on working after it", async () => {
-    const file = await build(compiler, {
-      inputs: INPUTS,
-      includes: ["include"],
-      model: "reactor",
-      linkFlags: FUNCTIONS.map((exported) => `-Wl,--export=${exported}`),
-    });
-    const plain = await start(await WebAssembly.compile(readFileSync(file)));
-    plain.program.prepare();
+  needsWizer(add)(
+    "a heap that was used before a snapshot works after it as it would have without",
+    async () => {
+      const file = await build(compiler, {
+        inputs: INPUTS,
+        includes: ["include"],
+        model: "reactor",
+        linkFlags: FUNCTIONS.map((exported) => `-Wl,--export=${exported}`),
+      });
+      const plain = await start(await WebAssembly.compile(readFileSync(file)));
+      plain.program.prepare();
 
-    const snapshot = await WebAssembly.compile(takeSnapshot(file));
+      const snapshot = await WebAssembly.compile(takeSnapshot(file));
 
-    // Two instances of it go their own ways.
-    const instances = [await start(snapshot), await start(snapshot)];
-    for (const [index, { program, memory }] of instances.entries()) {
-      assert.ok(plain.program.check() > 800);
-      assert.is(program.check(), plain.program.check());
-      assert.is(program.in_use(), plain.program.in_use());
-      assert.is(memory.buffer.byteLength, plain.memory.buffer.byteLength);
-      assert.is(program.churn(20 * (index + 1)), 1);
-      assert.ok(program.check() > 800);
-      program.end();
-      assert.is(program.in_use(), 0);
-      program.prepare();
-      assert.ok(program.check() > 0);
-    }
-  });
+      // Two instances of the snapshot do not affect each other.
+      const instances = [await start(snapshot), await start(snapshot)];
+      for (const [index, { program, memory }] of instances.entries()) {
+        assert.ok(plain.program.check() > 800);
+        assert.is(program.check(), plain.program.check());
+        assert.is(program.in_use(), plain.program.in_use());
+        assert.is(memory.buffer.byteLength, plain.memory.buffer.byteLength);
+        assert.is(program.churn(20 * (index + 1)), 1);
+        assert.ok(program.check() > 800);
+        program.end();
+        assert.is(program.in_use(), 0);
+        program.prepare();
+        assert.ok(program.check() > 0);
+      }
+    },
+  );
 });
 
 test.run();

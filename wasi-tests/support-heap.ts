@@ -1,6 +1,6 @@
 /**
- * A model of a heap, and random sequences of calls that are run on both: what each call must and must not do to the
- * blocks is checked as it goes.
+ * A model of a heap, and random sequences of calls that are made on a heap and followed on the model: after each call,
+ * its result and the blocks' contents are checked against the model.
  */
 import fc from "fast-check";
 import { EINVAL, ENOMEM, instantiate, type Heap, type Options } from "../npm/index.ts";
@@ -10,12 +10,12 @@ import { LAYOUT, checkHeap } from "./heap-check.ts";
 export const PAGE = 2 ** LAYOUT.PAGE_BITS;
 export const PTRDIFF_MAX = 2 ** 31 - 1;
 
-/** The calls that a sequence makes: a heap of the stand-alone module, or functions of a linked program. */
+/** The functions that a sequence calls: those of a heap of the stand-alone module, or of a linked program. */
 export type Api = Omit<Heap, "exports" | "state" | "mallinfo">;
 
 type Functions = Readonly<Record<string, (...args: number[]) => number>>;
 
-/** The calls by their names in the library. */
+/** The prefixed name of each function, as linked programs export it. */
 export const NAMES = {
   malloc: "rsbmalloc",
   free: "rsbfree",
@@ -35,7 +35,7 @@ export const NAMES = {
   page_free: "rsbpage_free",
 } as const;
 
-/** The calls of a linked program with these exports. */
+/** The functions of a linked program with these exports. */
 export function apiOf(memory: WebAssembly.Memory, exports: Functions): Api {
   const errno = () => new Uint32Array(memory.buffer, exports.__errno_location!(), 1);
   const functions = Object.entries(NAMES).map(([name, exported]) => [
@@ -52,21 +52,21 @@ export function apiOf(memory: WebAssembly.Memory, exports: Functions): Api {
   return api as Api;
 }
 
-/** A block in use. All its usable bytes are `tag`. */
+/** A block in use. All its usable bytes have the value `tag`. */
 export interface Block {
   readonly address: number;
   readonly usable: number;
   readonly tag: number;
-  /** What was asked for, if anything. */
+  /** The alignment asked for, if any. */
   readonly alignment?: number;
   readonly fromPages: boolean;
 }
 
 export interface Model {
   readonly blocks: Block[];
-  /** What others took by growing memory, as [from, to), full of FOREIGN. */
+  /** Ranges [from, to) that others took by growing memory. They are filled with FOREIGN. */
   readonly foreign: [number, number][];
-  /** What a caller sees: which calls failed, and how. */
+  /** What a caller sees: the calls in order, and which of them failed with which errno. */
   readonly seen: string[];
   tag: number;
 }
@@ -77,7 +77,7 @@ export function emptyModel(): Model {
   return { blocks: [], foreign: [], seen: [], tag: 0 };
 }
 
-/** What the page map says of a heap's pages: which are made of Runs, which runs of them are free, and where a page's Run lies. */
+/** Reads a heap's page map: the metadata pages, the series of free pages, and the address of each page's Run. */
 export function pagesOf({ memory, state }: Heap) {
   const words = new Uint32Array(memory.buffer);
   const field = (offset: number): number => words[(state + offset) / 4]!;
@@ -96,7 +96,7 @@ export function pagesOf({ memory, state }: Heap) {
   return { runAt, isMetadata, metadataPages: all.filter(isMetadata), free };
 }
 
-/** Checks the whole heap: nothing but the model's blocks may be in use. `base` is where its memory starts. */
+/** Checks the whole heap: exactly the model's blocks must be in use. The heap's memory starts at `base`. */
 export function checkAgainst(heap: Heap, model: Model, base: number): void {
   checkHeap(heap.memory.buffer, heap.state, {
     live: model.blocks.map(({ address }) => address),
@@ -104,7 +104,7 @@ export function checkAgainst(heap: Heap, model: Model, base: number): void {
   });
 }
 
-/** A heap of the stand-alone module, and where it starts. */
+/** Makes a heap of the stand-alone module. Its memory starts at `base`. */
 export async function newHeap(options: Options = {}): Promise<{ heap: Heap; base: number }> {
   const heap = await instantiate(options);
   return { heap, base: heap.state + LAYOUT.STATE_SIZE };
@@ -112,12 +112,12 @@ export async function newHeap(options: Options = {}): Promise<{ heap: Heap; base
 
 // Blocks.
 
-/** The alignment that a block of `size` bytes has without asking: C17 6.2.8 for objects of that size. */
+/** The alignment that malloc must give a block of `size` bytes: what C17 6.2.8 requires for objects of that size. */
 export function naturalAlignment(size: number): number {
   return size <= 4 ? 4 : size < 16 ? 8 : 16;
 }
 
-/** Takes a new block into the model: aligned, big enough, in memory, apart from all others. Fills it. */
+/** Checks that a new block is aligned, large enough, inside memory and apart from others; adds it to the model; fills it. */
 function adopt(
   api: Api,
   model: Model,
@@ -128,39 +128,41 @@ function adopt(
 ): void {
   assert(
     address % Math.max(alignment, naturalAlignment(size)) === 0,
-    `${address} is not aligned to ${alignment}`,
+    `the block at ${address}, of ${size} bytes, is not aligned to ${alignment}`,
   );
   const usable = api.malloc_usable_size(address);
-  assert(usable >= size, `${usable} usable bytes for ${size}`);
+  assert(usable >= size, `a block for ${size} bytes has ${usable} usable bytes`);
   const end = address + usable;
-  // A block without bytes may lie where there is no memory.
+  // A block of zero bytes may lie outside memory, as in hardened builds.
   assert(
     usable === 0 || end <= api.memory.buffer.byteLength,
-    `block ${address} of ${usable} bytes ends outside of memory`,
+    `the block at ${address}, of ${usable} bytes, ends beyond the end of memory`,
   );
   for (const other of model.blocks) {
     assert(
       end <= other.address || other.address + other.usable <= address,
-      `${address} overlaps ${other.address}`,
+      `the block at ${address} overlaps the one at ${other.address}`,
     );
   }
-  for (const [from, to] of model.foreign) assert(end <= from || to <= address, `${address} is not ours`);
+  for (const [from, to] of model.foreign)
+    assert(end <= from || to <= address, `the block at ${address} lies in memory that others took`);
   model.tag = (model.tag + 1) & 0x7f;
   if (usable > 0) new Uint8Array(api.memory.buffer, address, usable).fill(model.tag);
   model.blocks.push({ address, usable, tag: model.tag, alignment, fromPages });
 }
 
-/** The first `bytes` of the block at `address` are `tag`: all of them in small blocks, samples of larger ones. */
+/** Checks that the first `bytes` of a block have the value `tag`: every byte up to 2 KiB, samples of larger blocks. */
 export function assertFilled(memory: WebAssembly.Memory, address: number, bytes: number, tag: number): void {
   if (bytes === 0) return;
   const view = new Uint8Array(memory.buffer, address, bytes);
   const step = bytes <= 2048 ? 1 : 61;
   for (let at = 0; at < bytes; at += step) {
-    assert(view[at] === tag, `byte ${at} of ${address} is ${view[at]}, not ${tag}`);
+    assert(view[at] === tag, `byte ${at} of the block at ${address} is ${view[at]}, not ${tag}`);
   }
-  assert(view[bytes - 1] === tag, `the last of ${bytes} bytes of ${address} changed`);
+  assert(view[bytes - 1] === tag, `the last of the ${bytes} bytes at ${address} is not ${tag}`);
 }
 
+/** Checks that all blocks of the model, and the memory of others, still have their contents. */
 export function assertKept(api: Api, model: Model): void {
   for (const { address, usable, tag } of model.blocks) assertFilled(api.memory, address, usable, tag);
   for (const [from, to] of model.foreign) assertFilled(api.memory, from, to - from, FOREIGN);
@@ -173,7 +175,7 @@ function remove(model: Model, index: number): Block {
   return block;
 }
 
-// Calls. Each `which` chooses one of the blocks in use.
+// Calls. `which` selects one of the blocks in use, modulo their number.
 
 export type Call =
   | { readonly call: "malloc" | "valloc" | "pvalloc"; readonly size: number }
@@ -186,15 +188,15 @@ export type Call =
   | { readonly call: "realloc" | "page_realloc"; readonly which: number; readonly size: number }
   | { readonly call: "reallocarray"; readonly which: number; readonly count: number; readonly size: number }
   | { readonly call: "free" | "free_sized" | "free_aligned_sized"; readonly which: number }
-  /** Many blocks of one size; every n-th block freed. */
+  /** `burst` allocates many blocks of one size; `thin` frees every n-th block. */
   | { readonly call: "burst"; readonly count: number; readonly size: number }
   | { readonly call: "thin"; readonly every: number }
-  /** Someone else grows memory, by wasm pages. */
+  /** Memory grows behind the heap's back, by so many wasm pages. */
   | { readonly call: "grow"; readonly pages: number }
-  /** Calls that must fail, with this number where there is something to choose. */
+  /** A call that must fail. `kind` selects which call, and varies its arguments. */
   | { readonly call: "wrong"; readonly kind: number; readonly which: number };
 
-/** Sizes that bins, and ones that page runs serve; more of the small ones. */
+/** Sizes for bins and for large blocks; small ones are more frequent. */
 const sizes = fc.oneof(
   { weight: 4, arbitrary: fc.nat(64) },
   { weight: 4, arbitrary: fc.nat(1200) },
@@ -204,7 +206,7 @@ const sizes = fc.oneof(
 const which = fc.nat(1000);
 const bits = fc.nat(17);
 
-/** One call; `wrong` ones and `grow` only where asked for. */
+/** One call. Without `all`, only calls that libc has too: no page functions, valloc, `grow` or `wrong`. */
 export function calls(all = true): fc.Arbitrary<Call> {
   const record = <T extends Call["call"]>(call: T, rest: object) =>
     fc.record({ call: fc.constant(call), ...rest }) as unknown as fc.Arbitrary<Call>;
@@ -240,15 +242,15 @@ export function calls(all = true): fc.Arbitrary<Call> {
   );
 }
 
-/** A word of memory that no heap owns, for posix_memalign's result. */
+/** Address of a word outside every heap, where posix_memalign stores its result. */
 const RESULT = 8;
 
-/** Makes a call, checks what it does, and keeps the model up to date. Where memory may run out, calls may fail. */
+/** Makes a call, checks its result, and updates the model. With `mayFail`, calls may fail with ENOMEM. */
 export function make(api: Api, model: Model, step: Call, mayFail = false): void {
   const got = (name: string, address: number, size: number, alignment: number, fromPages = false): void => {
     model.seen.push(address === 0 ? `${name} fails with ${api.errno}` : name);
     if (address !== 0) adopt(api, model, address, size, alignment, fromPages);
-    else assert(mayFail && api.errno === ENOMEM, `${name} of ${size} bytes fails with ${api.errno}`);
+    else assert(mayFail && api.errno === ENOMEM, `${name} of ${size} bytes failed with errno ${api.errno}`);
   };
   const index = "which" in step && model.blocks.length > 0 ? step.which % model.blocks.length : undefined;
   api.errno = 0;
@@ -281,10 +283,13 @@ export function make(api: Api, model: Model, step: Call, mayFail = false): void 
       const words = () => new Uint32Array(api.memory.buffer);
       words()[RESULT / 4] = 77;
       const error = api.posix_memalign(RESULT, alignment, step.size);
-      assert(api.errno === 0, "posix_memalign sets errno");
+      assert(api.errno === 0, `posix_memalign set errno to ${api.errno}`);
       const result = words()[RESULT / 4]!;
       if (error === 0) return got("posix_memalign", result, step.size, alignment);
-      assert(mayFail && error === ENOMEM && result === 77, `posix_memalign fails with ${error}`);
+      assert(
+        mayFail && error === ENOMEM && result === 77,
+        `posix_memalign returned ${error}, and its result was ${result}, not the 77 stored before the call`,
+      );
       return;
     }
     case "realloc":
@@ -302,7 +307,10 @@ export function make(api: Api, model: Model, step: Call, mayFail = false): void 
       const block = model.blocks[index]!;
       const address = call(block.address);
       if (address === 0) {
-        assert(mayFail && api.errno === ENOMEM, `${step.call} to ${size} bytes fails with ${api.errno}`);
+        assert(
+          mayFail && api.errno === ENOMEM,
+          `${step.call} to ${size} bytes failed with errno ${api.errno}`,
+        );
         assertFilled(api.memory, block.address, block.usable, block.tag);
         model.seen.push(`${step.call} fails`);
         return;
@@ -339,7 +347,7 @@ export function make(api: Api, model: Model, step: Call, mayFail = false): void 
   }
 }
 
-/** Frees a block, whose contents must be what they were. errno stays. */
+/** Checks that a block's contents are unchanged and frees it, which must not change errno. */
 export function release(
   api: Api,
   model: Model,
@@ -353,10 +361,10 @@ export function release(
   else if (how === "free") api.free(address);
   else if (how === "free_sized") api.free_sized(address, usable);
   else api.free_aligned_sized(address, alignment ?? 1, usable);
-  assert(api.errno === before, "free changes errno");
+  assert(api.errno === before, `free changed errno from ${before} to ${api.errno}`);
 }
 
-/** A call that fails whatever the heap holds: NULL, errno, and the block given, if any, as it was. */
+/** Makes a call that must fail whatever the heap holds: it must return NULL and set errno. */
 function makeWrong(api: Api, kind: number, block: number): void {
   const nothing = 2 ** 31 + 8 * kind;
   const noPower = 2 * kind + 3 + Number(Number.isInteger(Math.log2(2 * kind + 3)));
@@ -376,12 +384,12 @@ function makeWrong(api: Api, kind: number, block: number): void {
     [EINVAL, () => api.page_alloc(8, noPower)],
   ];
   const [error, call] = wrong[kind % wrong.length]!;
-  assert(call() === 0 && api.errno === error, `a call that cannot succeed does not fail with ${error}`);
+  assert(call() === 0 && api.errno === error, `a call that cannot succeed did not fail with errno ${error}`);
   api.errno = 0;
   for (const alignment of [0, 1, 2, noPower]) {
     assert(
       api.posix_memalign(RESULT, alignment, 8) === EINVAL && api.errno === 0,
-      `posix_memalign takes ${alignment}`,
+      `posix_memalign does not return EINVAL for the alignment ${alignment}, or changes errno`,
     );
   }
 }

@@ -1,4 +1,4 @@
-/** What the tests of the inspector share: a program, heaps with something in them, the command, and refusals. */
+/** Shared by the tests of the inspector: a program, heaps with blocks in them, the command, and error messages. */
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
@@ -14,7 +14,7 @@ import { CLI, rsbmalloc, type Outcome } from "./support.ts";
 
 export const LAYOUTS = readLayouts();
 
-/** It forgets blocks, and ends with exit code 3. */
+/** Builds a program that leaks blocks and ends with exit code 3. */
 export async function buildProgram(): Promise<string> {
   return build(await findCompiler(), {
     inputs: ["wasi-tests/programs/inspect-leaks.c", "lib/wasm32-wasi/librsbmallocc.a"],
@@ -22,7 +22,7 @@ export async function buildProgram(): Promise<string> {
   });
 }
 
-/** For the files of one test file, gone after it. */
+/** A folder for the files of one test file, removed after its last test. */
 export const FOLDER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-inspect-"));
 test.after(() => rmSync(FOLDER, { recursive: true }));
 
@@ -41,10 +41,10 @@ export function command(...args: string[]): Promise<Outcome> {
   return rsbmalloc("inspect", ...args);
 }
 
-/** How long to wait for what must come: longer than the most starved machine takes. */
+/** Milliseconds to wait for the output; an overloaded machine must be able to make it. */
 const FOREVER = 300_000;
 
-/** Runs `rsbmalloc inspect` until its standard error has what is wanted, and ends it. Returns what it wrote there. */
+/** Runs `rsbmalloc inspect` until `wanted` holds for its standard error, then kills it. Returns what it wrote there. */
 export async function commandUntil(wanted: (stderr: string) => boolean, ...args: string[]): Promise<string> {
   const child = spawn(process.execPath, [...CLI, "inspect", ...args], {
     cwd: ROOT,
@@ -62,7 +62,7 @@ export async function commandUntil(wanted: (stderr: string) => boolean, ...args:
   return stderr;
 }
 
-/** Fills a heap with blocks of these sizes and frees two of three. Returns those in use. */
+/** Fills a heap with blocks of these sizes and frees two of every three. Returns the remaining ones. */
 export function fill(heap: Heap, sizes: readonly number[]): number[] {
   const blocks = sizes.map((size) => heap.malloc(size));
   return blocks.filter((block, index) => {
@@ -72,13 +72,13 @@ export function fill(heap: Heap, sizes: readonly number[]): number[] {
   });
 }
 
-/** Of many bins, and some of large blocks. */
+/** Sizes for many bins, and some for large blocks. */
 export const SIZES = Array.from(
   { length: 600 },
   (_, index) => ((index * index * 37) % 300) * ((index % 7) + 1) + (index % 50 ? 0 : 60_000),
 );
 
-/** A run that ended with this heap. */
+/** The report of a program run that ended with this heap. */
 export function reportOf(heap: HeapReport): RunReport {
   return {
     program: "p",
@@ -92,10 +92,10 @@ export function reportOf(heap: HeapReport): RunReport {
   };
 }
 
-/** The one line that something is refused with. */
+/** Expects `attempt` to be rejected with a one-line message, and returns the message. */
 export async function refusal(attempt: Promise<unknown>): Promise<string> {
   const message = await attempt.then(
-    () => assert.unreachable("it was not refused"),
+    () => assert.unreachable("nothing was refused"),
     (error: Error) => error.message,
   );
   assert.match(message!, /^[^\n]+$/);

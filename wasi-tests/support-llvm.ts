@@ -1,4 +1,4 @@
-/** LLVM's own tools, to read and link what cabi/ writes: those of the npm compiler, and native ones of other versions. */
+/** LLVM's tools, which read and link what cabi/ writes: those of the npm compiler, and native ones of other versions. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
@@ -19,7 +19,7 @@ export interface Result {
 
 export interface Llvm {
   readonly name: string;
-  /** The native executables that a test needs and this machine lacks. */
+  /** Returns the executables of these tools that this machine lacks. */
   missing(...tools: readonly Tool[]): string[];
   /** Runs a tool in a folder with `files`; throws an Error with its messages if it fails. */
   run(tool: Tool, args: readonly string[], files: Files): Promise<Result>;
@@ -74,10 +74,10 @@ function native(version: number): Llvm {
   };
 }
 
-/** The newest first; 14 is the oldest that Debian has a wasm-ld of. */
+/** 14 is the oldest version of which Debian has a wasm-ld. */
 export const LLVMS: readonly Llvm[] = [npm, native(22), native(14)];
 
-/** Options for a module that may be loaded anywhere, as emcc has them in older and in newer releases. */
+/** Linker options for a module that can be loaded at any address, as old and new releases of emcc pass them. */
 export function sharedOptions({ name }: Llvm): string[] {
   const unresolved = name === "native 14" ? "--import-undefined" : "--unresolved-symbols=import-dynamic";
   return ["-shared", "--experimental-pic", "--no-entry", unresolved];
@@ -100,7 +100,7 @@ export async function symbols(llvm: Llvm, file: Uint8Array): Promise<NamedSymbol
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Adds tests that run `llvm`'s tools, or says by name which it leaves out for want of them. */
+/** Returns a function that adds a test which runs these tools of `llvm`, or skips it if one of them is missing. */
 export function checker(llvm: Llvm, ...tools: readonly Tool[]) {
   const missing = llvm.missing(...tools);
   return (name: string, run: () => Promise<void>): void => {
@@ -111,7 +111,7 @@ export function checker(llvm: Llvm, ...tools: readonly Tool[]) {
 
 const wabt = await loadWabt();
 
-/** The relocatable form of a module in text. */
+/** Assembles a module in the text format, in its relocatable form. */
 export function relocatable(wat: string): Uint8Array {
   const module = wabt.parseWat("test.wat", wat);
   const { buffer } = module.toBinary({ relocatable: true, write_debug_names: true });
@@ -119,7 +119,7 @@ export function relocatable(wat: string): Uint8Array {
   return buffer;
 }
 
-/** An object of functions in text; those that are named have their name as public symbol. */
+/** Makes an object of functions in the text format. Each function in `names` becomes a public symbol. */
 export function objectOf(functions: string, ...names: readonly string[]): Uint8Array {
   const exports = names.map((name) => `(export "${name}" (func $${name}))`).join(" ");
   return writeObject(relocatable(`(module (import "env" "memory" (memory 0)) ${functions} ${exports})`), {

@@ -1,4 +1,4 @@
-/** Threads on a shared memory, without a C library: a worker for each, with an instance of its own. */
+/** Threads on a shared memory, without a C library: each thread is a worker with its own instance. */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,12 +10,12 @@ import { LAYOUT, checkHeap } from "./heap-check.ts";
 
 export const VARIANTS = ["locked", "mt"] as const;
 export type Variant = (typeof VARIANTS)[number] | "mt-hardened";
-/** The stress tests take so many times as long: for a machine with time to spare. */
+/** The stress tests run this many times as long, for a machine with time to spare. */
 export const LENGTH = Number(process.env.RSB_STRESS ?? 1);
 
-/** What the threads run. */
+/** The program that the threads run. */
 export const PROGRAM = "wasi-tests/programs/threads.c";
-/** Wasm pages of 1 GiB. */
+/** The number of wasm pages in 1 GiB. */
 export const PLENTY = 16384;
 
 const WORKER = path.join(ROOT, "wasi-tests", "programs", "thread-worker.mjs");
@@ -31,21 +31,21 @@ const EXPORTED = [
   "rsbmalloc_thread_end",
   "rsbmalloc_check",
 ];
-/** What caches of the tests' heaps take at most, in pages, and what lies about old page maps that are small. */
+/** The most pages that thread caches take in these tests, plus what is lost around old page maps while they are small. */
 const UNKNOWN_PAGES = 80;
 
 export function threadLibrary(variant: Variant): string {
   return `lib/wasm32-wasi-threads/librsbmallocc-${variant}.a`;
 }
 
-/** Flags of the linker for a module on shared memory. */
+/** Linker flags for a module on shared memory. */
 export function sharedMemory(pages: number): string[] {
   return ["--shared-memory", "--import-memory", `--max-memory=${pages * WASM_PAGE}`].map(
     (flag) => `-Wl,${flag}`,
   );
 }
 
-/** Links `sources`, which may be none, with a library for threads; every name in `exported` becomes an export. */
+/** Links `sources`, of which there may be none, with a library for threads. Exports every name in `exported`. */
 export async function buildThreaded(
   library: string,
   sources: readonly string[],
@@ -62,44 +62,44 @@ export async function buildThreaded(
   return WebAssembly.compile(await readFile(file));
 }
 
-/** A call of an export: its name and arguments. */
+/** A call of an exported function: its name and arguments. */
 export type Call = readonly [name: string, ...args: number[]];
 
-/** What a thread says last. */
+/** A thread's last call: it tells the allocator that the thread ends. */
 export const THREAD_END: Call = ["rsbmalloc_thread_end"];
 
-/** The numbers from 0 on, as many as `to`. */
+/** The numbers from 0 up to, but not including, `to`. */
 export const counts = (to: number): number[] => Array.from({ length: to }, (_, index) => index);
 
 type Functions = Readonly<Record<string, (...args: number[]) => number>>;
 
 export interface Thread {
-  /** Of its calls. Where a thread traps or is killed this is rejected, and a trap ends the program's other threads. */
+  /** The results of its calls. Rejected if the thread traps or is killed; a trap ends the program's other threads too. */
   readonly results: Promise<number[]>;
-  /** Ends it wherever it is. */
+  /** Ends the thread at once, whatever it is doing. */
   kill(): Promise<void>;
 }
 
 export interface Threads {
   readonly memory: WebAssembly.Memory;
-  /** The main thread's instance, which has the module's own stack. */
+  /** The exports of the main thread's instance, which uses the module's own stack. */
   readonly exports: Functions;
-  /** A second instance on the main thread, with the same stack: calls are to be made by turns. */
+  /** Makes another instance on the main thread, with the same stack: only one of them may be inside a call at a time. */
   another(): Functions;
-  /** Makes calls in a new thread, one after the other, each time in `instances` new instances. Returns their results. */
+  /** Starts a thread that makes these calls in order, in each of `instances` new instances. Returns their results. */
   run(calls: readonly Call[], instances?: number): Promise<number[]>;
-  /** Begins the same, for a thread that can be killed. Its stack stays. */
+  /** Like `run` with one instance, but returns a thread that can be killed. Its stack is not freed. */
   begin(calls: readonly Call[]): Thread;
   /**
-   * Checks the heap when no thread is at work: the blocks in `live` are in use and no others, or "any". `foreign` is
-   * memory that others took, as [from, to).
+   * Checks the heap while no thread runs: exactly the blocks in `live` must be in use, unless it is "any". `foreign`
+   * are ranges [from, to) that others took.
    */
   check(live?: readonly number[] | "any", foreign?: readonly (readonly [number, number])[]): void;
   /** Bytes of linear memory. */
   size(): number;
 }
 
-/** A program at its start, on a memory of `pages` at most. `secret`, a byte, is what the host has for random numbers. */
+/** Starts a program on a memory of at most `pages` wasm pages. The host's random bytes all have the value `secret`. */
 export function startThreads(module: WebAssembly.Module, pages: number, secret = 1): Threads {
   const initial = 4;
   const memory = new WebAssembly.Memory({ initial, maximum: pages, shared: true });
@@ -126,7 +126,7 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
       worker.on("message", (message: number[]) => (made = message));
       worker.on("error", (error) => {
         reject(error);
-        // They might wait for this one for ever.
+        // The other threads might wait for this one forever.
         for (const other of workers) void other.terminate();
       });
       worker.on("exit", (code) => {
@@ -135,7 +135,7 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
         else reject(new Error(`a thread ended with ${code}`));
       });
     });
-    // Whoever kills it needs no results.
+    // A test that kills the thread does not wait for its results.
     results.catch(() => {});
     return { results, kill: async () => void (await worker.terminate()) };
   };
@@ -156,7 +156,7 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
     },
     begin: (calls) => work({ calls, stack: newStack() + STACK }),
     check(live = [], others = []) {
-      // What this thread's cache and batches hold goes back to the heap, where the checker sees it.
+      // This returns the slots in this thread's cache and in batches to their runs, where the checker sees them.
       exports.rsbmalloc_check!();
       const copy = new Uint8Array(memory.buffer).slice().buffer;
       const address = (name: string): number => (instance.exports[name] as WebAssembly.Global).value;
@@ -167,11 +167,11 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
       ] as const;
       const at = findState(copy);
       if (at === undefined) {
-        // A hardened heap has checked itself.
+        // The state of a hardened heap has another magic number. `rsbmalloc_check` has checked that heap.
         if (live.length === 0 && exports.in_use!() > 0) throw new Error("heap: something is in use");
         return;
       }
-      // Old page maps are no larger than the present one, all together.
+      // All old page maps together are no larger than the present one.
       const capacity = new Uint32Array(copy)[(at + LAYOUT.STATE_CAPACITY) / 4]!;
       const expected = { foreign, unknown: UNKNOWN_PAGES + capacity / 2 ** (LAYOUT.PAGE_BITS - 2) };
       checkHeap(copy, at, live === "any" ? expected : { live, ...expected });
@@ -180,12 +180,12 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
   };
 }
 
-/** Waits until so many threads have begun with `churn` and its like. */
+/** Waits until `count` threads have arrived in `churn`, `watch` or another function that counts arrivals. */
 export async function allAtWork({ exports }: Threads, count: number): Promise<void> {
   while (exports.arrivals!() < count) await sleep(1);
 }
 
-/** The state is no public symbol: its magic number tells where it is, once the heap has started. */
+/** Finds the address of the state by its magic number, once the heap has started: the state is not a public symbol. */
 export function findState(memory: ArrayBufferLike, layout = LAYOUT): number | undefined {
   const at = new Uint32Array(memory).indexOf(layout.MAGIC);
   return at < 0 ? undefined : 4 * at - layout.STATE_MAGIC;

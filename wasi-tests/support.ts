@@ -1,4 +1,4 @@
-/** What the tests share: both C compilers, and tests that are left out, by name, where a tool is missing. */
+/** Shared by the tests: the two C compilers, skipping of tests whose tools are missing, and the command `rsbmalloc`. */
 import { execFile, execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import os from "node:os";
@@ -14,12 +14,12 @@ import { RUNTIMES, runProgram } from "../tools/wasi.ts";
 
 type AddTest = (name: string, body: () => Promise<void> | void) => void;
 
-/** Leaves a test out. `tools/test.ts` counts these lines; under CI=true each is a failure. */
+/** Skips a test. `tools/test.ts` counts these lines; under CI=true each one is a failure. */
 export function skip(name: string, reason: string): void {
   console.log(`skipped: ${name}: ${reason}`);
 }
 
-/** Adds tests that need executables, all in PATH; where one is missing, leaves them out. */
+/** Returns a function that adds a test which needs these executables, or skips it if one of them is not in PATH. */
 export function needs(...executables: readonly string[]): AddTest {
   const missing = executables.filter((name) => findProgram(name) === undefined);
   if (missing.length === 0) return test;
@@ -29,8 +29,8 @@ export function needs(...executables: readonly string[]): AddTest {
 export const NATIVE = !process.env.CC || process.env.CC === "npm" ? "clang-22" : process.env.CC;
 
 /**
- * Adds a test for each of the two compilers, the npm one and a native one: the one that CC names, or clang 22. What the
- * body throws first is what it could not build.
+ * Calls `add` for each of the two compilers: the npm one, and a native one (what CC names, or else clang 22). If a
+ * compiler is missing, the tests that `add` adds for it are skipped.
  */
 export async function withCompilers(add: (compiler: Compiler, add: AddTest) => void): Promise<void> {
   for (const cc of ["npm", NATIVE]) {
@@ -46,13 +46,13 @@ export async function withCompilers(add: (compiler: Compiler, add: AddTest) => v
   }
 }
 
-/** Stands in for a compiler so that the tests that need it can give their names. */
+/** Stands in for a missing compiler, so that the tests that need it can be skipped by name. */
 function absentCompiler(name: string): Compiler {
   const run = () => Promise.reject(new Error(`there is no ${name}`));
   return { name, version: "", wasi: [], place: (file) => file, run };
 }
 
-/** Builds a program and runs it under both runtimes. Returns what it printed, the same under both. */
+/** Builds a program, runs it under both runtimes, checks that it prints the same under both, and returns that. */
 export async function outputOf(
   compiler: Compiler,
   inputs: readonly string[],
@@ -76,7 +76,7 @@ function wizer(...args: readonly string[]): void {
   execFileSync(process.execPath, [WIZER, ...args], { stdio: "pipe" });
 }
 
-/** Adds tests that need Wizer, whose package has binaries for some machines; leaves them out on others. */
+/** Returns `add`, or a function that skips the test if Wizer, whose package has binaries for some machines, does not run. */
 export function needsWizer(add: AddTest): AddTest {
   try {
     wizer("--version");
@@ -86,7 +86,7 @@ export function needsWizer(add: AddTest): AddTest {
   }
 }
 
-/** The module in `file` as it is once it has run its export `prepare`. */
+/** Runs the export `prepare` of the module in `file`, and returns a snapshot of the module after that. */
 export function takeSnapshot(file: string): Uint8Array<ArrayBuffer> {
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-snapshot-"));
   const output = path.join(folder, "snapshot.wasm");
@@ -99,7 +99,7 @@ export function takeSnapshot(file: string): Uint8Array<ArrayBuffer> {
   }
 }
 
-/** Node's arguments for the command `rsbmalloc`, in the project's folder. */
+/** Arguments with which Node runs the command `rsbmalloc`, in the project's folder. */
 export const CLI = ["--import", "tsx", "npm/cli.ts"];
 
 export interface Outcome {

@@ -1,4 +1,4 @@
-/** What `rsbmalloc swap` refuses, in one line that says what to do, and how the command answers. */
+/** The modules that `rsbmalloc swap` refuses, with one line that says what to do, and the output of the command. */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
@@ -28,7 +28,7 @@ const wabt = await loadWabt();
 const read = async (file: string) => new Uint8Array(await readFile(file));
 
 function buildProgram(...linkFlags: string[]): Promise<string> {
-  // A clang that finds wasm-opt runs it, and that drops the names.
+  // Otherwise clang would run wasm-opt if it finds it, which drops the names of functions.
   return build(compiler, { inputs: [PROGRAM], flags: ["-O1"], linkFlags: ["--no-wasm-opt", ...linkFlags] });
 }
 
@@ -38,10 +38,10 @@ function wat(source: string, names = true): Uint8Array<ArrayBuffer> {
 }
 
 interface Fake {
-  /** Where the malloc's memory starts. */
+  /** The address where the malloc's memory starts. */
   readonly start?: number;
   readonly memory?: string;
-  /** How a block of 24 bytes is marked. */
+  /** The word in front of each block; 35 is what dlmalloc writes there for a block of 24 bytes. */
   readonly mark?: number;
   readonly free?: string;
   readonly others?: string;
@@ -52,7 +52,7 @@ interface Fake {
 const FREE = '(func $free (export "free") (param i32) (global.set $freed (local.get 0)))';
 const GROW = '(func (export "grow") (drop (memory.grow (i32.const 1))))';
 
-/** A module with a malloc that marks its blocks as dlmalloc does, and hands out again the one that was freed last. */
+/** Makes a module with a malloc that marks its blocks like dlmalloc, and hands out the block freed last again. */
 function fake({
   start = 1024,
   memory = '(memory (export "memory") 1)',
@@ -98,10 +98,10 @@ async function refuses(
     assert.not.match(message, "\n");
     return;
   }
-  assert.unreachable(`not refused, as it should be for ${why}`);
+  assert.unreachable(`the module was not refused, but should be with ${why}`);
 }
 
-test("functions found by exports are exchanged", async () => {
+test("swap finds malloc and free by their exports and exchanges them", async () => {
   const { bytes, report } = await swap(fake());
   assert.equal(report.replaced.map(({ name }) => name).sort(), ["free", "malloc"]);
   const { functions } = instantiate(bytes);
@@ -111,7 +111,7 @@ test("functions found by exports are exchanged", async () => {
   assert.ok(functions["malloc"]!(1) < WASM_PAGE);
 });
 
-test("memory that is too small for the state at the start gets a page more", async () => {
+test("a memory that is too small for the new state starts with one more page", async () => {
   const { bytes, report } = await swap(fake({ start: WASM_PAGE - 64 }));
   assert.is(report.state, WASM_PAGE);
   const { functions, memory } = instantiate(bytes);
@@ -119,7 +119,7 @@ test("memory that is too small for the state at the start gets a page more", asy
   assert.ok(functions["malloc"]!(10) > WASM_PAGE);
 });
 
-test("a sbrk that others call too hands out memory to all", async () => {
+test("an exported sbrk serves both the new malloc and other callers", async () => {
   const others = `
     (global $break (mut i32) (i32.const 0))
     (func $sbrk (export "sbrk") (param $by i32) (result i32) (local $old i32)
@@ -135,11 +135,17 @@ test("a sbrk that others call too hands out memory to all", async () => {
   const block = functions["malloc"]!(1000);
   const own = functions["sbrk"]!(WASM_PAGE);
   const next = functions["malloc"]!(300_000);
-  assert.ok(block >= report.heapBase && block + 1000 <= own, `${block}, ${own}`);
-  assert.ok(next >= own + WASM_PAGE || next + 300_000 <= own, `${next}, ${own}`);
+  assert.ok(
+    block >= report.heapBase && block + 1000 <= own,
+    `the block at ${block} overlaps the memory that sbrk gave at ${own}`,
+  );
+  assert.ok(
+    next >= own + WASM_PAGE || next + 300_000 <= own,
+    `the block at ${next} overlaps the memory that sbrk gave at ${own}`,
+  );
 });
 
-test("refuses what is no module to exchange a malloc in", async () => {
+test("swap refuses files that are not modules of a program", async () => {
   await refuses(new TextEncoder().encode("int main(void);"), /not a WebAssembly file/);
   await refuses(new Uint8Array(), /not a WebAssembly file/);
   await refuses(Uint8Array.from([0, 0x61, 0x73, 0x6d, 13, 0, 1, 0]), /component: extract its core module/);
@@ -153,14 +159,14 @@ test("refuses what is no module to exchange a malloc in", async () => {
   await refuses(fake({ memory: "(memory 1 2 shared)" }), /shared among threads: link it with .*-mt/);
 });
 
-test("refuses a module without names", async () => {
+test("swap refuses a module without function names", async () => {
   const stripped = await read(await buildProgram("-Wl,-s"));
   const why =
     /no function names: link it with names \(.*clang --no-wasm-opt\), .*--symbol-map FILE .*--function malloc=INDEX/;
   await refuses(stripped, why);
 });
 
-test("refuses a malloc of which a part is missing, wrong or elsewhere", async () => {
+test("swap refuses a malloc if one of its functions is missing, imported or of another type", async () => {
   await refuses(fake({ free: "" }), /no function free found: give its index with --function free=INDEX/);
   const wrong = '(func $free (export "free") (param i32 i32))';
   await refuses(
@@ -173,9 +179,9 @@ test("refuses a malloc of which a part is missing, wrong or elsewhere", async ()
   await refuses(fake({ others: "" }), /it is unknown how its memory grows: give --function sbrk=INDEX/);
 });
 
-test("refuses a malloc that is not as dlmalloc and emmalloc are", async () => {
+test("swap refuses a malloc that does not behave like dlmalloc or emmalloc", async () => {
   await refuses(fake({ mark: 0 }), /neither dlmalloc nor emmalloc: link it with rsbmalloc/);
-  // emmalloc without its constructor, which is known by its name alone, is like that too.
+  // emmalloc behaves like this without its constructor, which can be found only by its name.
   await refuses(fake({ mark: 0, names: false }), /whether it is emmalloc: .*--profiling-funcs/);
   const idle = '(func $free (export "free") (param i32))';
   await refuses(fake({ free: idle }), /free does not free what its malloc allocated: .*--function/);
@@ -186,17 +192,17 @@ test("refuses a malloc that is not as dlmalloc and emmalloc are", async () => {
   await refuses(module("(i32.const -8)"), /malloc has no memory at the start/);
 });
 
-test("refuses a malloc that never returns", async () => {
+test("swap refuses a malloc that does not return when it is tried", async () => {
   const forever = '(func $free (export "free") (param i32) (loop (br 0)))';
   await refuses(fake({ free: forever }), /malloc did not return within 10 seconds/);
 });
 
-test("refuses names that do not fit the module", async () => {
+test("swap refuses names for functions that the module does not have or that have another type", async () => {
   await refuses(fake(), /no function 99 for malloc: the module has 3 functions/, new Map([["malloc", 99]]));
   await refuses(fake(), /function 2 \(malloc\) has signature/, new Map([["malloc", 2]]));
 });
 
-test("refuses what is said by hand and would be passed over", async () => {
+test("swap refuses function names given by hand that it cannot use", async () => {
   const by = (...names: [name: string, index: number][]) => new Map(names);
   const imported = '(import "env" "f" (func $f (param i32) (result i32)))';
   const module = fake({ memory: `${imported} (memory (export "memory") 1)` });
@@ -211,12 +217,12 @@ test("refuses what is said by hand and would be passed over", async () => {
   await swap(module, by(["mallok", 1]), by(["malloc", 1], ["free", 2]));
 });
 
-test("refuses memory without room for the state", async () => {
+test("swap refuses a memory that has no room for the new state and cannot grow", async () => {
   const memory = '(memory (export "memory") 1 1)';
   await refuses(fake({ start: WASM_PAGE - 64, memory }), /no room for the new malloc's state: .*larger/);
 });
 
-test("refuses a sbrk that nothing names and others call too", async () => {
+test("swap refuses a sbrk that has no name and other callers", async () => {
   const module = wat(`(module (memory (export "memory") 1)
     (global $freed (mut i32) (i32.const 0))
     (func $take (export "take") (param i32) (result i32) (local i32)
@@ -235,7 +241,7 @@ test("refuses a sbrk that nothing names and others call too", async () => {
   await refuses(module, /function 0 \(take\) takes memory from where .*--function sbrk=0.*_sbrk/);
 });
 
-test("refuses a function that goes on using the old malloc's data, or its blocks' headers", async () => {
+test("swap refuses a remaining function that uses the old malloc's data or its blocks' headers", async () => {
   const counting =
     '(func $free (export "free") (param i32) (i32.store (i32.const 512) (local.get 0)) (global.set $freed (local.get 0)))';
   const freed = '(func $last_freed (export "last_freed") (result i32) (i32.load (i32.const 512)))';
@@ -255,7 +261,7 @@ test("refuses a function that goes on using the old malloc's data, or its blocks
   );
 });
 
-test("refuses a heap that is in use", async () => {
+test("swap refuses a module whose heap is already in use", async () => {
   await refuses(
     fake({ others: `${GROW}(data (i32.const 2048) "live")` }),
     /heap is already in use: .*snapshot/,
@@ -269,7 +275,7 @@ test("refuses a heap that is in use", async () => {
 });
 
 needsWizer(test)(
-  "refuses a snapshot that Wizer made, and takes the program that it was made from",
+  "swap refuses a snapshot made by Wizer, and accepts the program that it was made from",
   async () => {
     const file = await build(compiler, {
       inputs: ["wasi-tests/programs/swap-snapshot.c"],
@@ -283,7 +289,7 @@ needsWizer(test)(
   },
 );
 
-test("refuses a module whose malloc is rsbmalloc", async () => {
+test("swap refuses a module whose malloc is already rsbmalloc", async () => {
   const { bytes } = await swap(await read(await buildProgram()));
   await refuses(bytes, /malloc is already rsbmalloc/);
   const linked = await build(compiler, { inputs: [PROGRAM, LIBRARY], flags: ["-O1"] });
@@ -317,7 +323,7 @@ async function buildNamed(program: string, exported: readonly string[], ...flags
   return { file: script.replace(/\.js$/, ".wasm"), symbolMap, names: names_ };
 }
 
-withEmscripten("refuses a program into which parts of its malloc are compiled", async () => {
+withEmscripten("swap refuses a program into which parts of its malloc were inlined", async () => {
   for (const malloc of ["dlmalloc", "emmalloc"]) {
     const { file, names } = await buildWith(["main"], "-O3", `-sMALLOC=${malloc}`);
     await refuses(await read(file), /uses the old malloc's data at \d+, .*-sEXPORTED_FUNCTIONS/, names);
@@ -327,25 +333,28 @@ withEmscripten("refuses a program into which parts of its malloc are compiled", 
   await refuses(await read(file), /function \d+ \(main\) reads the header of a block/, names);
 });
 
-withEmscripten("refuses a program that calls sbrk, unless that is named", async () => {
-  for (const flags of [["-O1"], ["-O3", "-sALLOW_MEMORY_GROWTH=0"]]) {
-    const { file, names } = await buildNamed("wasi-tests/programs/swap-sbrk.c", EXPORTED, ...flags);
-    assert.is((await swap(await read(file), names)).report.source, "sbrk");
-    names.delete("sbrk");
-    await refuses(
-      await read(file),
-      /takes memory from where the old malloc got it: .*--function sbrk=/,
-      names,
-    );
-  }
-});
+withEmscripten(
+  "swap accepts a program that calls sbrk if sbrk is named, and refuses it otherwise",
+  async () => {
+    for (const flags of [["-O1"], ["-O3", "-sALLOW_MEMORY_GROWTH=0"]]) {
+      const { file, names } = await buildNamed("wasi-tests/programs/swap-sbrk.c", EXPORTED, ...flags);
+      assert.is((await swap(await read(file), names)).report.source, "sbrk");
+      names.delete("sbrk");
+      await refuses(
+        await read(file),
+        /takes memory from where the old malloc got it: .*--function sbrk=/,
+        names,
+      );
+    }
+  },
+);
 
 // Damage.
 
-/** Errors that the tool has not thought of: those of JavaScript, or an engine's. */
+/** Matches messages of errors that swap does not throw on purpose: those of JavaScript or of an engine. */
 const UNEXPECTED = /undefined|is not a|Cannot read|RuntimeError|Aborted|memory access out of bounds/;
 
-test("a damaged file gets one clear line, or a module that engines take", async () => {
+test("swap gives a damaged file a one-line error of its own, or a valid module", async () => {
   const [program, small] = [await read(await buildProgram()), fake()];
   const damage = fc.record({
     original: fc.constantFrom(program, small),
@@ -373,7 +382,7 @@ test("a damaged file gets one clear line, or a module that engines take", async 
 
 const command = (...args: string[]) => rsbmalloc("swap", ...args);
 
-test("the command writes the module and tells what it did", async () => {
+test("the command writes the module and reports what it did, and --dry-run only reports", async () => {
   const file = await buildProgram();
   const output = path.join(folder, "out.wasm");
   const { stdout, code } = await command(file, "-o", output);
@@ -391,27 +400,30 @@ test("the command writes the module and tells what it did", async () => {
   assert.is(await read(dry).catch(() => "not written"), "not written");
 });
 
-withEmscripten("the command takes a symbol map, and names of functions before those of the map", async () => {
-  const { file, symbolMap, names } = await buildWith(EXPORTED, "-O2", "-sMALLOC=dlmalloc");
-  const withMap = await command(file, "--dry-run", "--symbol-map", symbolMap);
-  assert.is(withMap.code, 0, withMap.stderr);
-  const other = `free=${names.get("__errno_location")}`;
-  const wrong = await command(file, "--dry-run", "--symbol-map", symbolMap, "--function", other);
-  assert.is(wrong.code, 1);
-  assert.match(wrong.stderr, /function \d+ \(free\) has signature/);
-  const wanted = ["malloc", "free", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc"];
-  const each = wanted.flatMap((name) => {
-    const index = names.get(name) ?? names.get(`dl${name}`);
-    return index === undefined ? [] : ["--function", `${name}=${index}`];
-  });
-  const sources = ["sbrk", "emscripten_resize_heap"].flatMap((name) =>
-    names.has(name) ? ["--function", `${name}=${names.get(name)}`] : [],
-  );
-  const byHand = await command(file, "--dry-run", ...each, ...sources);
-  assert.is(byHand.code, 0, byHand.stderr);
-});
+withEmscripten(
+  "the command takes a symbol map, and prefers functions given by hand to those of the map",
+  async () => {
+    const { file, symbolMap, names } = await buildWith(EXPORTED, "-O2", "-sMALLOC=dlmalloc");
+    const withMap = await command(file, "--dry-run", "--symbol-map", symbolMap);
+    assert.is(withMap.code, 0, withMap.stderr);
+    const other = `free=${names.get("__errno_location")}`;
+    const wrong = await command(file, "--dry-run", "--symbol-map", symbolMap, "--function", other);
+    assert.is(wrong.code, 1);
+    assert.match(wrong.stderr, /function \d+ \(free\) has signature/);
+    const wanted = ["malloc", "free", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc"];
+    const each = wanted.flatMap((name) => {
+      const index = names.get(name) ?? names.get(`dl${name}`);
+      return index === undefined ? [] : ["--function", `${name}=${index}`];
+    });
+    const sources = ["sbrk", "emscripten_resize_heap"].flatMap((name) =>
+      names.has(name) ? ["--function", `${name}=${names.get(name)}`] : [],
+    );
+    const byHand = await command(file, "--dry-run", ...each, ...sources);
+    assert.is(byHand.code, 0, byHand.stderr);
+  },
+);
 
-test("the command answers bad input with one line", async () => {
+test("the command refuses wrong files and options with one line", async () => {
   const file = await buildProgram();
   const cases: [string[], RegExp][] = [
     [[file], /swap needs -o FILE for the new module, or --dry-run/],

@@ -1,6 +1,6 @@
 /**
- * Exchanging the malloc of finished modules: they print the same as before, nothing of the old malloc is left, and the
- * new one's heap is sound when they end.
+ * `swap`, which exchanges the malloc of a linked module: the program prints the same as before, nothing of the old malloc
+ * is left, and the new heap is sound when the program ends.
  */
 import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
@@ -36,13 +36,13 @@ const emscripten = await findEmscripten().catch((): Emscripten => ({ version: ""
 
 const read = async (file: string) => new Uint8Array(await readFile(file));
 
-/** What a program did. */
+/** A program's output, and its memory when it ended. */
 interface Ended {
   readonly stdout: string;
   readonly memory: ArrayBuffer;
 }
 
-/** Names that an old malloc's code has. */
+/** Matches names of functions of an old malloc. */
 const OLD_CODE =
   /^(dl|emmalloc_)|dispose_chunk|try_realloc_chunk|prepend_alloc|internal_memalign|claim_more_memory|attempt_|initialize_emmalloc/;
 
@@ -50,7 +50,7 @@ function functionNames(module: Uint8Array): string[] {
   return [...readFunctionNames(readSections(module)).values()];
 }
 
-/** Runs the program before and after, and checks what can be seen of the exchange. */
+/** Runs the program before and after the exchange, and checks everything that can be seen of it. */
 async function checkSwapped(
   original: Uint8Array<ArrayBuffer>,
   { bytes, report }: Swapped,
@@ -71,13 +71,13 @@ async function checkSwapped(
 
   const words = oldData(original, report);
   const inUse = ({ memory }: Ended) => words.filter((word) => new Uint32Array(memory, word, 1)[0] !== 0);
-  assert.ok(inUse(before).length > 0, "the old malloc writes to its data");
-  assert.equal(inUse(after), [], "nobody writes to the old malloc's data");
+  assert.ok(inUse(before).length > 0, "none of the old malloc's data was written before the exchange");
+  assert.equal(inUse(after), [], "some of the old malloc's data was written after the exchange");
 }
 
 /**
- * The words to which the functions that are gone write, by addresses that stand in their code. Those that have a value
- * from the start are not the malloc's: Emscripten's break is one.
+ * The words to which the replaced and removed functions write, by constant addresses in their code. Words that have an
+ * initial value are left out: they do not belong to the malloc, such as Emscripten's break.
  */
 function oldData(original: Uint8Array, { replaced, removed, errno }: SwapReport): number[] {
   const module = binaryen.readBinary(original);
@@ -96,7 +96,7 @@ function oldData(original: Uint8Array, { replaced, removed, errno }: SwapReport)
   );
 }
 
-/** Where the segments lie that engines copy to memory at the start. */
+/** The ranges of memory that active data segments initialize. */
 function dataSegments(module: Uint8Array): { start: number; end: number }[] {
   const read = reader(payloadOf(readSections(module), SECTION.data));
   return read.vector(() => {
@@ -120,7 +120,7 @@ const WASI_MALLOCS: Record<Malloc, () => Promise<Peer>> = {
 };
 
 async function checkWasi(malloc: Malloc, program: Program, stdin = ""): Promise<void> {
-  // A clang that finds wasm-opt runs it, and that drops the names.
+  // Otherwise clang would run wasm-opt if it finds it, which drops the names of functions.
   const linkFlags = ["--no-wasm-opt", "-Wl,--import-memory,--export-memory,--initial-memory=2097152"];
   const original = await read(await (await WASI_MALLOCS[malloc]()).link({ ...program, linkFlags }));
   const swapped = await swap(original);
@@ -141,15 +141,17 @@ async function checkWasi(malloc: Malloc, program: Program, stdin = ""): Promise<
 for (const malloc of MALLOCS) {
   const add = malloc === "dlmalloc" ? test : withEmscripten;
   for (const level of LEVELS) {
-    add(`WASI, ${malloc}, ${level}: every function that allocates`, () =>
+    add(`WASI, ${malloc}, ${level}: a program that calls every function that allocates runs as before`, () =>
       checkWasi(malloc, { ...EVERYTHING, flags: [level] }),
     );
   }
-  add(`WASI, ${malloc}: C++ containers`, () =>
+  add(`WASI, ${malloc}: a program with C++ containers runs as before`, () =>
     checkWasi(malloc, { ...CONTAINERS, flags: [...CONTAINERS.flags!, "-O2"] }),
   );
-  add(`WASI, ${malloc}: a hash map`, () => checkWasi(malloc, { ...HASH_MAP, flags: ["-O1"] }));
-  withBoth(`WASI, ${malloc}: SQLite`, async () => {
+  add(`WASI, ${malloc}: a program with a hash map runs as before`, () =>
+    checkWasi(malloc, { ...HASH_MAP, flags: ["-O1"] }),
+  );
+  withBoth(`WASI, ${malloc}: SQLite runs as before`, async () => {
     const program = sqliteProgram();
     await checkWasi(malloc, { ...program, flags: [...program.flags, "-O2"] }, await citiesInput(50));
   });
@@ -163,7 +165,7 @@ interface Built {
   readonly names: Map<string, number>;
 }
 
-/** Functions of the C library that are not compiled into their callers, so that they can be exchanged. */
+/** Exported functions are not inlined into their callers, so they can be exchanged. */
 const EXPORTED =
   "-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_calloc,_realloc,_memalign,_posix_memalign,_aligned_alloc";
 const WRITE_MEMORY = ["--pre-js", "wasi-tests/programs/swap-memory.js"];
@@ -179,7 +181,7 @@ async function emscriptenProgram(inputs: readonly string[], flags: readonly stri
   return { script, module: await read(script.replace(/\.js$/, ".wasm")), names };
 }
 
-/** The objects of a program, so that it is compiled once for all that it is linked with. */
+/** Compiles a program to objects, which can be linked in several ways. */
 function emscriptenObjects({ inputs, flags = [], includes = [] }: Program): Promise<string[]> {
   return Promise.all(
     inputs.map((input) =>
@@ -192,7 +194,7 @@ function emscriptenObjects({ inputs, flags = [], includes = [] }: Program): Prom
   );
 }
 
-/** Runs a program's JavaScript with another module. */
+/** Runs a program's JavaScript with this module in place of its own. */
 async function runWith(script: string, module: Uint8Array, stdin = ""): Promise<Ended> {
   const copy = await mkdtemp(path.join(folder, "run-"));
   const file = (name: string) => path.join(copy, name);
@@ -225,23 +227,24 @@ async function checkEmscripten(
 
 for (const level of LEVELS) {
   for (const malloc of MALLOCS) {
-    withEmscripten(`Emscripten, ${malloc}, ${level}: every function that allocates`, () =>
-      checkEmscripten(malloc, level, EVERYTHING.inputs),
+    withEmscripten(
+      `Emscripten, ${malloc}, ${level}: a program that calls every function that allocates runs as before`,
+      () => checkEmscripten(malloc, level, EVERYTHING.inputs),
     );
-    withEmscripten(`Emscripten, ${malloc}, ${level}: SQLite`, async () =>
+    withEmscripten(`Emscripten, ${malloc}, ${level}: SQLite runs as before`, async () =>
       checkEmscripten(malloc, level, await emscriptenObjects(sqliteProgram()), await citiesInput(50)),
     );
   }
 }
 
 for (const malloc of MALLOCS) {
-  withEmscripten(`Emscripten, ${malloc}: C++ containers`, async () =>
+  withEmscripten(`Emscripten, ${malloc}: a program with C++ containers runs as before`, async () =>
     checkEmscripten(malloc, "-O2", await emscriptenObjects(CONTAINERS)),
   );
 }
 
 withEmscripten(
-  "Emscripten: names of a name section do as well as a map, and are there afterwards",
+  "Emscripten: swap finds functions by the name section if there is no map, and updates that section",
   async () => {
     const flags = ["-O0", "--profiling-funcs"];
     const { script, module } = await emscriptenProgram(EVERYTHING.inputs, flags);
@@ -257,7 +260,7 @@ withEmscripten(
   },
 );
 
-withEmscripten("Emscripten: a program's own malloc over emscripten_builtin_malloc stays", async () => {
+withEmscripten("Emscripten: a program's own malloc, over emscripten_builtin_malloc, is kept", async () => {
   const script = await buildEmscripten(emscripten, {
     inputs: ["wasi-tests/programs/emscripten-wrapper.c"],
     flags: ["-O1", "--profiling-funcs", ...WRITE_MEMORY],
@@ -268,7 +271,7 @@ withEmscripten("Emscripten: a program's own malloc over emscripten_builtin_mallo
 });
 
 withEmscripten(
-  "Emscripten: a sbrk that nothing names is brought along, and memory still grows by JavaScript",
+  "Emscripten: if sbrk has no name, the module gets another one that grows memory through JavaScript",
   async () => {
     const { script, module, names } = await emscriptenProgram(EVERYTHING.inputs, [
       "-O1",
@@ -281,14 +284,14 @@ withEmscripten(
   },
 );
 
-withEmscripten("Emscripten: a program goes on taking memory by sbrk itself", async () => {
+withEmscripten("Emscripten: a program that calls sbrk itself still works", async () => {
   const { script, module, names } = await emscriptenProgram(["wasi-tests/programs/swap-sbrk.c"], ["-O1"]);
   const { bytes, report } = await swap(module, names);
   assert.is(report.source, "sbrk");
   assert.is((await runWith(script, bytes)).stdout, "0 bytes wrong\n");
 });
 
-withEmscripten("Emscripten: checks of every access go on", async () => {
+withEmscripten("Emscripten: a program with SAFE_HEAP and ASSERTIONS runs as before", async () => {
   const flags = ["-O1", "-sMALLOC=dlmalloc", "-sSAFE_HEAP=1", "-sASSERTIONS=2"];
   const { script, module, names } = await emscriptenProgram(HASH_MAP.inputs, flags);
   const { bytes } = await swap(module, names);

@@ -1,4 +1,4 @@
-/** The libraries for threads under Emscripten: pthreads in Node and in headless Chromium. */
+/** The libraries for threads with Emscripten: pthreads in Node and in headless Chromium. */
 import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
@@ -9,7 +9,7 @@ import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from 
 import { needs } from "./support.ts";
 import { VARIANTS, type Variant } from "./support-threads.ts";
 
-/** Where it is missing, the tests are left out. */
+/** If emcc is missing, the tests are skipped. */
 const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const INPUTS = ["wasi-tests/programs/emscripten-threads.c", "wasi-tests/programs/threads.c"];
 const FLAGS = [
@@ -25,7 +25,7 @@ const FLAGS = [
 ];
 const GROWTH = ["-sALLOW_MEMORY_GROWTH", "-Wno-pthreads-mem-growth"];
 
-/** Both places that main can run in, and both kinds of memory. */
+/** Both threads on which main can run, and both kinds of memory. */
 const WAYS = [
   ["-sPROXY_TO_PTHREAD=1", ...GROWTH],
   ["-sPROXY_TO_PTHREAD=0", ...GROWTH],
@@ -49,14 +49,14 @@ const EXPECTED = [
 
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {
   for (const flags of WAYS) {
-    needs("emcc")(`${variant}: threads in Node, ${flags.join(" ")}`, async () => {
+    needs("emcc")(`${variant}: threads work in Node with ${flags.join(" ")}`, async () => {
       const { stdout, stderr } = await runEmscripten(await buildProgram(variant, flags));
       assert.is(stdout.trim(), EXPECTED, stderr);
     });
   }
 
   for (const flags of WAYS.slice(0, 2)) {
-    needs("emcc", "chromium")(`${variant}: threads in Chromium, ${flags.join(" ")}`, async () => {
+    needs("emcc", "chromium")(`${variant}: threads work in Chromium with ${flags.join(" ")}`, async () => {
       const script = await buildProgram(variant, [...flags, "-sENVIRONMENT=web,worker"]);
       assert.equal(await runInChromium(script), EXPECTED.split("\n"));
     });
@@ -68,7 +68,7 @@ var lines = [];
 var Module = { print: (line) => lines.push(line), onAbort: (why) => lines.push("aborted: " + why) };
 </script><script src="program.js"></script>`;
 
-/** Returns what the program prints on a page that is isolated from other origins, as shared memory needs it. */
+/** Runs the program in a page that is isolated from other origins, as shared memory requires. Returns what it prints. */
 async function runInChromium(script: string): Promise<string[]> {
   const folder = path.join(ROOT, "build", "threads");
   await mkdir(folder, { recursive: true });

@@ -1,18 +1,18 @@
-/** Memory that another thread takes at the very moment when the heap grows. */
+/** Growing the heap while another thread takes memory at the same moment. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../cabi/core.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 
-/** Where the program's data end; the heap's own state lies there as well. */
+/** The end of the program's data, and the address of the allocator's state among them. */
 const HEAP_BASE = 3 * WASM_PAGE - 16;
 const STATE = WASM_PAGE;
 
 type Exports = Record<string, CallableFunction>;
 
 /**
- * The core of the locked build for Emscripten, which asks for memory when another thread has just taken `grab()` bytes.
- * `taken` is what all have taken together.
+ * Makes an instance of the core, as built for Emscripten with a lock. Whenever it asks for memory, another thread has
+ * just taken `grab()` bytes. `taken` returns the bytes that both have taken together.
  */
 async function core(
   module: WebAssembly.Module,
@@ -48,7 +48,7 @@ const { module: bytes } = await compile(["src/index.ts"], ["RSB_EMSCRIPTEN", "RS
 const module = new WebAssembly.Module(Uint8Array.from(bytes));
 
 for (const grabbed of [16, 2048, 5000, 300_000, 5_000_000]) {
-  test(`another thread takes ${grabbed} bytes at one moment or another`, async () => {
+  test(`malloc succeeds although another thread takes ${grabbed} bytes just before memory grows`, async () => {
     for (const size of [100, 5000, 200_000]) {
       for (let moment = 0; moment < 10; ++moment) {
         let asked = 0;
@@ -57,7 +57,7 @@ for (const grabbed of [16, 2048, 5000, 300_000, 5_000_000]) {
         const blocks = Array.from({ length: 40 }, () => malloc!(size) as number);
         assert.not.ok(
           blocks.includes(0),
-          `block ${blocks.indexOf(0)} of ${size} bytes fails, other at moment ${moment}`,
+          `malloc ${blocks.indexOf(0)} of ${size} bytes failed; the other thread took memory before request ${moment}`,
         );
         for (const block of blocks) {
           assert.ok((malloc_usable_size!(block) as number) >= size);
@@ -69,23 +69,26 @@ for (const grabbed of [16, 2048, 5000, 300_000, 5_000_000]) {
   });
 }
 
-test("no memory is taken beyond what is asked for", async () => {
+test("the heap takes at most a tenth more memory than the blocks need", async () => {
   const { exports, taken } = await core(module, () => 0);
   const size = 1000;
   const count = 2000;
   for (let i = 0; i < count; ++i) assert.is.not(exports.malloc!(size), 0);
-  assert.ok(taken() < 1.1 * count * size, `${taken()} bytes`);
+  assert.ok(taken() < 1.1 * count * size, `${taken()} bytes were taken for ${count * size} bytes of blocks`);
 });
 
-test("each request is lost once at most where another thread takes a few bytes each time", async () => {
+test("each request is made at most twice when another thread takes a few bytes every time", async () => {
   const { exports, taken } = await core(module, () => 8);
   const size = 1_000_000;
   const count = 20;
   for (let i = 0; i < count; ++i) assert.is.not(exports.malloc!(size), 0);
-  assert.ok(taken() < (2 * count + 3) * size, `${taken()} bytes`);
+  assert.ok(
+    taken() < (2 * count + 3) * size,
+    `${taken()} bytes were taken for ${count * size} bytes of blocks`,
+  );
 });
 
-test("sbrk does not give up where memory has grown just before, by another thread", async () => {
+test("sbrk succeeds although another thread has just grown memory", async () => {
   const { module: bytes } = await compile(["src/sbrk.ts"], ["RSB_EMSCRIPTEN", "RSB_LOCKED"]);
   const maximum = 64;
   const memory = new WebAssembly.Memory({ initial: 4, maximum });
@@ -95,7 +98,7 @@ test("sbrk does not give up where memory has grown just before, by another threa
     __heap_base: HEAP_BASE,
     __rsb_break: STATE,
     __errno_location: () => 16,
-    // As Emscripten's: false where memory is as large already.
+    // Like Emscripten's function, it returns false if memory is already that large.
     emscripten_resize_heap(wanted: number) {
       if (pages() < maximum) memory.grow(1);
       const missing = Math.ceil(wanted / WASM_PAGE) - pages();
@@ -111,7 +114,7 @@ test("sbrk does not give up where memory has grown just before, by another threa
   assert.is(sbrk(WASM_PAGE), -1);
 });
 
-test("the break moves up only: sbrk refuses less than nothing, brk what lies before", async () => {
+test("the break never moves down: sbrk refuses negative sizes, and brk refuses addresses below the break", async () => {
   const { module: bytes } = await compile(["src/sbrk.ts"], ["RSB_EMSCRIPTEN"]);
   const memory = new WebAssembly.Memory({ initial: 4 });
   const env = {
@@ -125,7 +128,7 @@ test("the break moves up only: sbrk refuses less than nothing, brk what lies bef
   const { sbrk, brk } = instance.exports as Record<string, (bytes: number) => number>;
   for (const less of [-1, -7, -8, -1000]) assert.is(sbrk!(less), -1);
   assert.is(sbrk!(0), HEAP_BASE);
-  // The break is rounded up, and stays where it is told to be once more.
+  // The break is rounded up. Setting it to the same address again leaves it there.
   for (let times = 0; times < 2; ++times) assert.is(brk!(HEAP_BASE + 1001), 0);
   assert.is(sbrk!(0), HEAP_BASE + 1008);
   assert.is(brk!(HEAP_BASE + 1000), -1);

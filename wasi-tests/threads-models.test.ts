@@ -1,4 +1,4 @@
-/** Models of what threads do to each other, checked in every order of their steps by spin. */
+/** Models of how threads interact, which spin checks in every possible order of the threads' steps. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
@@ -8,7 +8,7 @@ import * as assert from "uvu/assert";
 import { ROOT } from "../tools/command.ts";
 import { needs } from "./support.ts";
 
-/** The models, and what must be found wrong when it is defined. */
+/** For each model, the macros that each remove a safeguard from it: with one of them defined, spin must find an error. */
 const MODELS = {
   lock: ["FORGETFUL"],
   batches: ["UNCOUNTED"],
@@ -16,7 +16,7 @@ const MODELS = {
   map: ["EARLY", "REUSED"],
 } as const;
 
-/** Returns the number of errors that an exhaustive search finds: it stops at the first. */
+/** Returns the number of errors that an exhaustive search finds, 0 or 1: it stops at the first. */
 function search(model: string, defined: readonly string[]): number {
   const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-model-"));
   const run = (command: string, args: readonly string[]) =>
@@ -34,9 +34,13 @@ function search(model: string, defined: readonly string[]): number {
 }
 
 for (const [model, wrong] of Object.entries(MODELS)) {
-  needs("spin", "gcc")(`the model ${model} holds`, () => assert.is(search(model, []), 0));
+  needs("spin", "gcc")(`the model ${model} has no error in any order of steps`, () => {
+    assert.is(search(model, []), 0);
+  });
   for (const name of wrong) {
-    needs("spin", "gcc")(`the model ${model} fails with ${name}`, () => assert.is(search(model, [name]), 1));
+    needs("spin", "gcc")(`the model ${model} has an error with ${name} defined`, () => {
+      assert.is(search(model, [name]), 1);
+    });
   }
 }
 

@@ -1,4 +1,4 @@
-/** Random sequences of calls, as in heap-model.test.ts, on the libraries for threads. */
+/** Random sequences of calls on the libraries for threads, checked against a model as in heap-model.test.ts. */
 import fc from "fast-check";
 import { test } from "uvu";
 import { NAMES, apiOf, assertKept, calls, emptyModel, make, release, type Call } from "./support-heap.ts";
@@ -13,7 +13,10 @@ const EXPORTED = [
   ...Object.values(NAMES),
 ];
 
-/** Tests `run` on sequences from an empty heap to one that is empty again, with plenty of memory and with little. */
+/**
+ * Adds two tests of `run` on random sequences: with plenty of memory, and with little. `run` begins with an empty heap
+ * and frees all blocks in the end.
+ */
 function testSequences<T>(
   variant: string,
   title: string,
@@ -26,7 +29,7 @@ function testSequences<T>(
     fc.assert(property, { numRuns, includeErrorInReport: true });
   });
 
-  test(`${variant}: the same in a small memory, where calls fail with ENOMEM`, () => {
+  test(`${variant}: ${title} (small memory, where calls may fail with ENOMEM)`, () => {
     const property = fc.property(sequences, fc.integer({ min: 4, max: 24 }), (sequence, pages) =>
       run(sequence, pages, true),
     );
@@ -58,7 +61,7 @@ for (const variant of VARIANTS) {
 
   testSequences(
     variant,
-    "any sequence of calls does what it should, and leaves nothing in use when all is freed",
+    "any sequence of calls agrees with the model, and nothing is in use once all blocks are freed",
     500,
     sequences,
     run,
@@ -68,7 +71,7 @@ for (const variant of VARIANTS) {
 const BY_TURNS = 3;
 const TURN_EXPORTS = [...EXPORTED.filter((name) => name !== "__errno_location"), "__stack_pointer"];
 
-/** A call, which of the threads makes it, and whether that one says then that it ends. */
+/** A call, the thread that makes it, and whether that thread reports its end afterwards. */
 interface Turn {
   readonly by: number;
   readonly step: Call;
@@ -76,7 +79,7 @@ interface Turn {
 }
 
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {
-  // Without words of a thread's own: the instances run on this one thread, and share its stack.
+  // Linked without thread-local variables: all instances run on this one thread, and share its stack.
   const module = await buildThreaded(
     threadLibrary(variant),
     ["wasi-tests/programs/hardened-calls.c"],
@@ -110,7 +113,7 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
 
   testSequences(
     variant,
-    "threads make any sequence of calls by turns, each with the blocks of all",
+    "any sequence of calls made by threads in turns, on each other's blocks, agrees with the model",
     300,
     turns,
     run,

@@ -1,6 +1,6 @@
 /**
- * Threads make random calls on one heap for as long as there is time: a moment, or minutes under CI=true. RSB_SEED=N gives the
- * calls of an earlier run, RSB_STRESS=10 ten times the time. Which thread comes first is up to the machine.
+ * Threads make random calls on one heap for a few seconds, or for minutes under CI=true. RSB_SEED=N repeats the calls of
+ * an earlier run, though not the interleaving of the threads; RSB_STRESS=10 takes ten times as long.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
@@ -20,17 +20,17 @@ import {
   type Threads,
 } from "./support-threads.ts";
 
-/** Pages that others than the heap take at most. */
+/** The most wasm pages that are taken by growing memory beside the heap. */
 const BESIDE = 64;
 
-/** Of a round, in which a heap comes to be and is empty in the end; and how many there are of each kind. */
+/** The length of a round, which begins with a new heap and ends with an empty one, and the number of rounds of a kind. */
 const ROUND_MS = (process.env.CI === "true" ? 2000 : 400) * LENGTH;
 const ROUNDS = process.env.CI === "true" ? 3 : 1;
 
 const SEED = Number(process.env.RSB_SEED ?? 1 + (Date.now() % 1_000_000));
 console.log(`RSB_SEED=${SEED}`);
 
-/** Lets `count` threads at a heap in a memory of `pages` at most. Returns how many calls failed. */
+/** Runs `count` threads on a new heap, and one that grows memory beside it. Returns how many calls failed. */
 async function round(threads: Threads, count: number, seed: number): Promise<number> {
   const work = counts(count).map((index) => threads.run([["churn", seed + index, count + 1], THREAD_END]));
   const all = Promise.all([...work, threads.run([["grow_beside", BESIDE, count + 1]])]);
@@ -52,7 +52,7 @@ async function round(threads: Threads, count: number, seed: number): Promise<num
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {
   const module = await buildThreaded(threadLibrary(variant), [PROGRAM], PLENTY);
   for (const count of [2, 4, 8, 16]) {
-    /** The rounds of one kind. A failure tells how to come to it again. */
+    /** Runs the rounds of one kind, with at most `pages` of memory. A failure reports the seed that repeats its calls. */
     const rounds = async (pages: number, body: (failed: number) => void): Promise<void> => {
       for (const number of counts(ROUNDS)) {
         const seed = SEED + 100 * number + count;
@@ -65,11 +65,11 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
       }
     };
 
-    test(`${variant}: ${count} threads make random calls, while others make memory grow`, () =>
+    test(`${variant}: random calls of ${count} threads all succeed while memory also grows beside the heap`, () =>
       rounds(PLENTY, (failed) => assert.is(failed, 0)));
 
-    test(`${variant}: ${count} threads make random calls in less memory than they ask for`, () =>
-      rounds(8 + 2 * count, (failed) => assert.ok(failed > 0, "memory was never out")));
+    test(`${variant}: random calls of ${count} threads do not damage the heap when memory is too small for them`, () =>
+      rounds(8 + 2 * count, (failed) => assert.ok(failed > 0, "no call failed: memory was never out")));
   }
 }
 

@@ -1,4 +1,4 @@
-/** The libraries for threads, in modules without a C library whose threads are workers. */
+/** The libraries for threads, in modules without a C library. Each thread is a worker. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -24,13 +24,13 @@ import {
 } from "./support-threads.ts";
 
 const MIB = 2 ** 20;
-/** Of the lock: src/lock.ts. */
+/** The states of the lock: src/lock.ts. */
 const [FREE, HELD, CONTENDED] = [0, 1, 2];
 
-/** Blocks that a queue of the program holds. */
+/** The number of blocks that a queue of the program can hold. */
 const QUEUE = 1024;
 
-/** A word of memory as it is now. */
+/** Reads a word of memory. */
 function word({ memory }: Threads, address: number): number {
   return new Uint32Array(memory.buffer)[address / 4]!;
 }
@@ -39,7 +39,7 @@ function lockOf({ memory }: Threads): number {
   return findState(memory.buffer)! + LAYOUT.LOCK;
 }
 
-/** Frees what is left for others, and checks that nothing is in use. */
+/** Frees the blocks that threads left for each other, and checks that nothing is in use. */
 function checkEmpty(threads: Threads): void {
   threads.exports.drain!();
   threads.exports.rsbmalloc_thread_end!();
@@ -51,7 +51,7 @@ for (const variant of VARIANTS) {
     buildThreaded(threadLibrary(variant), [PROGRAM], pages, { flags });
 
   for (const count of [1, 2, 3, 8, 16]) {
-    test(`${variant}: ${count} threads make random calls and free each other's blocks`, async () => {
+    test(`${variant}: random calls of ${count} threads succeed, and each can free the others' blocks`, async () => {
       const threads = startThreads(await module(PLENTY), PLENTY);
       const calls = Math.ceil((60_000 * LENGTH) / count);
       const work = counts(count).map((index) => threads.run([["stress", index + 1, calls], THREAD_END]));
@@ -60,7 +60,7 @@ for (const variant of VARIANTS) {
     });
   }
 
-  test(`${variant}: threads run out of memory, each by itself and all together`, async () => {
+  test(`${variant}: after threads have run out of memory, one thread can use what others freed`, async () => {
     const pages = 40;
     const threads = startThreads(await module(pages), pages);
     const work = counts(4).map((index) =>
@@ -74,12 +74,12 @@ for (const variant of VARIANTS) {
     const results = await Promise.all(work);
     assert.ok(
       results.some(([first, , second]) => first! + second! > 0),
-      "memory was never out",
+      "no call failed: memory was never out",
     );
     checkEmpty(threads);
-    // What one thread has freed is there for another, however large.
+    // A new thread gets a large block from what the others freed.
     const [blocks] = await threads.run([["exhaust", pages * WASM_PAGE * 0.1], THREAD_END]);
-    assert.ok(blocks! >= 1, "no block of a tenth of the memory");
+    assert.ok(blocks! >= 1, "malloc of a tenth of the memory failed");
     threads.check();
   });
 
@@ -90,7 +90,10 @@ for (const variant of VARIANTS) {
   const ring = (members: number, blocks: number): Call[][] =>
     counts(members).map((at) => [["pass", at, (at + 1) % members, at + 1, blocks], THREAD_END]);
 
-  /** Threads by their calls, and how many blocks, of 1,000 bytes on average, are under way in each queue at most. */
+  /**
+   * Ways in which threads pass blocks: the calls of each thread, the number of queues, and how many blocks (of 1,000 bytes
+   * on average) are in each queue at most.
+   */
   const FLOWS: Readonly<
     Record<string, { queues: number; underWay: number; threads: (blocks: number) => Call[][] }>
   > = {
@@ -124,26 +127,29 @@ for (const variant of VARIANTS) {
     },
   };
   for (const [name, { queues, underWay, threads: flow }] of Object.entries(FLOWS)) {
-    test(`${variant}: memory stays bounded when ${name}`, async () => {
+    test(`${variant}: memory stays bounded while ${name}`, async () => {
       const threads = startThreads(await module(PLENTY), PLENTY);
       const round = () => Promise.all(flow(210_000 * LENGTH).map((calls) => threads.run(calls)));
-      // As many blocks under way as ever are: whether a queue fills up while both of its threads run is chance.
+      // Fills every queue once, and empties it: whether that happens while both of its threads run is left to chance.
       const all = (calls: (queue: number) => Call) =>
         Promise.all(counts(queues).map((queue) => threads.run([calls(queue), THREAD_END])));
       await all((queue) => ["produce", queue, 1, underWay, 2000]);
       await all((queue) => ["consume", queue, underWay, 0, 1]);
-      // Long enough that the caches have grown to their limits.
+      // After these rounds the caches have grown to their limits.
       for (let settling = 0; settling < 3; settling++) await round();
-      // Caches and bins that are begun take the rest.
-      assert.ok(threads.size() < (2 + 2 * queues) * MIB, `${threads.size()} bytes`);
+      // The blocks in the queues, and the caches and partly used bins.
+      assert.ok(threads.size() < (2 + 2 * queues) * MIB, `memory has grown to ${threads.size()} bytes`);
       const before = threads.size();
       await round();
-      assert.ok(threads.size() <= before + 4 * WASM_PAGE, `${threads.size()} bytes after ${before}`);
+      assert.ok(
+        threads.size() <= before + 4 * WASM_PAGE,
+        `memory grew from ${before} to ${threads.size()} bytes in one more round`,
+      );
       checkEmpty(threads);
     });
   }
 
-  test(`${variant}: threads start while others make memory grow`, async () => {
+  test(`${variant}: threads can make their first calls while others make memory grow`, async () => {
     const built = await module(PLENTY);
     for (let round = 0; round < 40; round++) {
       const threads = startThreads(built, PLENTY);
@@ -153,7 +159,7 @@ for (const variant of VARIANTS) {
     }
   });
 
-  test(`${variant}: the page map moves while others look blocks up`, async () => {
+  test(`${variant}: malloc_usable_size works while another thread moves the page map`, async () => {
     const built = await module(PLENTY);
     for (let round = 0; round < 4 * LENGTH; round++) {
       const threads = startThreads(built, PLENTY);
@@ -162,7 +168,7 @@ for (const variant of VARIANTS) {
       const map = () => word(threads, findState(threads.memory.buffer)! + LAYOUT.STATE_MAP);
       threads.exports.visit!(1);
       const before = map();
-      // From a map for less than a MiB to one for a quarter of a GiB.
+      // The page map grows from less than a MiB of memory to a quarter of a GiB, and moves.
       assert.ok(threads.exports.show!(MIB) > 240);
       assert.is.not(map(), before);
       threads.exports.stop!();
@@ -172,7 +178,7 @@ for (const variant of VARIANTS) {
     }
   });
 
-  test(`${variant}: threads that have long begun find blocks in memory that another has just added`, async () => {
+  test(`${variant}: threads that already run can free blocks in memory that another thread has just added`, async () => {
     const threads = startThreads(await module(PLENTY), PLENTY);
     const blocks = 900;
     const work = counts(3).map((first) =>
@@ -192,19 +198,26 @@ for (const variant of VARIANTS) {
     await threads.run(visits, 10);
     const before = threads.size();
     await Promise.all([threads.run(visits, 5000), threads.run(visits, 5000)]);
-    assert.ok(threads.size() <= before + 4 * WASM_PAGE, `${threads.size()} bytes after ${before}`);
+    assert.ok(
+      threads.size() <= before + 4 * WASM_PAGE,
+      `memory grew from ${before} to ${threads.size()} bytes`,
+    );
     checkEmpty(threads);
   });
 
-  test(`${variant}: threads that never say that they end cost a cache each, and no more than there are`, async () => {
+  test(`${variant}: memory stays bounded though threads never call rsbmalloc_thread_end`, async () => {
     const threads = startThreads(await module(PLENTY), PLENTY);
     await threads.run([["visit", 1]], 100);
+    // Each thread that does not report its end keeps a cache, until there are no more caches.
     const before = threads.size();
     await threads.run([["visit", 1]], 900);
-    assert.ok(threads.size() <= before + 4 * WASM_PAGE, `${threads.size()} bytes after ${before}`);
+    assert.ok(
+      threads.size() <= before + 4 * WASM_PAGE,
+      `memory grew from ${before} to ${threads.size()} bytes`,
+    );
   });
 
-  test(`${variant}: the rest go on when a thread is killed outside of the lock`, async () => {
+  test(`${variant}: other threads go on when a thread is killed that does not hold the lock`, async () => {
     const built = await module(PLENTY);
     let threads = startThreads(built, PLENTY);
     let outside = 0;
@@ -213,7 +226,7 @@ for (const variant of VARIANTS) {
       await allAtWork(threads, ++begun);
       await sleep(round % 5);
       await killed.kill();
-      // docs/threads.md tells what happens if it was killed within: that heap is of no use any more.
+      // If it was killed while it held the lock, the heap is unusable (docs/threads.md): try again with a new one.
       if (word(threads, lockOf(threads)) !== FREE) {
         threads = startThreads(built, PLENTY);
         begun = 0;
@@ -227,17 +240,17 @@ for (const variant of VARIANTS) {
     assert.is(outside, 20);
   });
 
-  test(`${variant}: a thread that needs the heap waits for the lock, asleep`, async () => {
+  test(`${variant}: a thread that needs the lock sleeps until it is released`, async () => {
     const threads = startThreads(await module(PLENTY, ["-DWASI_THREADS"]), PLENTY);
     const calls = 1000;
     const [small, large] = [24, 100_000].map((size) => threads.begin([["at_stop", size, calls, 2]]));
     await allAtWork(threads, 2);
     const at = lockOf(threads) / 4;
     const words = new Int32Array(threads.memory.buffer);
-    // As it is left by a thread that is killed while it has the lock.
+    // The lock is now as a thread leaves it that is killed while it holds it.
     assert.is(Atomics.exchange(words, at, HELD), FREE);
     threads.exports.stop!();
-    // Who finds all in its cache needs no lock, or would never come to an end.
+    // A thread whose blocks all come from its cache does not need the lock: it must end although the lock is held.
     if (variant === "mt") {
       const patience = sleep(60_000, undefined, { ref: false });
       const ended = await Promise.race([small!.results, patience]);
@@ -251,7 +264,7 @@ for (const variant of VARIANTS) {
     threads.check("any");
   });
 
-  test(`${variant}: a wasi-threads program tells of its threads' ends, and has an errno for each`, async () => {
+  test(`${variant}: in a wasi-threads program, thread-specific values report the threads' ends, and errno is per thread`, async () => {
     const threads = startThreads(await module(PLENTY, ["-DWASI_THREADS"]), PLENTY);
     const waited = threads.exports.rsbpage_alloc!(4, 4);
     const calls: Call[] = [["spawn_all", 6, 10_000, waited]];
@@ -262,24 +275,24 @@ for (const variant of VARIANTS) {
     checkEmpty(threads);
   });
 
-  test(`${variant}: a program that has no threads can use it`, async () => {
+  test(`${variant}: a program without threads can use the library`, async () => {
     const threads = startThreads(await module(PLENTY), PLENTY);
     assert.is(threads.exports.stress!(1, 5000), 0);
     checkEmpty(threads);
   });
 }
 
-test("the number of cores is the program's to say", async () => {
+test("a program can set the number of cores, and more threads than caches share those", async () => {
   const sources = [PROGRAM, "wasi-tests/programs/threads-cores.c"];
   const threads = startThreads(await buildThreaded(threadLibrary("mt"), sources, PLENTY), PLENTY);
-  // Four caches. With the fifth thread they are shared, by none of them.
+  // With threads-cores.c there are four caches. From the fifth thread on, no thread owns one.
   const work = counts(6).map((index) => threads.run([["stress", index + 1, 3000]]));
   for (const [failed] of await Promise.all(work)) assert.is(failed, 0);
   const [failed] = await threads.run([["stress", 7, 1000], THREAD_END]);
   assert.is(failed, 0);
 });
 
-test("a block that grows takes what is free in batches before memory grows", async () => {
+test("realloc uses free slots in batches before it grows memory", async () => {
   const exported = ["rsbmalloc", "rsbfree", "rsbrealloc"];
   const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
   const { rsbmalloc, rsbfree, rsbrealloc } = threads.exports;
@@ -292,11 +305,11 @@ test("a block that grows takes what is free in batches before memory grows", asy
   assert.is(threads.size(), before);
 });
 
-test("a large block takes what is free in the thread's own cache before memory grows", async () => {
+test("malloc of a large block uses the free slots in the thread's own cache before it grows memory", async () => {
   const exported = ["rsbmalloc", "rsbfree"];
   const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
   const { rsbmalloc, rsbfree } = threads.exports;
-  // Of each size about as much as a cache has room for.
+  // Of each size, about as many blocks as a cache has room for.
   const sizes = counts(16).map((index) => 120 * (index + 1));
   const blocks = sizes.flatMap((size) => counts(Math.floor(12_000 / size)).map(() => rsbmalloc!(size)));
   const before = threads.size();
@@ -305,13 +318,13 @@ test("a large block takes what is free in the thread's own cache before memory g
   assert.is(threads.size(), before);
 });
 
-test("the first call of all may be for a large block, though linear memory is all zero", async () => {
+test("a program's first call may be malloc of a large block, when linear memory is still all zero", async () => {
   const exported = ["rsbmalloc"];
   const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
   assert.is.not(threads.exports.rsbmalloc!(100_000), 0);
 });
 
-test("a thread's first call gets the last free page for its block, not for a cache", async () => {
+test("a thread's first call uses the last free page for its block, not for a cache", async () => {
   const exported = ["rsbmalloc", "rsbpage_alloc", "rsbpage_free"];
   const pages = 8;
   const built = await buildThreaded(threadLibrary("mt"), [], pages, { exported });
@@ -324,20 +337,20 @@ test("a thread's first call gets the last free page for its block, not for a cac
 });
 
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {
-  test(`${variant}: a thread that traps leaves the lock to others`, async () => {
+  test(`${variant}: a thread that traps in the allocator releases the lock`, async () => {
     const exported = ["rsbmalloc", "rsbfree", "rsbpage_alloc", "__stack_pointer"];
     const threads = startThreads(
       await buildThreaded(threadLibrary(variant), [PROGRAM], PLENTY, { exported }),
       PLENTY,
     );
     threads.exports.rsbmalloc!(1);
-    // No block is there. At the latest the next request that is not at hand has it noticed.
+    // No block starts at 8. The second call, which takes the slow path, notices that at the latest.
     const wrong = threads.run([
       ["rsbfree", 8],
       ["rsbmalloc", 50_000],
     ]);
     await wrong.then(
-      () => assert.unreachable("it did not trap"),
+      () => assert.unreachable("the thread did not trap"),
       (error: unknown) => assert.match(String(error), /unreachable/),
     );
     const layout = variant === "mt-hardened" ? HARDENED_LAYOUT : LAYOUT;
@@ -345,14 +358,14 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
   });
 }
 
-test("what a thread without a cache frees last, after its destructors, gets it none and damages nothing", async () => {
+test("a free after a thread's destructors neither gives the thread a cache nor damages the heap", async () => {
   const sources = ["threads-last-free.c", "threads-cores.c"].map((file) => `wasi-tests/programs/${file}`);
   const threads = startThreads(await buildThreaded(threadLibrary("mt"), sources, PLENTY), PLENTY);
   const ending = threads.another();
   ending.allocate!();
   await threads.run([["allocate"]], 3);
   threads.exports.begin!();
-  // Now there is a cache to spare.
+  // Now a cache is spare.
   ending.rsbmalloc_thread_end!();
   const before = threads.exports.registrations!();
   threads.exports.end!();
@@ -371,7 +384,7 @@ test("the library without threads does not link into a program with shared memor
     linkFlags: sharedMemory(PLENTY),
   });
   const error = await link.then(
-    () => assert.unreachable("it linked"),
+    () => assert.unreachable("the program linked"),
     (reason: unknown) => reason,
   );
   assert.instance(error, CompileError);

@@ -1,4 +1,4 @@
-/** The tools: what a runtime tells of a program's end, and the one line that answers what is missing. */
+/** The tools: what the WASI runtimes report of a program, and the one-line errors about what is missing or wrong. */
 import { spawnSync, type ChildProcess } from "node:child_process";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
@@ -29,7 +29,7 @@ async function rejection(promise: Promise<unknown>): Promise<Error> {
 
 await withCompilers((compiler, check) => {
   for (const runtime of RUNTIMES) {
-    check(`output, exit codes, traps and memory of a program under ${runtime}`, async () => {
+    check(`runProgram reports output, exit code, trap and memory of a program under ${runtime}`, async () => {
       const file = await build(compiler, { inputs: [PROGRAM] });
       const run = (way: string) =>
         runProgram(runtime, file, { args: [way], env: { PLACE: "here" }, stdin: "input" });
@@ -45,14 +45,14 @@ await withCompilers((compiler, check) => {
       assert.is(aborted.stderr, "about to abort\n");
     });
 
-    check(`a reactor's exports under ${runtime}`, async () => {
+    check(`startReactor returns a reactor's exports under ${runtime}`, async () => {
       const file = await build(compiler, { inputs: [PROGRAM], model: "reactor" });
       const { exports } = await startReactor(runtime, file);
       assert.is((exports.twice as (number: number) => number)(21), 42);
     });
   }
 
-  check("what does not compile is an error with the compiler's words", async () => {
+  check("build throws a CompileError with the compiler's message if a program does not compile", async () => {
     const source = path.join(FOLDER, "broken.c");
     writeFileSync(source, "int main(void) { return nothing; }\n");
     const error = await rejection(build(compiler, { inputs: [source] }));
@@ -61,7 +61,7 @@ await withCompilers((compiler, check) => {
   });
 });
 
-test("the npm clang starts anew after its process has ended, at work or idle", async () => {
+test("the npm clang restarts after its process was killed, at work or idle", async () => {
   const started: ChildProcess[] = [];
   const note = (message: unknown) => void started.push((message as { process: ChildProcess }).process);
   subscribe("child_process", note);
@@ -70,7 +70,7 @@ test("the npm clang starts anew after its process has ended, at work or idle", a
     const source = path.join(FOLDER, "sound.c");
     writeFileSync(source, "int one(void) { return 1; }\n");
     const args = [...compiler.wasi, "-c", compiler.place(source)];
-    // Past the cache, where it would be found the second time.
+    // Bypasses the cache of compiled files, which would answer the second time.
     const compile = () => compiler.run(args, [source], path.join(FOLDER, "sound.o"));
 
     const interrupted = compile();
@@ -78,7 +78,7 @@ test("the npm clang starts anew after its process has ended, at work or idle", a
     assert.match((await rejection(interrupted)).message, /the npm clang ended with SIGKILL/);
     assert.is((await compile()).ok, true);
 
-    // Idle, it does not keep this process alive.
+    // An idle process of the compiler does not keep this one alive, so it is referenced here to see it exit.
     started[1]!.ref();
     started[1]!.kill("SIGKILL");
     await once(started[1]!, "exit");
@@ -89,7 +89,7 @@ test("the npm clang starts anew after its process has ended, at work or idle", a
   }
 });
 
-test("a program runs hundreds of times in one process", async () => {
+test("a program that grows memory can run hundreds of times in one process", async () => {
   const compiler = await findCompiler("npm");
   const module = await WebAssembly.compile(readFileSync(await build(compiler, { inputs: [PROGRAM] })));
   for (let run = 0; run < 300; run++) {
@@ -98,7 +98,7 @@ test("a program runs hundreds of times in one process", async () => {
   }
 });
 
-/** A compiler that fails with a message, whatever it is asked, but for its version. */
+/** Writes a compiler that succeeds only if asked for its version, and otherwise fails with this message. */
 function fakeCompiler(message: string): string {
   const file = path.join(FOLDER, `cc-${message.length}`);
   writeFileSync(file, `#!/bin/sh\n[ "$1" = --version ] && exit\ncat >&2 <<'END'\n${message}\nEND\nexit 1\n`);
@@ -124,14 +124,14 @@ const COMPILERS: readonly (readonly [string, string, RegExp])[] = [
     /cannot find a WASI sysroot: install one/,
   ],
   [
-    "anything else",
+    "any other failure",
     fakeCompiler("error: it is raining"),
     /cannot build a WASI program \(error: it is raining\)/,
   ],
 ];
 
 for (const [what, cc, message] of COMPILERS) {
-  test(`one line answers ${what}`, async () => {
+  test(`findCompiler answers ${what} with a one-line error`, async () => {
     const error = await rejection(findCompiler(cc));
     assert.instance(error, UserError);
     assert.match(error.message, message);
@@ -139,7 +139,7 @@ for (const [what, cc, message] of COMPILERS) {
   });
 }
 
-test("a module that cannot be instantiated leaves no files behind", async () => {
+test("runProgram and startReactor leave no temporary files if a module cannot be instantiated", async () => {
   const { TMPDIR } = process.env;
   process.env["TMPDIR"] = FOLDER;
   try {
@@ -155,7 +155,7 @@ test("a module that cannot be instantiated leaves no files behind", async () => 
   }
 });
 
-/** A command's exit code and its lines of output, of which it may have one. */
+/** Runs a command. Returns its exit code and its lines of output. */
 function command(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, args, {
     cwd: ROOT,
@@ -166,29 +166,39 @@ function command(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
 }
 
 const COMMANDS: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv, RegExp])[] = [
-  ["demo with a missing compiler", ["tools/demo.ts"], { CC: "no-such-compiler" }, /CC=npm/],
+  ["tools/demo.ts with a missing compiler", ["tools/demo.ts"], { CC: "no-such-compiler" }, /CC=npm/],
   [
-    "test with a pattern that fits nothing",
+    "tools/test.ts with a pattern that fits no file",
     ["tools/test.ts", "nothing"],
     {},
     /no test file in wasi-tests has "nothing" in its name/,
   ],
-  ["setup for what there is not", ["tools/setup.ts", "nothing"], {}, /unknown argument nothing: use test, /],
   [
-    "flags that need a variant",
+    "tools/setup.ts with an unknown name",
+    ["tools/setup.ts", "nothing"],
+    {},
+    /unknown argument nothing: use test, /,
+  ],
+  [
+    "rsbmalloc flags for a target that needs a variant",
     ["npm/cli.ts", "flags", "--target", "wasm32-wasi-threads"],
     {},
     /no library without --variant for .*available: .*--variant mt-hardened/,
   ],
-  ["flags without their values", ["npm/cli.ts", "flags", "--target"], {}, /--target .*missing/],
   [
-    "flags with an empty value",
+    "rsbmalloc flags without an option's value",
+    ["npm/cli.ts", "flags", "--target"],
+    {},
+    /--target .*missing/,
+  ],
+  [
+    "rsbmalloc flags with an empty value",
     ["npm/cli.ts", "flags", "--variant", "", "--libs"],
     {},
     /--variant .* is empty/,
   ],
   [
-    "a flag with a value",
+    "rsbmalloc flags with a value for an option that takes none",
     ["npm/cli.ts", "flags", "--libs", "--prefixed=false"],
     {},
     /unknown option '--prefixed=false'/,
@@ -196,7 +206,7 @@ const COMMANDS: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv
 ];
 
 for (const [name, args, env, message] of COMMANDS) {
-  test(`one line answers ${name}`, () => {
+  test(`${name} prints a one-line error and exits with 1`, () => {
     const { status, lines } = command(["--import", "tsx", ...args], env);
     assert.is(status, 1);
     assert.is(lines.length, 1, lines.join("\n"));
@@ -204,7 +214,7 @@ for (const [name, args, env, message] of COMMANDS) {
   });
 }
 
-test("one line answers an old Node", () => {
+test("tools/check-node.cjs refuses an old Node in one line, and accepts this one", () => {
   const script = readFileSync(path.join(ROOT, "tools", "check-node.cjs"), "utf8");
   const future = path.join(FOLDER, "check-node.cjs");
   writeFileSync(future, script.replace(/OLDEST = \d+/, "OLDEST = 1000"));
@@ -215,7 +225,7 @@ test("one line answers an old Node", () => {
   assert.is(command(["tools/check-node.cjs"]).status, 0);
 });
 
-test("flags for every library and triple that there is", () => {
+test("formatFlags finds the library for every triple and variant", () => {
   const library = (flags: Flags) => formatFlags({ ...flags, libs: true });
   const words = (folder: string, name: string) => `-L${path.join("lib", folder)} -l${name}`;
   for (const target of ["wasm32-wasi", "wasm32-wasip1", "wasm32-unknown-unknown", "wasm32"])

@@ -1,4 +1,4 @@
-// Allocators that each break one promise, by the number in BROKEN: what the benchmark's check must catch.
+// An allocator that breaks one rule, selected by BROKEN (none if 0), which the benchmarks' check must report.
 #include <stddef.h>
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
-// Every function of the C interface, what it promises and how it fails. Compiled with -DPREFIXED it calls the names with
-// the prefix rsb, else the standard ones. Prints what is not as it should be and exits with the number of such checks.
+// Checks every function of the C interface: what it promises, and how it fails. With -DPREFIXED it calls the names with
+// the prefix rsb, otherwise the standard ones. Prints the checks that fail, and exits with their number.
 #include <errno.h>
 #include <rsbmallocc.h>
 #include <stdint.h>
@@ -8,7 +8,7 @@
 
 #ifdef PREFIXED
 #define malloc rsbmalloc
-// Not the field of struct rsbmallinfo.
+// With a parameter, so that it does not replace the field `free` of struct rsbmallinfo.
 #define free(block) rsbfree(block)
 #define calloc rsbcalloc
 #define realloc rsbrealloc
@@ -22,7 +22,7 @@
 #define free_sized rsbfree_sized
 #define free_aligned_sized rsbfree_aligned_sized
 #else
-// Not every libc for wasm declares all of these.
+// Declared here because not every libc for wasm declares all of them.
 void *malloc(size_t);
 void free(void *);
 void *calloc(size_t, size_t);
@@ -50,7 +50,7 @@ static void check(int holds, const char *what, int line) {
 
 #define CHECK(condition) check(condition, #condition, __LINE__)
 
-// That `call` returns NULL and sets errno.
+// Checks that `call` returns NULL and sets errno to `error`.
 #define CHECK_FAILS(call, error)     \
   do {                               \
     errno = 0;                       \
@@ -72,14 +72,14 @@ static int holds(const void *block, int byte, size_t size) {
   return 1;
 }
 
-// C17 6.2.8, and clang's view of operator new.
+// The alignment that C17 6.2.8 requires for objects of this size, and that clang assumes of operator new.
 static size_t alignment_of_size(size_t size) { return size < 5 ? 4 : size < 16 ? 8 : 16; }
 
 static const size_t SIZES[] = {0,    1,    4,    5,     8,     9,     15,    16,     17,     24,     100,    1000,
                                4095, 4096, 4097, 16383, 16384, 16385, 65535, 65536, 65537, 300000, 1 << 21};
 enum { SIZE_COUNT = sizeof SIZES / sizeof *SIZES };
 
-// Above PTRDIFF_MAX, where no object can be; the last ones overflow when something is added to them.
+// Sizes above PTRDIFF_MAX, which no object can have. The last ones overflow if anything is added to them.
 static const size_t TOO_LARGE[] = {(size_t)PTRDIFF_MAX + 1, SIZE_MAX - WASM_PAGE, SIZE_MAX - 16, SIZE_MAX};
 enum { TOO_LARGE_COUNT = sizeof TOO_LARGE / sizeof *TOO_LARGE };
 
@@ -92,7 +92,7 @@ static void test_malloc(void) {
     blocks[i] = malloc(SIZES[i]);
     CHECK(aligned(blocks[i], alignment_of_size(SIZES[i])));
     CHECK(malloc_usable_size(blocks[i]) >= SIZES[i]);
-    // To the last byte.
+    // Uses the block up to its last usable byte.
     memset(blocks[i], i, malloc_usable_size(blocks[i]));
   }
   for (int i = 0; i < SIZE_COUNT; i++) {
@@ -121,7 +121,7 @@ static void test_calloc(void) {
       unsigned char *block = calloc(1, SIZES[i]);
       CHECK(aligned(block, alignment_of_size(SIZES[i])));
       CHECK(holds(block, 0, SIZES[i]));
-      // The second round meets what the first wrote.
+      // In the second round, calloc gets memory to which the first round wrote.
       memset(block, 255, malloc_usable_size(block));
       free(block);
     }
@@ -188,7 +188,7 @@ static void test_reallocarray(void) {
 typedef void *aligned_function(size_t alignment, size_t size);
 
 static void test_aligned(aligned_function *allocate) {
-  // Every power of two, whether the size is a multiple of it or not, and free and realloc take the block as any other.
+  // Every power of two is an alignment, whether or not the size is a multiple of it; free and realloc accept the block.
   for (size_t alignment = 1; alignment <= 1 << 22; alignment *= 2) {
     for (size_t size = 0; size <= 100000; size = size * 10 + 1) {
       unsigned char *block = allocate(alignment, size);
@@ -222,7 +222,7 @@ static void test_posix_memalign(void) {
   int here;
   void *block = &here;
   for (int i = 0; i < NO_POWER_COUNT; i++) CHECK(posix_memalign(&block, NO_POWERS[i], 96) == EINVAL);
-  // No multiples of sizeof(void *).
+  // These are not multiples of sizeof(void *).
   CHECK(posix_memalign(&block, 1, 96) == EINVAL);
   CHECK(posix_memalign(&block, 2, 96) == EINVAL);
   for (int i = 0; i < TOO_LARGE_COUNT; i++) {
@@ -308,7 +308,7 @@ static void test_info(void) {
 }
 
 int main(void) {
-  // Before the first block of the heap.
+  // These calls are made before the heap has its first block.
   CHECK(malloc_usable_size(NULL) == 0);
   free(NULL);
   free(malloc(1));

@@ -1,6 +1,7 @@
-// A long random sequence of calls, and a transcript of what a program can see of it: which calls succeed, what the blocks
-// hold, how errors show. It has no addresses and no sizes above those asked for, so it is the same on every allocator that
-// keeps to the standards. Compiled with -DPREFIXED it calls the names with the prefix rsb, else the standard ones.
+// Makes a long random sequence of calls, and prints a hash of what a program can see of it: which calls succeed, what
+// the blocks contain, and how errors are reported. Addresses, and usable sizes beyond those asked for, are not included,
+// so the hash is the same with every allocator that conforms to the standards. With -DPREFIXED it calls the names with
+// the prefix rsb, otherwise the standard ones.
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,7 +35,7 @@ static uint32_t random_below(uint32_t limit) {
   return random_state % limit;
 }
 
-// Mostly small, now and then large.
+// Sizes are mostly small, and sometimes large.
 static size_t random_size(void) {
   static const uint32_t limits[] = {17, 65, 257, 1025, 5000, 20000, LONGEST};
   uint32_t chance = random_below(100);
@@ -83,7 +84,7 @@ int main(void) {
     uint32_t kind = random_below(10);
     note(kind);
     if (slots[slot].block) {
-      // A size of 0 is left to the implementation.
+      // Never 0: what realloc does with a size of 0 is left to the implementation.
       if (kind < 4) resize(slot, size + 1);
       else drop(slot);
     } else if (kind < 5) {
@@ -98,7 +99,7 @@ int main(void) {
       note((uint32_t)posix_memalign(&block, alignment, size));
       put(slot, block, size, alignment);
     } else {
-      // dlmalloc does not notice every other error.
+      // Only these errors: dlmalloc does not notice every other one.
       errno = 0;
       block = calloc(SIZE_MAX / 2, 4);
       note(block == NULL);

@@ -1,4 +1,4 @@
-// The prefixed names beside Emscripten's own malloc, both growing the same memory.
+// Uses the prefixed names beside Emscripten's own malloc. Both grow the same memory.
 #include <rsbmallocc.h>
 #include <stdio.h>
 #include <stdlib.h>

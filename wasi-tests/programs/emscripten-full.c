@@ -1,4 +1,5 @@
-// What becomes of calls when memory, which cannot grow, is nearly in use: `count SIZE`, `resize`, `shrink` or `report`.
+// Makes calls when memory, which cannot grow, is nearly full. The argument selects the case: `count SIZE`, `resize`,
+// `shrink` or `report`.
 #include <emscripten.h>
 #include <errno.h>
 #include <malloc.h>
@@ -11,7 +12,7 @@ size_t emmalloc_free_dynamic_memory(void);
 
 enum { MIB = 1 << 20 };
 
-// Tells of the blocks also where malloc ends the program.
+// Has the number of blocks printed even if malloc aborts the program.
 EM_JS(void, tell_at_abort, (void), {
   Module.blocks = 0;
   Module['onAbort'] = function() { out(Module.blocks + ' blocks'); };
@@ -19,7 +20,7 @@ EM_JS(void, tell_at_abort, (void), {
 EM_JS(void, count_block, (void), { Module.blocks++; });
 EM_JS(void, tell, (void), { out(Module.blocks + ' blocks'); });
 
-// As many blocks as there are; none that is there may set errno.
+// Allocates blocks until malloc fails and prints their number. A call that succeeds must not set errno.
 static void count(size_t size) {
   tell_at_abort();
   while (malloc(size)) {
@@ -29,7 +30,8 @@ static void count(size_t size) {
   tell();
 }
 
-// The heap's last block grows. Between two areas, which together have room for it, lies an empty run that its bin keeps.
+// Grows the heap's last block. Two free areas have room for it only together with the run between them, which is empty
+// but kept by its bin.
 static void resize(void) {
   char *first = malloc(2 * MIB), *slots[999];
   int n = 0;

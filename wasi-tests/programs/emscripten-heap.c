@@ -1,5 +1,5 @@
-// A program that leans on Emscripten's memory: grows it, calls sbrk itself, and allocates from JavaScript too.
-// LIMITED is set where memory is to run out without an abort.
+// Uses Emscripten's memory in many ways: grows it, calls sbrk itself, and allocates from JavaScript too. LIMITED is
+// defined if memory has a limit at which malloc returns NULL instead of aborting.
 #include <emscripten.h>
 #include <errno.h>
 #include <malloc.h>
@@ -17,7 +17,7 @@
     }                                                                 \
   } while (0)
 
-// In releases after 3.1.6, and no part of their headers.
+// Exists in releases after 3.1.6, but their headers do not declare it.
 void *_sbrk64(int64_t);
 
 enum { SLOTS = 500, STEPS = 20000, SBRK_BYTES = 1001 };
@@ -51,7 +51,7 @@ static int filled(const unsigned char *block, size_t bytes, unsigned char value)
   return 1;
 }
 
-// Blocks keep what is in them while others, and foreign sbrk memory, come and go.
+// Checks that blocks keep their contents while other blocks, and memory taken by sbrk, come and go.
 static void churn(void) {
   static unsigned char *blocks[SLOTS];
   static size_t sizes[SLOTS];
@@ -120,7 +120,7 @@ static void gnu_calls(void) {
 }
 
 #ifdef LIMITED
-// Memory runs out with ENOMEM, and serves on when something is freed.
+// Checks that malloc fails with ENOMEM when memory is out, and succeeds again after blocks are freed.
 static void exhaust(void) {
   enum { PIECE = 100000 };
   void **list = NULL;
@@ -155,7 +155,7 @@ static void exhaust(void) {
 int main(void) {
   void *from_js = allocate_in_js(1000, 3);
   churn();
-  // A view of memory that growth has detached reads nothing.
+  // Fails if JavaScript still has a view of memory that was detached when memory grew: such a view is empty.
   CHECK(sum_in_js(from_js, 1000) == 3000);
   standard_calls();
   gnu_calls();

@@ -1,4 +1,4 @@
-// Resizes blocks where they lie, and writes to all that they have room for then.
+// Resizes blocks in place and writes to all of their new size.
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>

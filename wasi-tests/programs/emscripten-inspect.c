@@ -1,6 +1,6 @@
 /*
- * Keeps one of three blocks, in each of its threads if it has any, and writes its memory to the file that its argument
- * names while all of them are there.
+ * Allocates blocks, in each of its threads if it has several, and keeps one of every three. While all threads exist, it
+ * writes its memory to the file that its argument names.
  */
 #include <emscripten.h>
 #include <stdlib.h>

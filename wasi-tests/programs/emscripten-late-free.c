@@ -1,4 +1,4 @@
-// Keeps what is freed until the next is, since munmap reads what it has freed: see docs/emscripten.md.
+// Delays each free until the next one, because Emscripten's munmap reads a block that it has freed: docs/emscripten.md.
 #include <rsbmallocc.h>
 
 void emscripten_builtin_free(void *block) {

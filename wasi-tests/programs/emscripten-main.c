@@ -1,4 +1,4 @@
-// A main module: blocks go to and fro between it and a side module. With an argument, that one frees a block twice.
+// A main module that exchanges blocks with a side module. With an argument, the side module frees a block twice.
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>

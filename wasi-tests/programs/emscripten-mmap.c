@@ -1,4 +1,4 @@
-// Maps memory and unmaps it, again and again.
+// Maps and unmaps memory repeatedly.
 #include <stdio.h>
 #include <sys/mman.h>
 

@@ -1,4 +1,4 @@
-// One bug for each of clang's sanitizers: a write past the end of a block, and a block that nothing points to any more.
+// Has one bug for each sanitizer: a write past the end of a block, and a block to which nothing points any more.
 #include <stdlib.h>
 
 int main(int argc, char **argv) {

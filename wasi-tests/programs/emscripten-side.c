@@ -1,8 +1,8 @@
-// A side module: its calls of malloc and free go to the main module's.
+// A side module, whose calls of malloc and free go to the main module.
 #include <stdlib.h>
 #include <string.h>
 
-/* A block of `size` bytes, each of them `value`, that came to be by growth. */
+/* Allocates a block, grows it to `size` bytes, and sets each of them to `value`. */
 char *make_block(int size, char value) {
   char *block = malloc(size / 2);
   if (block) block = realloc(block, size);

@@ -1,6 +1,6 @@
 /*
- * Threads under Emscripten: all of them, the main one too, make random calls at once; then one allocates for another,
- * and threads come and go. Linked with threads.c.
+ * Threads with Emscripten: all of them, including the main one, make random calls at once; then one thread allocates
+ * blocks that another frees; and then many short-lived threads run, one after the other. Linked with threads.c.
  */
 #include <pthread.h>
 #include <rsbmallocc.h>
@@ -14,14 +14,14 @@ void produce(int queue, unsigned seed, int blocks, unsigned most);
 void consume(int queue, int blocks, int first, int step);
 void visit(unsigned seed);
 
-/* How many calls each thread makes, and how many threads come and go. */
+/* The number of calls of each thread, and the number of short-lived threads. */
 #ifndef CALLS
 #define CALLS 4000
 #define VISITS 300
 #endif
 enum { THREADS = 4, BLOCKS = 20000, STACK = 65536 };
 
-/* More threads than there are caches on four cores, so often that all begin and all end at once. */
+/* More threads than there are caches on four cores; in each round all of them begin and end at about the same time. */
 enum { CROWD = 18, ROUNDS = 20 };
 static pthread_barrier_t crowd;
 
@@ -49,7 +49,7 @@ static size_t join(pthread_t thread) {
 
 int main(void) {
   pthread_t threads[CROWD];
-  /* What libc and the first threads keep stays. */
+  /* Runs a thread first: what libc and the first threads allocate and keep is not counted below. */
   join(start(run_visit, 0));
   size_t before = rsbmallinfo().in_use;
 
@@ -71,10 +71,13 @@ int main(void) {
   for (int i = 0; i < 10; i++) join(start(run_visit, 0));
   void *end = sbrk(0);
   for (int i = 0; i < VISITS; i++) join(start(run_visit, 0));
-  /* The main thread frees a stack some time after its thread was joined, so a few of them may be there at once. */
+  /* The main thread frees a stack some time after joining its thread, so a few stacks may exist at once. */
   printf("a stack for each thread: %d\n", (char *)sbrk(0) - (char *)end > 75 * STACK);
 
-  /* The same goes for what a thread keeps in its cache, and some bins have begun a run. On a busy machine that takes a while. */
+  /*
+   * A thread's cache, too, is returned some time after the thread was joined, which takes a while on a busy machine, and
+   * some bins have begun a run.
+   */
   int more = 1;
   for (int tries = 0; more && tries < 100; tries++) {
     if (tries) usleep(100 * 1000);

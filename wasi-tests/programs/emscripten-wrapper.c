@@ -1,4 +1,4 @@
-// A program with a malloc of its own over Emscripten's: it counts the blocks that are alive.
+// A program that defines its own malloc, which calls Emscripten's and counts the blocks in use.
 #include <emscripten/heap.h>
 #include <stddef.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-// Ends in the way that its first argument says, after it has written to both streams and read its input.
+// Reads its input, writes to both output streams, and ends in the way that its first argument says.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /*
- * Programs with bugs, one for each run: hardened CASE KIND. A hardened library is to trap in each of them, in the function
- * that wasi-tests/hardened.test.ts expects; a run that gets to the end was not caught.
+ * Has one bug per run: hardened CASE KIND. The hardened library must trap in each case, in the function that
+ * wasi-tests/hardened.test.ts expects. If a run gets to its end, the bug was not caught.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -12,21 +12,21 @@ static char static_array[256];
 static char *volatile p;
 static size_t size;
 
-/* A block of the kind that the second argument names. */
+/* Allocates a block of this kind, which the second argument names. */
 static char *block_of(const char *kind) {
   char *block = NULL;
   if (!strcmp(kind, "tiny")) block = malloc(size = 1);
   else if (!strcmp(kind, "small")) block = malloc(size = 24);
-  else if (!strcmp(kind, "full")) block = malloc(size = 44); /* fills its slot but for the trailer */
+  else if (!strcmp(kind, "full")) block = malloc(size = 44); /* fills its slot except for the trailer */
   else if (!strcmp(kind, "medium")) block = malloc(size = 3000);
   else if (!strcmp(kind, "large")) block = malloc(size = 100000);
-  else if (!strcmp(kind, "pages")) block = malloc(size = 65536); /* whole pages */
+  else if (!strcmp(kind, "pages")) block = malloc(size = 65536); /* a whole number of pages */
   else if (!strcmp(kind, "calloc")) block = calloc(10, (size = 500) / 10);
   else if (!strcmp(kind, "aligned")) block = aligned_alloc(256, size = 300);
   else if (!strcmp(kind, "over-aligned")) block = aligned_alloc(16384, size = 300);
   else if (!strcmp(kind, "grown")) block = realloc(malloc(40), size = 5000);
   else if (!strcmp(kind, "shrunk")) block = realloc(malloc(50000), size = 100);
-  else if (!strcmp(kind, "resized")) block = realloc(malloc(90), size = 70); /* in its slot */
+  else if (!strcmp(kind, "resized")) block = realloc(malloc(90), size = 70); /* stays in its slot */
   else if (!strcmp(kind, "large-grown")) block = realloc(malloc(30000), size = 90000);
   else if (!strcmp(kind, "page_alloc")) block = rsbpage_alloc(size = 10000, 1);
   if (!block) {
@@ -36,7 +36,7 @@ static char *block_of(const char *kind) {
   return block;
 }
 
-/* Takes further blocks of the size until one lies where p does. */
+/* Allocates more blocks of p's size until one lies at p's address. Returns it, or NULL after too many tries. */
 static char *reuse(void) {
   int tries = size > 16384 ? 300 : 20000;
   for (int i = 0; i < tries; i++) {
@@ -51,7 +51,7 @@ static void churn(int count) {
   for (int i = 0; i < count; i++) free(malloc(1 + i * 37 % 2000));
 }
 
-/* Frees. */
+/* Frees that are wrong. */
 
 static void double_free(void) {
   free(p);
@@ -72,7 +72,7 @@ static void double_free_much_later(void) {
   free(p);
 }
 
-/* Of so many that they fill runs, all but the last out of quarantine. */
+/* So many blocks are freed that they fill runs, and only the last of them are still in quarantine. */
 static void double_free_of_many(void) {
   static char *blocks[1000];
   for (int i = 0; i < 1000; i++) blocks[i] = malloc(size);
@@ -132,19 +132,19 @@ static void free_first_page(void) { free((void *)16); }
 static void free_behind_heap(void) { free((void *)(__builtin_wasm_memory_size(0) << 16)); }
 
 static void free_never_allocated(void) {
-  /* The only block of its size. Another would fit beside it, before or behind. */
+  /* p is the only block of its size. The address is that of the other slot beside it, before or behind. */
   p = malloc(1000);
   free((char *)((uintptr_t)p ^ 1024));
 }
 
 static void free_never_allocated_tiny(void) {
-  /* The only block of its size, in a page of 128 of them: in the other half there is none. */
+  /* p is the only block of its size. Its page has 128 slots, and the address is in the half where no block is. */
   p = malloc(12);
   free((char *)((uintptr_t)p ^ 1024));
 }
 
 static void free_never_allocated_of_many(void) {
-  /* One half of a page of 128 slots is in use, and a little of the other. */
+  /* Of the page's 128 slots, 70 are in use: one half and a few of the other. The loop finds a slot there that is not. */
   enum { COUNT = 70 };
   static char *blocks[COUNT];
   for (int i = 0; i < COUNT; i++) blocks[i] = malloc(12);
@@ -163,7 +163,7 @@ static void free_foreign(void) {
   free((char *)(page << 16));
 }
 
-/* Writes outside of blocks. */
+/* Writes outside blocks. */
 
 static void put(char *at, size_t count, int byte) { memset(at, byte, count); }
 
@@ -195,7 +195,7 @@ static void overflow_page(void) {
 }
 
 static void overflow_megabyte(void) {
-  /* So that there is memory to write to. */
+  /* Makes sure that there is memory to write to. */
   char *room = malloc(8 << 20);
   put(p + size, 1 << 20, 'A');
   free(p);
@@ -238,7 +238,7 @@ static void underflow_8(void) {
 }
 
 static void underflow_neighbours(void) {
-  /* Whichever lies before p is freed too. */
+  /* All blocks are freed, including the one whose end the write damaged. */
   enum { COUNT = 1000 };
   static char *blocks[COUNT];
   for (int i = 0; i < COUNT; i++) blocks[i] = malloc(size);
@@ -248,10 +248,10 @@ static void underflow_neighbours(void) {
   reuse();
 }
 
-/* The slot that a small block of the size lies in: a guard and a trailer of four bytes in all, rounded up. */
+/* The size of the slot of a small block: the block, plus a guard and a trailer of four bytes together, rounded up. */
 static size_t slot_size(void) { return (size + 4 + 15) & -16; }
 
-/* Makes p a block with another right behind it, which is returned. */
+/* Makes p a block that has another in the next slot. Returns that one. */
 static char *neighbours(void) {
   enum { COUNT = 100 };
   static char *blocks[COUNT];
@@ -265,7 +265,7 @@ static char *neighbours(void) {
   exit(2);
 }
 
-/* Before a block whose neighbour is in quarantine. */
+/* Writes directly before a block whose neighbour there is in quarantine. */
 static void underflow_beside_waiting(void) {
   char *behind = neighbours();
   free(p);
@@ -273,7 +273,7 @@ static void underflow_beside_waiting(void) {
   rsbmalloc_check();
 }
 
-/* Zeros over a block's own end, and then on, into a free slot. */
+/* Writes zeros from the block's end to the end of its slot, and then letters into the next slot, which is free. */
 static void overflow_zeros_first(void) {
   char *behind = neighbours();
   free(behind);
@@ -283,21 +283,21 @@ static void overflow_zeros_first(void) {
   for (int i = 0; i < 500; i++) behind = malloc(size);
 }
 
-/* Beyond the end with what stands beyond that of another block of the size. */
+/* Writes past the end what stands past the end of another block of the same size. */
 static void copied_tail(void) {
   char *other = malloc(size);
   memcpy(p + size, other + size, slot_size() - size);
   free(p);
 }
 
-/* In a slot of 160 bytes. */
+/* The block of 130 bytes lies in a slot of 160; the write is behind the guard. */
 static void overflow_behind_guard(void) {
   p = malloc(size = 130);
   put(p + 142, 1, 'A');
   free(p);
 }
 
-/* All of a slot, so that it looks like a free one. */
+/* Zeros the whole slot, so that it looks like a free one. */
 static void overflow_zeros(void) {
   put(p, slot_size(), 0);
   free(p);
@@ -308,7 +308,7 @@ static void overflow_zeros_check(void) {
   rsbmalloc_check();
 }
 
-/* In what is left of a slot of 16 bytes, but not right behind the block. */
+/* Writes to the rest of a slot of 16 bytes, but not directly behind the block. */
 static void overflow_further(void) {
   put(p + 10, 1, 'A');
   rsbmalloc_check();
@@ -319,7 +319,7 @@ static void overflow_further_then_free(void) {
   free(p);
 }
 
-/* Where memory grows for p, the heap's own data may come to lie before it. */
+/* If memory grows for p, the heap's own data may lie right before it. */
 static void underflow_large(void) {
   char *before = malloc(2 * size);
   p = malloc(2 * size);
@@ -329,14 +329,14 @@ static void underflow_large(void) {
 }
 
 static void overflow_into_free(void) {
-  /* The neighbours are free, and used again before p is freed. */
+  /* The neighbouring memory is free when p overflows into it, and reused before p is freed. */
   free(malloc(size));
   put(p + size, 16, 'A');
   reuse();
   free(p);
 }
 
-/* Writes after free. */
+/* Writes to freed blocks. */
 
 static void write_first(void) {
   free(p);
@@ -369,7 +369,7 @@ static void write_then_reuse(void) {
 }
 
 static void write_after_move(void) {
-  /* What lies behind p keeps it from growing where it is. */
+  /* The block behind p keeps it from growing in place. */
   char *stale = p, *wall = malloc(size);
   p = realloc(p, size * 30);
   free(wall);
@@ -381,12 +381,12 @@ static void write_after_move(void) {
 static void write_much_later(void) {
   free(p);
   churn(5000);
-  /* It may serve as anything by now; so that this is a change: */
+  /* The memory may have any other use and contents by now: this changes the byte whatever it is. */
   p[size / 2] ^= 'A';
   rsbmalloc_check();
 }
 
-/* Memory that serves other blocks by now, which are small. */
+/* Writes to a freed block whose memory small blocks use afterwards. */
 static void write_then_slots(void) {
   char *other = malloc(size);
   free(p);
@@ -394,7 +394,7 @@ static void write_then_slots(void) {
   for (int i = 0; i < 2000; i++) other = malloc(100);
 }
 
-/* Memory that the heap's own data move to. */
+/* Writes to a freed block to whose memory the heap's own data move. */
 static void write_then_map(void) {
   char *freed = malloc(60000), *behind = malloc(100);
   free(freed);
@@ -404,7 +404,7 @@ static void write_then_map(void) {
   rsbmalloc_check();
 }
 
-/* Memory that a block grows over. */
+/* Writes to a freed block over which the one before it grows. */
 static void write_then_growth(void) {
   char *block = malloc(30000), *freed = malloc(30000), *last = malloc(30000);
   if (freed < block || freed > block + 40000) return;
@@ -414,7 +414,7 @@ static void write_then_growth(void) {
   free(last);
 }
 
-/* An address of the program's own data where free lists have their links, as an attacker would. */
+/* Writes an address in the program's data where free lists have their links, as an attacker would. */
 static void forged_link(void) {
   free(p);
   churn(200);
@@ -424,14 +424,14 @@ static void forged_link(void) {
   reuse();
 }
 
-/* The heap's own data lie behind the program's: what is behind an array may be theirs. */
+/* The heap's own data lie behind the program's, so an overflow of an array may damage them. */
 static void overflow_static(void) {
   extern char __heap_base;
   put(&__heap_base + 16, 16, 'A');
   rsbmalloc_check();
 }
 
-/* Sizes and alignments that are not the block's. */
+/* Frees with a size or alignment that is not the block's. */
 
 static void sized_larger(void) { rsbfree_sized(p, size + 1); }
 static void sized_smaller(void) { rsbfree_sized(p, size - 1); }
@@ -439,7 +439,7 @@ static void aligned_sized_larger(void) { rsbfree_aligned_sized(p, 256, size + 1)
 static void aligned_sized_alignment(void) { rsbfree_aligned_sized(p, 128, size); }
 static void aligned_sized_of_malloc(void) { rsbfree_aligned_sized(p, 64, size); }
 
-/* Blocks of no bytes. */
+/* Zero-size blocks. */
 
 static void zero_write(void) {
   p = malloc(0);
@@ -519,7 +519,7 @@ static const struct {
     CASE(zero_invalid_free), CASE(zero_unaligned_free), CASE(zero_sized),
 };
 
-/* Called before the trap. */
+/* The library calls this before it traps. */
 void rsbmalloc_on_fault(const char *message, void *pointer, size_t bytes) {
   printf("%s: %s block, %zu bytes\n", message, pointer == p ? "the" : "another", bytes);
   fflush(stdout);

@@ -1,5 +1,4 @@
-// A program that forgets blocks in places that can be told apart. With the argument `trap` it traps in the end, and with
-// `loop` it does not end.
+// Leaks blocks in several functions. With the argument `trap` it traps in the end, and with `loop` it never ends.
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-// Uses every name that librsbmallocc.a defines, beside libc functions that allocate. Exits with 0, or with the number of
-// the first check that failed.
+// Uses every name that librsbmallocc.a defines, and libc functions that allocate. Exits with 0, or with the number of the
+// first check that failed.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <rsbmallocc.h>

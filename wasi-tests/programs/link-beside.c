@@ -1,5 +1,5 @@
-// libc's malloc and rsbmalloc in one program, each with its own blocks in the memory they share. Exits with 0, or with
-// the number of the first check that failed.
+// Uses libc's malloc and rsbmalloc in one program: each has its own blocks in the same memory. Exits with 0, or with the
+// number of the first check that failed.
 #include <rsbmallocc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +20,7 @@ int main(void) {
   for (int round = 0; round < 20; round++) {
     for (int i = 0; i < BLOCKS; i++) {
       size_t size = size_of(round, i);
-      /* The first of all blocks is ours: libc's malloc starts later, and must leave it alone. */
+      /* The first block is ours. The program's first call of malloc comes after it, and must not claim its memory. */
       ours[i] = rsbmalloc(size);
       theirs[i] = malloc(size);
       if (!theirs[i] || !ours[i]) return 1;

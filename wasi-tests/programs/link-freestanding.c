@@ -1,4 +1,4 @@
-// No libc: no errno, no entry point. Exports what the test calls.
+// A program without libc, errno and an entry point. It exports the function that the test calls.
 #include <rsbmallocc.h>
 
 __attribute__((export_name("fill"))) int fill(size_t size) {

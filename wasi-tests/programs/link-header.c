@@ -1,4 +1,4 @@
-/* The header alone, in every dialect that it is for. */
+/* Includes only the header. The test compiles this in every dialect that the header supports. */
 #include <rsbmallocc.h>
 
 typedef char bins_fit[sizeof(((struct rsbmallinfo *)0)->bins) / sizeof(((struct rsbmallinfo *)0)->bins[0]) == RSB_BINS ? 1 : -1];

@@ -1,4 +1,4 @@
-// Defines malloc and uses another function of the library's: two mallocs.
+// Defines malloc and uses another function of the library, so that malloc is defined twice.
 #include <rsbmallocc.h>
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-// Brings its own reallocarray and valloc, which are no part of C, and replaces malloc with the linker's --wrap.
+// Defines its own reallocarray and valloc, which are not part of C, and wraps malloc with the linker's --wrap.
 // Exits with 0, or with the number of the first check that failed.
 #include <rsbmallocc.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ int main(void) {
   char *volatile block = malloc(10);
   if (!block || wrapped != 1) return 3;
   free(block);
-  // Functions of the library that allocate do not go through the program's wrapper.
+  // The library's own functions do not call the program's wrapper when they allocate.
   free(calloc(1, 10));
   free(realloc(NULL, 10));
   rsbfree(rsbvalloc(10));

@@ -1,4 +1,4 @@
-/* A reactor that fills its heap in `prepare`, before a snapshot is taken, and goes on using it afterwards. */
+/* A reactor that fills its heap in `prepare`, before a snapshot is taken, and uses it further afterwards. */
 #include <rsbmallocc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static int add(size_t size) {
   return 1;
 }
 
-/* Replaces every third block. */
+/* Frees every third block and allocates 300 new ones, `rounds` times. Returns 0 if memory is out. */
 int churn(int rounds) {
   while (rounds-- > 0) {
     struct block **link = &blocks;
@@ -48,7 +48,7 @@ int churn(int rounds) {
 
 void prepare(void) { churn(10); }
 
-/* The number of blocks, or 0 if one of them is not what it was. */
+/* Returns the number of blocks, or 0 if the contents of one of them changed. */
 int check(void) {
   int count = 0;
   for (struct block *block = blocks; block != NULL; block = block->next, ++count)

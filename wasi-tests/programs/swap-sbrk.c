@@ -1,4 +1,4 @@
-// A program that takes memory by sbrk itself, beside its malloc.
+// A program that takes memory with sbrk itself, besides its malloc.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

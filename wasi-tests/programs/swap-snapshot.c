@@ -1,4 +1,4 @@
-// A program of which a snapshot is taken after it has allocated.
+// A program from which a snapshot is taken after it has allocated.
 #include <stdlib.h>
 
 void *kept;

@@ -1,5 +1,5 @@
-// A program whose malloc is exchanged after linking: uses every function of the C library that allocates, and libc's
-// own allocations, and prints what must not depend on the malloc.
+// A program whose malloc is exchanged after linking. It calls every function of the C library that allocates, and others
+// that allocate internally, and prints only what must not depend on the malloc.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

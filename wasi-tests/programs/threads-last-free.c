@@ -1,6 +1,6 @@
 /*
- * A thread's end as C libraries have it: once its destructors ran, the values of its keys, which are a block of their own,
- * are freed. Built with threads-cores.c, so that there are four caches.
+ * Ends a thread like some C libraries: after the thread's destructors have run, the array of its keys' values is freed,
+ * which is itself a block. Built with threads-cores.c, so that there are four caches.
  */
 #include <rsbmallocc.h>
 
@@ -24,10 +24,10 @@ int pthread_setspecific(unsigned key, const void *value) {
   return 0;
 }
 
-/* Has the calling thread allocate, so that it gets a cache if there is one. */
+/* Allocates, so that the calling thread gets a cache if there is a spare one. */
 EXPORT(allocate) void allocate(void) { rsbfree(rsbmalloc(24)); }
 
-/* How often a thread was to have its end told. */
+/* How often the library set a value whose destructor would report a thread's end. */
 EXPORT(registrations) int registrations(void) { return registered; }
 
 EXPORT(begin) void begin(void) { values = rsbcalloc(KEYS, sizeof *values); }

@@ -1,6 +1,6 @@
 /*
- * What threads do to a heap, without a C library: a module on shared memory whose exports the tests call from workers. The
- * host gives each thread a stack. Built with -DWASI_THREADS it is a wasi-threads program, too.
+ * What the tests' threads do with a heap. This is a module on shared memory, without a C library; the tests call its
+ * exports from workers, and give each thread a stack. With -DWASI_THREADS it is also a wasi-threads program.
  */
 #include <rsbmallocc.h>
 
@@ -9,7 +9,7 @@ enum { SHARED = 256, OWN = 64, QUEUES = 8, QUEUE = 1024, OTHERS = 64, WASM_PAGE 
 
 #define EXPORT(name) __attribute__((export_name(#name)))
 
-/* Every block that is made here has its size in its first word, and a pattern in the others. */
+/* Every block allocated here has its size in its first word, and a pattern in the others. */
 typedef struct Block {
   u32 size;
   u32 words[];
@@ -32,7 +32,7 @@ static u32 any_size(u32 *random) {
   return 4 + next(random) % most;
 }
 
-/* The words that are looked at: all in small blocks, some in others. */
+/* The distance between the words that have the pattern: all words in small blocks, some in others. */
 static u32 step(u32 size) { return size > 4096 ? 61 : 1; }
 
 static u32 pattern(const Block *block, u32 at) { return (u32)(__SIZE_TYPE__)block ^ block->size ^ at; }
@@ -87,7 +87,10 @@ static Block *resize(Block *block, u32 size) {
   return fill(moved, size);
 }
 
-/* Random calls. Blocks pass from thread to thread through cells that all of them swap with. Returns how many failed. */
+/*
+ * Makes random calls. Threads pass blocks to each other through shared cells, with which they exchange theirs. Returns
+ * how many calls failed.
+ */
 EXPORT(stress) int stress(u32 seed, int calls) {
   u32 random = seed * 2654435761u + 1;
   Block *own[OWN] = {0};
@@ -114,7 +117,7 @@ EXPORT(stress) int stress(u32 seed, int calls) {
         *cell = resize(*cell, size);
         break;
       case 6:
-        /* What comes is kept: this thread may resize it. */
+        /* Keeps the block that was in the shared cell: this thread may resize it. */
         *cell = __c11_atomic_exchange(&shared[next(&random) % SHARED], *cell, __ATOMIC_SEQ_CST);
         continue;
       default:
@@ -129,14 +132,14 @@ EXPORT(stress) int stress(u32 seed, int calls) {
 }
 
 /*
- * Waits for another value. Not inlined: in Node 20, V8's baseline code for the instruction spoils local variables of its
- * function.
+ * Waits until the word has another value. Not inlined: in Node 20, the code that V8's baseline compiler makes of the
+ * instruction corrupts local variables of the function that contains it.
  */
 __attribute__((noinline)) static void wait(volatile void *word, int value, long long nanoseconds) {
   __builtin_wasm_memory_atomic_wait32((int *)word, value, nanoseconds);
 }
 
-/* Waits for all threads of a test, so that they begin at once. The host looks at how many have arrived. */
+/* `meet` waits until all threads of a test have arrived, so that they begin at once. The host reads how many have. */
 static _Atomic int arrived;
 EXPORT(arrivals) int arrivals(void) { return arrived; }
 EXPORT(arrive) void arrive(void) { arrived++; }
@@ -146,7 +149,7 @@ static void meet(int threads) {
   for (int now; (now = arrived) < threads;) wait(&arrived, now, 1000000);
 }
 
-/* Random calls until `stop` is called, with the thread's end said now and then. */
+/* Makes random calls until `stop` is called. From time to time the thread reports its end, and then goes on. */
 EXPORT(churn) int churn(u32 seed, int threads) {
   int failed = 0;
   meet(threads);
@@ -159,7 +162,7 @@ EXPORT(churn) int churn(u32 seed, int threads) {
 
 EXPORT(stop) void stop(void) { stopped = 1; }
 
-/* Calls malloc and free so often, once `stop` is called; and once before. Returns how many blocks there were. */
+/* Calls malloc and free once, waits for `stop`, and calls them `calls` times. Returns how many of those succeeded. */
 EXPORT(at_stop) int at_stop(u32 size, int calls, int threads) {
   int made = 0;
   rsbfree(rsbmalloc(size));
@@ -173,7 +176,7 @@ EXPORT(at_stop) int at_stop(u32 size, int calls, int threads) {
   return made;
 }
 
-/* Frees what `stress` left for others. */
+/* Frees the blocks that `stress` left in the shared cells. */
 EXPORT(drain) void drain(void) {
   for (int i = 0; i < SHARED; i++) release(__c11_atomic_exchange(&shared[i], 0, __ATOMIC_SEQ_CST));
 }
@@ -193,7 +196,7 @@ static Block *take(_Atomic(Block *) *cell) {
   return block;
 }
 
-/* One thread calls produce, others consume: every block is freed by a thread that never allocates. */
+/* One thread calls `produce` and others `consume`, so that every block is freed by a thread that never allocates. */
 EXPORT(produce) void produce(int queue, u32 seed, int blocks, u32 most) {
   u32 random = seed * 2654435761u + 1;
   for (int i = 0; i < blocks; i++) {
@@ -203,19 +206,19 @@ EXPORT(produce) void produce(int queue, u32 seed, int blocks, u32 most) {
   }
 }
 
-/* Takes every `step`th of the blocks, from number `first` on. */
+/* Takes and frees every `step`th of the blocks, starting with number `first`. */
 EXPORT(consume) void consume(int queue, int blocks, int first, int step) {
   for (int i = first; i < blocks; i += step) release(take(&queues[queue][i % QUEUE]));
 }
 
-/* A member of a ring: gives what it allocates to the one after it, and frees what it gets, resized now and then. */
+/* A thread in a ring: passes blocks to the next thread, and frees those it gets, some of them after resizing. */
 EXPORT(pass) void pass(int from, int to, u32 seed, int blocks) {
   u32 random = seed * 2654435761u + 1;
   for (int i = 0; i < blocks; i++) {
     Block *block = make(4 + next(&random) % 2000);
     check(block != 0);
     put(&queues[to][i % QUEUE], block);
-    /* As many are under way in each queue as it holds by halves. */
+    /* Each queue stays half full. */
     if (i < QUEUE / 2) continue;
     block = take(&queues[from][(i - QUEUE / 2) % QUEUE]);
     if (i % 4 == 0) block = resize(block, 4 + next(&random) % 2000);
@@ -224,7 +227,7 @@ EXPORT(pass) void pass(int from, int to, u32 seed, int blocks) {
   for (int i = blocks < QUEUE / 2 ? 0 : blocks - QUEUE / 2; i < blocks; i++) release(take(&queues[from][i % QUEUE]));
 }
 
-/* Others than the heap make memory grow, by a wasm page each time, and use it. */
+/* Grows memory beside the heap, one wasm page at a time, and writes to it. Returns the number of pages. */
 static u32 others[OTHERS];
 static int other_count;
 
@@ -236,20 +239,20 @@ EXPORT(grow_beside) int grow_beside(int most, int threads) {
     volatile u32 *words = (u32 *)((u32)page * WASM_PAGE);
     for (u32 at = 0; at < WASM_PAGE / 4; at++) words[at] = page ^ at;
     others[other_count++] = page;
-    /* Until the heap needs memory again, or for a while. */
+    /* Waits until the heap has grown memory too, but not for long. */
     for (int i = 0; i < 1000000 && __builtin_wasm_memory_size(0) == page + 1; i++) continue;
   }
   return other_count;
 }
 
-/* The address of such a page, whose contents are looked at. */
+/* Returns the address of such a page, after checking that its contents are unchanged. */
 EXPORT(page_beside) u32 page_beside(int number) {
   volatile u32 *words = (u32 *)(others[number] * WASM_PAGE);
   for (u32 at = 0; at < WASM_PAGE / 4; at++) check(words[at] == (others[number] ^ at));
   return others[number] * WASM_PAGE;
 }
 
-/* Shows blocks of `size` bytes to the threads that watch. Returns how many there are. */
+/* Allocates blocks of `size` bytes and shows them to the threads that watch. Returns their number. */
 EXPORT(show) int show(u32 size) {
   for (int i = 0; i < SHARED; i++) {
     Block *block = rsbmalloc(size);
@@ -260,7 +263,7 @@ EXPORT(show) int show(u32 size) {
   return SHARED;
 }
 
-/* Measures the blocks that are shown, over and over, until `stop` is called. */
+/* Checks the usable size of the blocks that are shown, again and again, until `stop` is called. */
 EXPORT(watch) void watch(int threads) {
   meet(threads);
   while (!stopped) {
@@ -275,7 +278,7 @@ EXPORT(hide) void hide(void) {
   for (int i = 0; i < SHARED; i++) rsbfree(__c11_atomic_exchange(&shared[i], 0, __ATOMIC_SEQ_CST));
 }
 
-/* What a short-lived thread does: some blocks, all freed. */
+/* What a short-lived thread does: allocates some blocks and frees them. */
 EXPORT(visit) void visit(u32 seed) {
   u32 random = seed * 2654435761u + 1;
   Block *own[OWN];
@@ -283,7 +286,7 @@ EXPORT(visit) void visit(u32 seed) {
   for (int i = 0; i < OWN; i++) release(own[i]);
 }
 
-/* Takes all memory there is, in blocks of `size` bytes, and gives it back. Returns the number of blocks. */
+/* Allocates blocks of `size` bytes until memory is out, and frees them. Returns their number. */
 EXPORT(exhaust) int exhaust(u32 size) {
   Block *list = 0;
   int count = 0;
@@ -302,7 +305,7 @@ EXPORT(exhaust) int exhaust(u32 size) {
 EXPORT(in_use) u32 in_use(void) { return rsbmallinfo().in_use; }
 
 #ifdef WASI_THREADS
-/* As much of a thread library as the allocator looks for, with the semantics of POSIX's. */
+/* The functions of a thread library that the allocator uses. They behave as in POSIX. */
 static void (*destructors[8])(void *);
 static _Atomic int keys;
 static _Thread_local void *values[8];
@@ -328,7 +331,7 @@ void __wait(volatile int *address, volatile int *waiters, int value, int private
   while (*address == value) wait(address, value, -1);
 }
 
-/* The convention: the module imports wasi.thread-spawn, and the host calls wasi_thread_start in a new instance. */
+/* In wasi-threads, the module imports wasi.thread-spawn, and the host calls wasi_thread_start in a new instance. */
 __attribute__((import_module("wasi"), import_name("thread-spawn"))) int thread_spawn(void *argument);
 
 enum { STACK = 65536, MOST_THREADS = 16 };
@@ -367,7 +370,7 @@ EXPORT(wasi_thread_start) void wasi_thread_start(int id, Start *start) {
   run(start);
 }
 
-/* Starts threads, waits for their ends. Returns how many calls failed; how often a thread waited is left at *waited. */
+/* Starts threads and waits for their ends. Returns how many calls failed; *waited is how often threads waited. */
 EXPORT(spawn_all) int spawn_all(int count, int calls, int *waited) {
   Start *starts[MOST_THREADS];
   int failed = 0;

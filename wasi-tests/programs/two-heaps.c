@@ -1,4 +1,4 @@
-/* A reactor with libc's malloc and, by its prefixed names, rsbmalloc: the test calls what the linker exports. */
+/* A reactor with libc's malloc and, under its prefixed names, rsbmalloc. The test calls what the linker exports. */
 #include <errno.h>
 
 int *errno_address(void) { return &errno; }
