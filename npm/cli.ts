@@ -19,6 +19,8 @@ process.stderr.on("error", () => {});
 
 const manifest = new URL("../package.json", import.meta.url);
 const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string };
-const program = newCommand("rsbmalloc", "rsbmalloc --help").version(version, "-v, --version");
+const program = newCommand("rsbmalloc", "rsbmalloc --help")
+  .version(version, "-v, --version", "Print the version")
+  .helpCommand("help [command]", "Display the help of a command");
 for (const register of [registerFlags, registerInspect, registerSwap]) register(program);
 await program.parseAsync().catch(fail);

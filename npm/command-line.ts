@@ -6,6 +6,7 @@ export function newCommand(name: string, help: string): Command {
   return (
     new Command(name)
       .enablePositionalOptions()
+      .helpOption("-h, --help", "Display this help")
       .showSuggestionAfterError(false)
       // No newline yet: the hint of showHelpAfterError goes on the same line.
       .configureOutput({ outputError: (text, write) => write(text.replace(/^error/, name).trimEnd()) })
