@@ -1,6 +1,6 @@
 // Linear memory: where the heap starts, and how memory grows. Others may grow it as well, between our calls.
 
-import { EMSCRIPTEN, LOCKED, PAGE, PAGE_BITS, PREFIXED, WASM_PAGE_BITS } from "./config";
+import { EMSCRIPTEN, LAST_PAGE, LOCKED, PAGE, PAGE_BITS, PREFIXED, WASM_PAGE_BITS } from "./config";
 import { getErrno, setErrno } from "./errno";
 
 
@@ -54,6 +54,12 @@ export function heapEndPage(): u32 {
   return <u32>(end >>> PAGE_BITS);
 }
 
+/** Returns the pages of linear memory. */
+@inline
+function memorySize(): u32 {
+  return (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
+}
+
 /** log2 of the unit by which memory grows, in pages. */
 const UNIT_BITS: u32 = EMSCRIPTEN ? 0 : WASM_PAGE_BITS - PAGE_BITS;
 
@@ -63,10 +69,19 @@ export function grownPages(pages: u32): u32 {
   return (pages + (1 << UNIT_BITS) - 1) & -(1 << UNIT_BITS);
 }
 
+/** Under Emscripten memory grows by so many pages at least. With fewer, bins would often be searched in vain for free pages. */
+const STEP_PAGES: u32 = 16;
+
+/** Returns how many pages to grow by at least under Emscripten, if memory in use ends before page `memoryEnd`. */
+@inline
+export function leastGrowth(memoryEnd: u32): u32 {
+  return min(STEP_PAGES, min(memorySize(), LAST_PAGE) - memoryEnd);
+}
+
 /** Returns whether linear memory reaches page `end`. Under Emscripten, some of it may lie above the break. */
 @inline
 export function isInMemory(end: u32): bool {
-  return end <= (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
+  return end <= memorySize();
 }
 
 /** Takes `grownPages(pages)` fresh pages. Returns the first of them, or 0 when memory is out. */
@@ -100,8 +115,7 @@ export function growMemory(pages: u32): u32 {
 /** Returns the first page that nobody has taken yet. */
 @inline
 export function memoryEndPage(): u32 {
-  if (EMSCRIPTEN) return <u32>((sbrk(0) - 1) >>> PAGE_BITS) + 1;
-  return (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
+  return EMSCRIPTEN ? <u32>((sbrk(0) - 1) >>> PAGE_BITS) + 1 : memorySize();
 }
 
 /**

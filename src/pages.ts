@@ -71,6 +71,7 @@ import {
   heapBase,
   heapEndPage,
   isInMemory,
+  leastGrowth,
   memoryEndPage,
   startLibc,
 } from "./memory";
@@ -469,6 +470,7 @@ export function grow(pages: u32, isTry: bool): bool {
     room = freeBefore(memoryEnd);
     more = room < pages ? pages - room : 1;
   }
+  if (EMSCRIPTEN) more = max(more, leastGrowth(memoryEnd));
   let capacity = s.capacity;
   if (grownEnd(memoryEnd, more) >= capacity) {
     capacity = capacityFor(memoryEnd + pages);

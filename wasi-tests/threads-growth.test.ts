@@ -77,6 +77,17 @@ test("the heap takes at most a tenth more memory than the blocks need", async ()
   assert.ok(taken() < 1.1 * count * size, `${taken()} bytes were taken for ${count * size} bytes of blocks`);
 });
 
+test("small blocks make the heap ask for 32 KiB at a time", async () => {
+  let asked = 0;
+  const { exports, taken } = await core(module, () => {
+    asked += 1;
+    return 0;
+  });
+  for (let i = 0; i < 2000; ++i) assert.is.not(exports.malloc!(1000), 0);
+  // Less is left at the end of each wasm page, if that is where linear memory ends.
+  assert.ok(asked < (2 * taken()) / 32_768, `${asked} calls for ${taken()} bytes`);
+});
+
 test("each request is made at most twice when another thread takes a few bytes every time", async () => {
   const { exports, taken } = await core(module, () => 8);
   const size = 1_000_000;
