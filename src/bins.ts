@@ -8,7 +8,7 @@
 // events, and `settle` does what is due. The slow paths settle some events first, and all of them before memory grows:
 //
 //     first slot freed                the run becomes the last of its bin's ring, unless it is empty
-//     as many slots freed as taken    the run is empty: it becomes free for any use
+//     as many slots freed as taken    the run is empty: it becomes free for any use, or its slots count as never used
 //     LARGE freed                     the run becomes free for any use
 //     NONE freed                      the pointer was invalid: a trap
 //
@@ -18,12 +18,12 @@
 //     in the ring                     the number of slots taken, counting those that were never used
 //     on the list of events           QUEUED more than it would be otherwise, so that it does not reach zero again
 //
-// A bin keeps one empty run, out of the ring, until it has no other slots: a program that oscillates around the edge of
-// a run need not remake it each time. Before memory grows, kept runs are freed as well.
+// An empty run is not freed if its bin has no never-used slots: its own count as never used from then on. A program that
+// oscillates around the edge of a run need not remake it each time. Before memory grows, such runs are freed as well.
 //
 // Runs of slots larger than a page have few slots. Such a run is often empty, and as long as it is not freed, it is in
-// the way of large blocks, so it is never kept. To be recognized as empty even if some of its slots were never used, it
-// starts with all of its slots in its list but the first, which is handed out.
+// the way of large blocks, so it is always freed. To be recognized as empty even if some of its slots were never used,
+// it starts with all of its slots in its list but the first, which is handed out.
 
 import {
   BIN_BITS,
@@ -80,8 +80,6 @@ export class Bin {
   /** The first and the last run of the ring; the bin itself if the ring is empty. */
   first: Run;
   last: Run;
-  /** An empty run, in no ring; null if there is none. */
-  kept: Run;
   /** Size of a slot in bytes. */
   size: u32;
   /** Number of pages in all runs of the bin. */
@@ -199,10 +197,13 @@ function settleSome(limit: u32): void {
   for (let i: u32 = 0; s.events && i < limit; ++i) {
     const run = changetype<Run>(s.events);
     s.events = run.event;
-    run.left -= QUEUED;
-    if (run.kind >= FIRST_BIN) settleSlots(run);
-    else if (run.kind != LARGE || run.left || run.free != run.start) trapUnlocked();
-    else freeRun(run);
+    if (run.kind < FIRST_BIN) {
+      if (!isFreed(run)) trapUnlocked();
+      freeRun(run);
+    } else {
+      run.left -= QUEUED;
+      settleSlots(run);
+    }
   }
 }
 
@@ -215,8 +216,18 @@ function settleSlots(run: Run): void {
     if (run.left) addBefore(ringOf(bin), run);
   } else if (!run.left) remove(run);
   if (run.left) return;
-  if (bin.kept || run.size > PAGE) freeEmpty(bin, run);
-  else bin.kept = run;
+  run.left = 1;
+  run.free = 0;
+  if (!offerFresh(bin, run, run.start)) freeEmpty(bin, run);
+}
+
+/** Makes the last slots of a run, from `from` on, its bin's never-used ones, unless it has others. Returns whether it did. */
+function offerFresh(bin: Bin, run: Run, from: usize): bool {
+  const size = bin.size;
+  if (size > PAGE || hasFresh(bin)) return false;
+  bin.fresh = from;
+  bin.freshEnd = run.start + run.slots * size;
+  return true;
 }
 
 function freeEmpty(bin: Bin, run: Run): void {
@@ -224,22 +235,19 @@ function freeEmpty(bin: Bin, run: Run): void {
   freeRun(run);
 }
 
-/** Frees the runs that bins hold without a slot in use: kept runs, and those of freed and never-used slots alone. */
+/** Frees the runs whose slots are all free or never used. */
 function freeUnused(): void {
   for (let i = FIRST_BIN; i < END_BIN; ++i) {
     const bin = binAt(i);
-    const kept = bin.kept;
-    if (kept) {
-      bin.kept = changetype<Run>(0);
-      freeEmpty(bin, kept);
-    }
     const fresh = bin.freshEnd - bin.fresh;
     if (!fresh) continue;
-    // Are all slots free that were ever used? Then the never-used ones alone count as taken.
     const run = runAt(pageOf(bin.fresh));
-    if (!run.next || <u32>run.left != <u32>fresh / bin.size) continue;
+    if (bin.fresh != run.start) {
+      // Are all slots free that were ever used? Then the never-used ones alone count as taken.
+      if (!run.next || <u32>run.left != <u32>fresh / bin.size) continue;
+      remove(run);
+    }
     bin.fresh = bin.freshEnd;
-    remove(run);
     freeEmpty(bin, run);
   }
 }
@@ -250,20 +258,13 @@ function freeUnused(): void {
  * The same goes if memory can't grow for `pages`, and `alignment` is 1.
  */
 export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
-  const s = state();
-  if (!s.magic && !start()) return changetype<Run>(0);
-  if (!HARDENED) {
-    settleSome(RUN_EVENTS);
-    if (!hasSpareRun()) {
-      settle();
-      freeUnused();
-    }
-  }
+  if (!HARDENED) settleSome(RUN_EVENTS);
   let isTidy = false;
   while (true) {
     let page = findFree(pages);
     if (!HARDENED && !page && pages > least && (page = findAligned(least, alignment))) pages = least;
-    if (page) return take(page, pages);
+    // Rather than make a page of Runs, see whether some have become spare.
+    if (page && (isTidy || hasSpareRun())) return take(page, pages);
     if (!isTidy) {
       tidy(pages);
       isTidy = true;
@@ -299,7 +300,12 @@ export function lengthenRun(run: Run, pages: u32): bool {
   );
 }
 
-/** Sets up the heap. Returns false when memory is out. */
+/** Sets up the heap, unless that was done before. Returns false when memory is out. */
+@inline
+export function ensureStarted(): bool {
+  return !!state().magic || start();
+}
+
 function start(): bool {
   if (!startPages()) return false;
   let size: usize = 0;
@@ -330,26 +336,13 @@ export function runPages(size: u32, wasteBits: u32): u32 {
 export function takeSlow(kind: u32): usize {
   const slot = takeFreed(kind);
   if (slot) return slot;
-  if (!state().magic && !start()) return 0;
   const bin = binAt(kind);
-  let run = bin.kept;
-  bin.kept = changetype<Run>(0);
-  if (!run) {
-    run = newSlots(kind);
-    // There are no pages, but settling events meanwhile may have freed a slot.
-    if (!run) return takeFreed(kind);
-  }
-  run.left = 1;
-  run.free = 0;
-  const size = bin.size;
+  const run = newSlots(kind);
+  // There are no pages, but settling events meanwhile may have freed a slot.
+  if (!run) return takeFreed(kind);
   const first = run.start;
-  const end = first + run.slots * size;
-  if (size > PAGE) listSlots(run, first + size, end);
-  else {
-    // All slots are free, so they are as good as never used.
-    bin.fresh = first + size;
-    bin.freshEnd = end;
-  }
+  const size = bin.size;
+  if (!offerFresh(bin, run, first + size)) listSlots(run, first + size, first + run.slots * size);
   return first;
 }
 
@@ -370,7 +363,6 @@ function listSlots(run: Run, from: usize, end: usize): void {
  * there are free pages for a new run.
  */
 export function takeFreed(kind: u32): usize {
-  if (!state().magic) return 0;
   const bin = binAt(kind);
   do {
     settleSome(SLOT_EVENTS);
@@ -405,10 +397,11 @@ function newSlots(kind: u32): Run {
   return run;
 }
 
-/** Returns whether a large block was freed, exactly once, and waits for `settle`. */
+/** Returns whether the run of an event is that of a large block that was freed, exactly once. */
 @inline
 export function isFreed(run: Run): bool {
-  return run.left == QUEUED && run.free == run.start;
+  // One branch for three conditions.
+  return !((run.kind ^ LARGE) | (run.left ^ QUEUED) | (run.free ^ run.start));
 }
 
 /** Returns how many of a run's slots are free, including those never used. All events must be settled. */
@@ -417,6 +410,6 @@ export function freeSlotsOf(run: Run): u32 {
   const bin = binAt(run.kind);
   const fresh = bin.freshEnd - bin.fresh;
   const isFresh = fresh && runAt(pageOf(bin.fresh)) == run;
-  const freed = run.next || run == bin.kept ? run.slots - run.left : 0;
+  const freed = run.next ? run.slots - run.left : 0;
   return freed + (isFresh ? <u32>fresh / bin.size : 0);
 }

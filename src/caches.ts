@@ -57,6 +57,7 @@ import { putBatch, takeBatch } from "./batches";
 import {
   WASTE_BITS,
   binAt,
+  ensureStarted,
   obtainRun,
   putBack,
   runPages,
@@ -218,6 +219,7 @@ function takeFromHeap(bin: u32): usize {
 
 /** Returns a slot of one of the heap's bins; 0 when out of memory. Needs the lock. */
 function heapSlot(bin: u32): usize {
+  if (!ensureStarted()) return 0;
   const slot = takeFreed(bin);
   if (slot) return slot;
   makeRoom(runPages(slotSize(bin), WASTE_BITS));
@@ -226,7 +228,6 @@ function heapSlot(bin: u32): usize {
 
 /** Gives all batches and the thread's own cache back to the heap if it has no free run of `pages`. Needs the lock. */
 export function makeRoom(pages: u32): void {
-  if (!state().magic) return;
   if (hasSpareRun() && findFree(pages)) return;
   settle();
   if (!hasSpareRun() || !findFree(pages)) giveAllBack();

@@ -44,7 +44,17 @@ import {
   guards,
   state,
 } from "./config";
-import { Bin, WASTE_BITS, binAt, lengthenRun, obtainRun, ringOf, runPages, smallBin } from "./bins";
+import {
+  Bin,
+  WASTE_BITS,
+  binAt,
+  ensureStarted,
+  lengthenRun,
+  obtainRun,
+  ringOf,
+  runPages,
+  smallBin,
+} from "./bins";
 import {
   rsbmalloc_alignment_mismatch,
   rsbmalloc_corruption,
@@ -196,7 +206,7 @@ function handOut(run: Run, ready: u64, size: usize, alignment: u32): usize {
 
 /** Sets the heap up before it hands out its first run. Returns false when out of memory. */
 function begin(): bool {
-  const wall = obtainRun(1, 1, 1);
+  const wall = ensureStarted() ? obtainRun(1, 1, 1) : changetype<Run>(0);
   if (!wall) return false;
   // The wall is the heap's own data, which does not count as used.
   --state().used;

@@ -18,6 +18,7 @@ import { setErrno } from "./errno";
 import {
   Bin,
   binAt,
+  ensureStarted,
   freeSlotsOf,
   hasFresh,
   isFreed,
@@ -147,9 +148,11 @@ function takeAny(size: usize): usize {
 function allocateSlot(bin: u32): usize {
   if (CACHED) return takeSlot(bin);
   lockInline();
-  // Before the first allocation a bin has no ring.
-  let slot: usize = state().magic ? takeReady(binAt(bin)) : 0;
-  if (!slot) slot = takeSlow(bin);
+  let slot: usize = 0;
+  if (ensureStarted()) {
+    slot = takeReady(binAt(bin));
+    if (!slot) slot = takeSlow(bin);
+  }
   unlockInline();
   return slot;
 }
@@ -164,15 +167,17 @@ function allocateLarge(size: usize, alignment: u32): usize {
 
 /** `allocateLarge` for a caller that has the lock. */
 function takeLarge(size: usize, alignment: u32): usize {
-  if (<isize>size < 0) return 0;
+  if (<isize>size < 0 || !ensureStarted()) return 0;
   const pages = max<u32>(pagesFor(size), 1);
   // The block freed last may have just the right length, and its run is not free yet.
   const last = changetype<Run>(state().events);
-  const isAligned = !!last && !(pageOf(last.start) & (alignment - 1));
-  if (isAligned && last.kind == LARGE && last.size == pages << PAGE_BITS && isFreed(last)) {
-    state().events = last.event;
-    last.left = 1;
-    return last.start;
+  if (last) {
+    const misfit = (last.size ^ (pages << PAGE_BITS)) | (pageOf(last.start) & (alignment - 1));
+    if (!misfit && isFreed(last)) {
+      state().events = last.event;
+      last.left = 1;
+      return last.start;
+    }
   }
   const most = pages + alignment - 1;
   if (CACHED) makeRoom(most);

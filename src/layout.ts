@@ -66,7 +66,6 @@ export const RUN_SLOTS: usize = offsetof<Run>("slots");
 export const BIN_FIRST: usize = offsetof<Bin>("first");
 export const BIN_FRESH: usize = offsetof<Bin>("fresh");
 export const BIN_FRESH_END: usize = offsetof<Bin>("freshEnd");
-export const BIN_KEPT: usize = offsetof<Bin>("kept");
 export const BIN_SIZE: usize = offsetof<Bin>("size");
 export const BIN_PAGES: usize = offsetof<Bin>("pages");
 

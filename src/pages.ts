@@ -233,6 +233,7 @@ function newRun(start: usize, bytes: u32): Run {
   header.free += run.event + RUN_STEP;
   ++header.left;
   if ((header.free & (PAGE - 1)) == (RUNS_END & (PAGE - 1))) remove(header);
+  run.free = 0;
   run.next = changetype<Run>(0);
   run.start = start;
   run.size = bytes;

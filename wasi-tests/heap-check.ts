@@ -21,7 +21,6 @@ interface Layout extends InspectorLayout {
   readonly RUN_NEXT: number;
   readonly RUN_PREV: number;
   readonly BIN_FIRST: number;
-  readonly BIN_KEPT: number;
   readonly BIN_SIZE: number;
   readonly BIN_PAGES: number;
   /** For each grade, the least number of free pages that has it. */
@@ -431,8 +430,6 @@ function checkSlots(heap: Raw, runs: readonly Run[], state: number, free: Set<nu
     const place = state + LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * (FIRST_BIN + bin);
     const ring = new Set(readRing(heap, place, own, `the ring of ${name}`));
     check(heap.word(place + LAYOUT.RUN_FREE) === 0, `the head of the ring of ${name} has a freed slot`);
-    const kept = binField(bin, LAYOUT.BIN_KEPT);
-    check(kept === 0 || own.has(kept), `the kept run of ${name}, ${kept}, is not one of its runs`);
 
     const [fresh, freshEnd] = [binField(bin, LAYOUT.BIN_FRESH), binField(bin, LAYOUT.BIN_FRESH_END)];
     const freshRun = [...own.values()].find(
@@ -445,7 +442,7 @@ function checkSlots(heap: Raw, runs: readonly Run[], state: number, free: Set<nu
     for (const run of own.values()) {
       const listed = addListed(heap, run, free);
       for (let slot = fresh; run === freshRun && slot < freshEnd; slot += run.size) addSlot(run, slot, free);
-      checkLeft(run, listed, run.at === kept, ring.has(run));
+      checkLeft(run, listed, ring.has(run));
       // `malloc` takes slots only from the first run of the ring, so only that one may have none left.
       const [first] = ring;
       check(
@@ -470,14 +467,11 @@ function addSlot(run: Run, slot: number, free: Set<number>): void {
 }
 
 /** Checks a run's count of frees until its next event, and that it is in its bin's ring or on the list of events. */
-function checkLeft(run: Run, listed: number, isKept: boolean, isMember: boolean): void {
+function checkLeft(run: Run, listed: number, isMember: boolean): void {
   const { left, slots, queued, inRing } = run;
   const where = `the run at page ${run.page}, with ${listed} freed of ${slots} slots,`;
   check(inRing === isMember, `${where} is linked into a ring, but not its bin's, or the reverse`);
-  if (isKept) {
-    check(!inRing && !queued, `${where} is the kept run, but in a ring or on the list of events`);
-    check(listed === slots && left === 0, `${where} is the kept run, but not empty`);
-  } else if (inRing) {
+  if (inRing) {
     check(left === slots - listed, `${where} is in the ring, but has ${left} frees left until an event`);
     check(left > 0 || queued, `${where} is empty, but not on the list of events`);
   } else {

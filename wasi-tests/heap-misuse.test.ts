@@ -144,8 +144,6 @@ const DAMAGE: Readonly<Record<string, (heap: Heap, blocks: readonly number[]) =>
     heap.mallinfo();
     words(heap)[field(heap, used!, LAYOUT.RUN_PREV)] = noRun(heap);
   },
-  "a run in use that is its bin's kept run": (heap, [used]) =>
-    (words(heap)[binField(heap, used!, LAYOUT.BIN_KEPT)] = runOf(heap, used!)),
   "a slot in use that counts as never used": (heap, [used]) =>
     (words(heap)[binField(heap, used!, LAYOUT.BIN_FRESH)] = used!),
   "a range of never-used slots that ends too early": (heap, [used]) =>

@@ -318,7 +318,7 @@ test("an aligned block reuses the pages of a freed one, wherever its free pages 
   }
 });
 
-test("realloc frees a kept run and moves the last block rather than grow memory", async () => {
+test("realloc frees an empty run and moves the last block rather than grow memory", async () => {
   const { heap } = await newHeap();
   const first = heap.malloc(2 * MIB);
   const slots: number[] = [];
