@@ -120,8 +120,14 @@ const SLOT_EVENTS: u32 = 32;
 
 
 @inline
-export function binAt(bin: u32): Bin {
-  return changetype<Bin>(STATE + BIN_TABLE + ((<usize>bin) << BIN_BITS));
+export function binAt(kind: u32): Bin {
+  return changetype<Bin>(STATE + BIN_TABLE + ((<usize>kind) << BIN_BITS));
+}
+
+
+@inline
+function kindOf(bin: Bin): u32 {
+  return (<u32>(changetype<usize>(bin) - (STATE + BIN_TABLE))) >>> BIN_BITS;
 }
 
 /** Returns the bin of a size below `smallEnd`: its address, or, with caches, the offset of its cell in a cache. */
@@ -294,10 +300,10 @@ export function lengthenRun(run: Run, pages: u32): bool {
   if (extendRun(run, pages)) return true;
   if (!isLast(run) || findFree(pages)) return false;
   tidy(pages);
-  return (
-    extendRun(run, pages) ||
-    (!findFree(pages) && grow(pages - (run.size >>> PAGE_BITS), false) && extendRun(run, pages))
-  );
+  do {
+    if (extendRun(run, pages)) return true;
+  } while (!findFree(pages) && grow(pages - (run.size >>> PAGE_BITS), false));
+  return false;
 }
 
 /** Sets up the heap, unless that was done before. Returns false when memory is out. */
@@ -333,37 +339,36 @@ export function runPages(size: u32, wasteBits: u32): u32 {
 }
 
 /** Takes a slot of a bin that has none at hand; 0 when memory is out. */
-export function takeSlow(kind: u32): usize {
-  const slot = takeFreed(kind);
+export function takeSlow(bin: Bin): usize {
+  const slot = takeFreed(bin);
   if (slot) return slot;
-  const bin = binAt(kind);
-  const run = newSlots(kind);
+  const run = newSlots(bin);
   // There are no pages, but settling events meanwhile may have freed a slot.
-  if (!run) return takeFreed(kind);
+  if (!run) return takeFreed(bin);
   const first = run.start;
   const size = bin.size;
-  if (!offerFresh(bin, run, first + size)) listSlots(run, first + size, first + run.slots * size);
+  if (!offerFresh(bin, run, first + size)) listSlots(bin, run, first + size);
   return first;
 }
 
-/** Puts a run's slots from `from` to `end` into its list and, if there are any, the run into its bin's ring. */
+/** Puts a run's slots from `from` on into its list and, if there are any, the run into its bin's ring. */
 @inline
-function listSlots(run: Run, from: usize, end: usize): void {
-  if (from == end) return;
-  addBefore(ringOf(binAt(run.kind)), run);
+function listSlots(bin: Bin, run: Run, from: usize): void {
+  let slot = run.start + run.slots * run.size;
+  if (from == slot) return;
+  addBefore(ringOf(bin), run);
   do {
-    end -= run.size;
-    store<usize>(end, run.free);
-    run.free = end;
-  } while (end != from);
+    slot -= run.size;
+    store<usize>(slot, run.free);
+    run.free = slot;
+  } while (slot != from);
 }
 
 /**
  * Settles events until there is a slot at hand, and takes it. Returns 0 if there is none after the last event, or once
  * there are free pages for a new run.
  */
-export function takeFreed(kind: u32): usize {
-  const bin = binAt(kind);
+export function takeFreed(bin: Bin): usize {
   do {
     settleSome(SLOT_EVENTS);
     const run = bin.first;
@@ -379,8 +384,7 @@ export function takeFreed(kind: u32): usize {
 }
 
 /** Makes a run of slots for a bin. Returns null when memory is out. */
-function newSlots(kind: u32): Run {
-  const bin = binAt(kind);
+function newSlots(bin: Bin): Run {
   const size = bin.size;
   const least = runPages(size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);
   let pages = least;
@@ -390,7 +394,7 @@ function newSlots(kind: u32): Run {
   const run = obtainRun(pages, least, 1);
   if (!run) return run;
   const bytes = run.size;
-  setKind(run, kind, bytes / size);
+  setKind(run, kindOf(bin), bytes / size);
   run.size = size;
   setRuns(run, run);
   bin.pages += bytes >>> PAGE_BITS;

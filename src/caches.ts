@@ -55,6 +55,7 @@ import {
 } from "./config";
 import { putBatch, takeBatch } from "./batches";
 import {
+  Bin,
   WASTE_BITS,
   binAt,
   ensureStarted,
@@ -190,18 +191,19 @@ export function takeSlot(bin: u32): usize {
 }
 
 /** Returns a slot of the heap, and refills the thread's cache with as much of a batch as the heap has ready. */
-function takeFromHeap(bin: u32): usize {
+function takeFromHeap(kind: u32): usize {
+  const bin = binAt(kind);
   lock();
   const slot = heapSlot(bin);
   if (slot) {
     // Claim a cache only now: had it been made first, it might have taken the last free page, which the slot needed.
     if (!cache) claim();
     else if (sizedFor != common().made) sizeBatches();
-    const cell = cellOf(bin);
+    const cell = cellOf(kind);
     let room = load<u32>(cell, MOST);
     let last = slot;
     while (room > 1) {
-      const more = takeReady(binAt(bin));
+      const more = takeReady(bin);
       if (!more) break;
       store<usize>(last, more);
       last = more;
@@ -218,11 +220,11 @@ function takeFromHeap(bin: u32): usize {
 }
 
 /** Returns a slot of one of the heap's bins; 0 when out of memory. Needs the lock. */
-function heapSlot(bin: u32): usize {
+function heapSlot(bin: Bin): usize {
   if (!ensureStarted()) return 0;
   const slot = takeFreed(bin);
   if (slot) return slot;
-  makeRoom(runPages(slotSize(bin), WASTE_BITS));
+  makeRoom(runPages(bin.size, WASTE_BITS));
   return takeSlow(bin);
 }
 

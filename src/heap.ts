@@ -145,12 +145,13 @@ function takeAny(size: usize): usize {
 }
 
 /** Allocates a slot of a bin, which gets a new run if need be. */
-function allocateSlot(bin: u32): usize {
-  if (CACHED) return takeSlot(bin);
+function allocateSlot(kind: u32): usize {
+  if (CACHED) return takeSlot(kind);
   lockInline();
   let slot: usize = 0;
   if (ensureStarted()) {
-    slot = takeReady(binAt(bin));
+    const bin = binAt(kind);
+    slot = takeReady(bin);
     if (!slot) slot = takeSlow(bin);
   }
   unlockInline();
