@@ -267,10 +267,16 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   if (!HARDENED) settleSome(RUN_EVENTS);
   let isTidy = false;
   while (true) {
-    let page = findFree(pages);
-    if (!HARDENED && !page && pages > least && (page = findAligned(least, alignment))) pages = least;
     // Rather than make a page of Runs, see whether some have become spare.
-    if (page && (isTidy || hasSpareRun())) return take(page, pages);
+    if (isTidy || hasSpareRun()) {
+      let page = findFree(pages);
+      let found = pages;
+      if (!HARDENED && !page && pages > least) {
+        page = findAligned(least, alignment);
+        found = least;
+      }
+      if (page) return take(page, found);
+    }
     if (!isTidy) {
       tidy(pages);
       isTidy = true;

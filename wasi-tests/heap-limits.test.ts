@@ -204,6 +204,22 @@ async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left
   }
 }
 
+test("an aligned block that fits exactly finds its place although there is no spare Run", async () => {
+  const endingWith = (heap: Heap, odd: number): number => {
+    const block = heap.page_alloc(4 * PAGE, 1);
+    if ((block / PAGE + 3) % 2 === odd) return block;
+    heap.page_alloc(PAGE, 1);
+    return endingWith(heap, odd);
+  };
+  const { heap, left } = await fullHeap((heap) => [endingWith(heap, 1), endingWith(heap, 0)]);
+  // Two single pages become free, the lower one odd, and no Run does: the lower one has to become Runs.
+  for (const block of left) assert.is(heap.page_realloc(block, 3 * PAGE), block);
+  const [lower, upper] = left.map((block) => block / PAGE + 3);
+  assert.is(heap.page_alloc(PAGE, 2 * PAGE), upper! * PAGE);
+  assert.ok(pagesOf(heap).isMetadata(lower!));
+  assert.equal(pagesOf(heap).free, []);
+});
+
 /** Allocates slots until they lie in `runs` different runs. Returns one slot of each run. */
 function slotOfEach(heap: Heap, size: number, runs: number): number[] {
   const slots = new Map<number, number>();
