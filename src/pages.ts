@@ -425,9 +425,7 @@ export function startPages(): bool {
   startRing(metadataPages());
   let base = heapBase();
   let end = heapEndPage();
-  // Include the pages of the map itself.
-  let capacity = max(end, memoryEndPage()) + SLACK;
-  capacity = (capacity + capacity / MAP_PAGE + WORD_PAGES) & -WORD_PAGES;
+  const capacity = capacityFor(max(end, memoryEndPage()));
   // Compare pages: unlike addresses they do not wrap at 4 GiB.
   const bytes = mapBytes(capacity) + FIRST_METADATA_PAGES * PAGE;
   let firstFree = pageOf(base) + pagesFor((base & (PAGE - 1)) + bytes);
@@ -445,7 +443,8 @@ export function startPages(): bool {
   s.end = end;
   s.fresh = firstFree;
   moveMap(base, capacity);
-  for (let page = firstFree - FIRST_METADATA_PAGES; page < firstFree; ++page) makeMetadata(addressOf(page));
+  makeMetadata(addressOf(firstFree - 1));
+  if (HARDENED) makeMetadata(addressOf(firstFree - 2));
   // A Run that is never dropped keeps the first metadata page, low in the heap, from becoming free.
   newRun(0, 0);
   addPages(firstFree, end);
@@ -473,10 +472,14 @@ export function grow(pages: u32, isTry: bool): bool {
   }
   if (EMSCRIPTEN) more = max(more, leastGrowth(memoryEnd));
   let capacity = s.capacity;
+  // Pages of a larger map, if one is needed, and where it goes: rather in the middle of the heap than at its end, where
+  // it would be in the way of blocks that grow.
+  let map: u32 = 0;
+  let place: u32 = 0;
   if (grownEnd(memoryEnd, more) >= capacity) {
     capacity = capacityFor(memoryEnd + pages);
-    const map = pagesFor(mapBytes(capacity));
-    const place = findFree(map);
+    map = pagesFor(mapBytes(capacity));
+    place = findFree(map);
     if (!place) more = pages + map;
     // The map will take up some of the free pages at the end.
     else if (place >= memoryEnd - room) more += map;
@@ -488,20 +491,19 @@ export function grow(pages: u32, isTry: bool): bool {
   if (!page) return false;
   const end = grownEnd(page, more);
   let first = page;
-  if (end >= s.capacity) {
-    // Another thread may have grown memory meanwhile.
-    if (LOCKED && end >= capacity) capacity = capacityFor(end);
-    // Rather in the middle of the heap than at its end, where the map would be in the way of blocks that grow.
-    const map = pagesFor(mapBytes(capacity));
-    const place = findFree(map);
-    if (place) {
-      moveMap(takeOwn(place, map), capacity);
-    } else {
-      // These pages have no room for a map that describes them: they are lost.
-      if (LOCKED && <i32>(end - page) < <i32>map) return grow(pages, isTry);
-      moveMap(addressOf(page), capacity);
-      first += map;
-    }
+  // Another thread may have grown memory meanwhile.
+  if (LOCKED && end >= capacity) {
+    capacity = capacityFor(end);
+    map = pagesFor(mapBytes(capacity));
+    place = findFree(map);
+  }
+  if (place) {
+    moveMap(takeOwn(place, map), capacity);
+  } else if (map) {
+    // These pages have no room for a map that describes them: they are lost.
+    if (LOCKED && <i32>(end - page) < <i32>map) return grow(pages, isTry);
+    moveMap(addressOf(page), capacity);
+    first += map;
   }
   s.end = max(s.end, end);
   addPages(first, end);
@@ -511,9 +513,8 @@ export function grow(pages: u32, isTry: bool): bool {
 /** Moves the map to a lower place if there is one: free pages on both sides of it will then coalesce. */
 export function pack(): void {
   const s = state();
-  // With threads, the memory of an old map is never reused. The first map, whose capacity is not in whole pages of the
-  // map, lies lowest anyway.
-  if (LOCKED || s.capacity & (MAP_PAGE - 1)) return;
+  // With threads, the memory of an old map is never reused.
+  if (LOCKED) return;
   const pages = pagesFor(mapBytes(s.capacity));
   const page = findFree(pages);
   if (page && page < pageOf(pageMap())) moveMap(takeOwn(page, pages), s.capacity);
