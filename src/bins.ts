@@ -218,7 +218,7 @@ function settleSlots(run: Run): void {
   if (!run.next) {
     // The event is out of date: all slots were taken again.
     if (run.left > 0) return;
-    run.left += run.slots - 1;
+    run.left += <i32>run.slots - 1;
     if (run.left) addBefore(ringOf(bin), run);
   } else if (!run.left) remove(run);
   if (run.left) return;

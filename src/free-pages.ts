@@ -89,7 +89,7 @@ export function takeFree(page: u32, pages: u32): void {
   const s = state();
   const end = page + pages;
   setBits(page, pages, 0);
-  s.fresh = max<u32>(s.fresh, end);
+  if (end > s.fresh) s.fresh = end;
   if ((end ^ page) >>> WORD_BITS) rate(end >>> WORD_BITS);
 }
 

@@ -230,9 +230,10 @@ export function setKind(run: Run, kind: u32, slots: u32): void {
 function newRun(start: usize, bytes: u32): Run {
   const header = metadataPages().next;
   const run = changetype<Run>(header.free);
-  header.free += run.event + RUN_STEP;
+  const next = changetype<usize>(run) + run.event + RUN_STEP;
+  header.free = next;
   ++header.left;
-  if ((header.free & (PAGE - 1)) == (RUNS_END & (PAGE - 1))) remove(header);
+  if ((next & (PAGE - 1)) == (RUNS_END & (PAGE - 1))) remove(header);
   run.free = 0;
   run.next = changetype<Run>(0);
   run.start = start;
@@ -294,7 +295,6 @@ export function startRing(ring: Run): void {
 }
 
 /** Inserts a run before `next`; before the sentinel, as the last of the ring. */
-@inline
 export function addBefore(next: Run, run: Run): void {
   const prev = next.prev;
   run.next = next;
@@ -334,8 +334,9 @@ function takeOwn(page: u32, pages: u32): usize {
 @inline
 function use(pages: u32): void {
   const s = state();
-  s.used += pages;
-  s.peak = max<u32>(s.peak, s.used);
+  const used = s.used + pages;
+  s.used = used;
+  if (used > s.peak) s.peak = used;
 }
 
 /**
@@ -386,7 +387,7 @@ export function trimRun(run: Run, alignment: u32, pages: u32): void {
 /** Frees the first `pages` pages of a run whose pages point to `noRun`. */
 export function cutFront(run: Run, pages: u32): void {
   const start = run.start;
-  run.start += addressOf(pages);
+  run.start = start + addressOf(pages);
   run.size -= pages << PAGE_BITS;
   putFree(start, pages);
 }
@@ -505,7 +506,7 @@ export function grow(pages: u32, isTry: bool): bool {
     moveMap(addressOf(page), capacity);
     first += map;
   }
-  s.end = max(s.end, end);
+  if (end > s.end) s.end = end;
   addPages(first, end);
   return true;
 }
