@@ -44,7 +44,7 @@ import {
   STATE,
   state,
 } from "./config";
-import { findAligned, findFree } from "./free-pages";
+import { findFree } from "./free-pages";
 import { countFree } from "./free-slots";
 import { trapUnlocked } from "./lock";
 import {
@@ -259,9 +259,8 @@ function freeUnused(): void {
 }
 
 /**
- * Returns a run of kind LARGE with `pages` pages, which still point to `noRun`; null when memory is out. If memory
- * would have to grow for that, but not for `least` pages at a multiple of `alignment` pages, returns a run of those.
- * The same goes if memory can't grow for `pages`, and `alignment` is 1.
+ * Returns a run of kind LARGE with `pages` pages at a multiple of `alignment` pages, which still point to `noRun`; null
+ * when memory is out. If memory would have to grow for that, or can't, but not for `least` pages, returns a run of those.
  */
 export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   if (!HARDENED) settleSome(RUN_EVENTS);
@@ -269,23 +268,24 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   while (true) {
     // Rather than make a page of Runs, see whether some have become spare.
     if (isTidy || hasSpareRun()) {
-      let page = findFree(pages);
+      let page = findFree(pages, alignment);
       let found = pages;
-      if (!HARDENED && !page && pages > least) {
-        page = findAligned(least, alignment);
+      if (!page && pages > least) {
+        page = findFree(least, alignment);
         found = least;
       }
       if (page) return take(page, found);
     }
+    const most = pages + alignment - 1;
     if (!isTidy) {
-      tidy(pages);
+      tidy(most);
       isTidy = true;
       continue;
     }
     // Even after growth the search may fail: if another thread grew linear memory as well, what is free may be in two
     // pieces. Then grow again.
-    const isTry = alignment == 1 && pages > least;
-    if (grow(pages, isTry)) continue;
+    const isTry = pages > least;
+    if (grow(most, isTry)) continue;
     if (!isTry) return changetype<Run>(0);
     pages = least;
   }
@@ -298,17 +298,17 @@ function tidy(pages: u32): void {
     settle();
     freeUnused();
   }
-  if (s.end - s.start - s.used >= pages && !findFree(pages)) pack();
+  if (s.end - s.start - s.used >= pages && !findFree(pages, 1)) pack();
 }
 
 /** Like `extendRun`, but makes memory grow if the run is the heap's last and its block could not move to free pages. */
 export function lengthenRun(run: Run, pages: u32): bool {
   if (extendRun(run, pages)) return true;
-  if (!isLast(run) || findFree(pages)) return false;
+  if (!isLast(run) || findFree(pages, 1)) return false;
   tidy(pages);
   do {
     if (extendRun(run, pages)) return true;
-  } while (!findFree(pages) && grow(pages - (run.size >>> PAGE_BITS), false));
+  } while (!findFree(pages, 1) && grow(pages - (run.size >>> PAGE_BITS), false));
   return false;
 }
 
@@ -385,7 +385,7 @@ export function takeFreed(bin: Bin): usize {
     }
     const slot = takeReady(bin);
     if (slot) return slot;
-  } while (state().events && !findFree(runPages(bin.size, WASTE_BITS)));
+  } while (state().events && !findFree(runPages(bin.size, WASTE_BITS), 1));
   return 0;
 }
 

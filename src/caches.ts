@@ -230,9 +230,9 @@ function heapSlot(bin: Bin): usize {
 
 /** Gives all batches and the thread's own cache back to the heap if it has no free run of `pages`. Needs the lock. */
 export function makeRoom(pages: u32): void {
-  if (hasSpareRun() && findFree(pages)) return;
+  if (hasSpareRun() && findFree(pages, 1)) return;
   settle();
-  if (!hasSpareRun() || !findFree(pages)) giveAllBack();
+  if (!hasSpareRun() || !findFree(pages, 1)) giveAllBack();
 }
 
 /** Frees a block whose cell has no room for it. Traps if no block can start in its page. */

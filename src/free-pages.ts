@@ -82,7 +82,7 @@ export function addFree(page: u32, pages: u32): void {
 }
 
 /**
- * Marks pages as no longer free. They must be the first of a series, or have been found by `findAligned`: only then is
+ * Marks pages as no longer free. They must be the first of a series, or have been found by `findFree`: only then is
  * the grade of their word high enough for what is left of the series there. A later word gets a new one.
  */
 export function takeFree(page: u32, pages: u32): void {
@@ -93,9 +93,10 @@ export function takeFree(page: u32, pages: u32): void {
   if ((end ^ page) >>> WORD_BITS) rate(end >>> WORD_BITS);
 }
 
-/** Returns the first page of the lowest series of at least `pages` free pages; 0 if there is none. */
-export function findFree(pages: u32): u32 {
+/** Returns the lowest multiple of `alignment`, a power of two, from which on `pages` pages are free; 0 if there is none. */
+export function findFree(pages: u32, alignment: u32): u32 {
   const s = state();
+  const mask = alignment - 1;
   // Adding this sets the top bit of each grade that is high enough.
   const difference = ONES * <u64>(BEST + 1 - gradeOf(pages));
   let at = s.grades;
@@ -103,39 +104,31 @@ export function findFree(pages: u32): u32 {
     for (let hits = (load<u64>(at) + difference) & (ONES << 7); hits; hits &= hits - 1) {
       const word = <u32>(at - s.grades) + ((<u32>ctz<u64>(hits)) >>> 3);
       if (word >= s.capacity >>> WORD_BITS) return 0;
-      const page = findIn(word, pages);
+      const page = findIn(word, pages, mask);
       if (page) return page;
     }
     at += sizeof<u64>();
   }
 }
 
-/** Returns the lowest multiple of `alignment`, a power of two, from which on `pages` pages are free; 0 if none. */
-export function findAligned(pages: u32, alignment: u32): u32 {
-  let page = (findFree(pages) + alignment - 1) & -alignment;
-  for (; page && page < state().end; page += alignment) {
-    if (freeFrom(page, pages) >= pages) {
-      // `takeFree` counts on the grade of this word, but the series may begin in an earlier one.
-      rate(page >>> WORD_BITS);
-      return page;
-    }
-  }
-  return 0;
-}
-
-/**
- * Returns the first page of the lowest series of at least `pages` free pages that begins in a word. If there is none,
- * makes the word's grade exact and returns 0.
- */
+/** `findFree` for the series that begin in a word. If it finds nothing, it makes the word's grade exact and returns 0. */
 @inline
-function findIn(word: u32, pages: u32): u32 {
+function findIn(word: u32, pages: u32, mask: u32): u32 {
   let bits = load<u64>(addressOfWord(word));
   let most: u32 = 0;
   while (bits) {
     const start = <u32>ctz<u64>(bits);
     const page = (word << WORD_BITS) + start;
-    const length = freeFrom(page, pages);
-    if (length >= pages) return page;
+    const length = freeFrom(page, pages + mask);
+    if (length >= pages) {
+      const skipped = -page & mask;
+      if (!skipped) return page;
+      if (length >= pages + skipped) {
+        // `takeFree` counts on the grade of this word, but the series may begin in an earlier one.
+        rate((page + skipped) >>> WORD_BITS);
+        return page + skipped;
+      }
+    }
     most = max<u32>(most, length);
     // Clears the series: the carry runs from its first bit to the one after its last.
     bits &= bits + ((<u64>1) << start);

@@ -120,7 +120,6 @@ import {
   setKind,
   setRuns,
   shrinkRun,
-  trimRun,
 } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
@@ -224,7 +223,7 @@ function begin(): bool {
 function fillBin(kind: u32): bool {
   const bytes = slotSize(kind);
   const pages = runPages(bytes, WASTE_BITS);
-  let run = findPages(pages);
+  let run = findPages(pages, 1);
   if (!run) return false;
   if (takeNote(run.start)) run = moveOn(run);
   const slots = (pages << PAGE_BITS) / bytes;
@@ -240,18 +239,18 @@ function fillBin(kind: u32): bool {
  * Returns a run whose pages have not been checked for writes yet, or null if memory is out even with the quarantine
  * emptied.
  */
-function findPages(pages: u32): Run {
+function findPages(pages: u32, alignment: u32): Run {
   if (!guards().secret && !begin()) return changetype<Run>(0);
-  const run = obtainPages(pages);
+  const run = obtainPages(pages, alignment);
   if (run) return run;
   emptyQuarantine();
-  return obtainRun(pages, pages, 1);
+  return obtainRun(pages, pages, alignment);
 }
 
 /** Like `findPages`, but leaves the quarantine alone. */
-function obtainPages(pages: u32): Run {
-  freeEmptyRuns(pages);
-  return obtainRun(pages, pages, 1);
+function obtainPages(pages: u32, alignment: u32): Run {
+  freeEmptyRuns(pages, alignment);
+  return obtainRun(pages, pages, alignment);
 }
 
 /** Traps if a new run's pages were written to while free. Those from `fresh` on, never handed out, need no check. */
@@ -275,9 +274,8 @@ function takeLarge(size: usize, alignment: usize): usize {
   const pages = pagesFor(size + 1);
   const multiple = max<u32>(pagesFor(alignment), 1);
   const fresh = state().fresh;
-  let run = findPages(pages + multiple - 1);
+  let run = findPages(pages, multiple);
   if (!run) return 0;
-  trimRun(run, multiple, pages);
   if (multiple == 1 && (takeNote(run.start) || isOwn(pageOf(run.start) - 1))) run = moveOn(run);
   expectUnused(run, fresh);
   setRuns(run, run);
@@ -299,7 +297,7 @@ function moveOn(run: Run): Run {
   if (lengthenRun(run, pages + 1)) cutFront(run, 1);
   // Keep the run until there is another: if it were free, a page of it might become Runs, which could leave no run that
   // is long enough.
-  else other = obtainPages(pages);
+  else other = obtainPages(pages, 1);
   // Only one of the two ever serves a block.
   s.peak = peak;
   if (!other || other == run) return run;
@@ -554,11 +552,12 @@ function regroup(run: Run): void {
 }
 
 /**
- * Gives back the empty runs, which are the last in their bins' rings, unless `pages` adjacent pages are free already.
- * The only run of a bin of small slots stays, so that a double free of one of its blocks is reported as such.
+ * Gives back the empty runs, which are the last in their bins' rings, unless `pages` pages are free at a multiple of
+ * `alignment` already. The only run of a bin of small slots stays, so that a double free of one of its blocks is
+ * reported as such.
  */
-function freeEmptyRuns(pages: u32): void {
-  if (findFree(pages)) return;
+function freeEmptyRuns(pages: u32, alignment: u32): void {
+  if (findFree(pages, alignment)) return;
   for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, kind < MEDIUM_BIN));
 }
 
@@ -654,7 +653,7 @@ function fitLarge(run: Run, size: usize): bool {
   const pages = pagesFor(size + 1);
   if (pages <= pagesOf(run)) return true;
   const end = endOf(run);
-  freeEmptyRuns(pages);
+  freeEmptyRuns(pages, 1);
   if (!lengthenRun(run, pages)) return false;
   // The block itself is not to blame: its end was checked before.
   if (!isZero(end, endOf(run))) blameFreed(end, endOf(run));

@@ -58,7 +58,6 @@ import {
   runOf,
   setRun,
   shrinkRun,
-  trimRun,
 } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
@@ -180,11 +179,9 @@ function takeLarge(size: usize, alignment: u32): usize {
       return last.start;
     }
   }
-  const most = pages + alignment - 1;
-  if (CACHED) makeRoom(most);
-  const run = obtainRun(most, pages, alignment);
+  if (CACHED) makeRoom(pages + alignment - 1);
+  const run = obtainRun(pages, pages, alignment);
   if (!run) return 0;
-  if (alignment > 1) trimRun(run, alignment, pages);
   setRun(run.start, run);
   return run.start;
 }

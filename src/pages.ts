@@ -270,7 +270,7 @@ export function hasSpareRun(): bool {
 /** Makes sure that there is a spare Run. Returns false when memory is out. */
 function reserve(): bool {
   while (!hasSpareRun()) {
-    const page = findFree(1);
+    const page = findFree(1, 1);
     if (page) makeMetadata(takeOwn(page, 1));
     else if (!grow(1, false)) return false;
   }
@@ -377,13 +377,6 @@ export function shrinkRun(run: Run, pages: u32): void {
   putFree(run.start + run.size, rest);
 }
 
-/** Trims a run of kind LARGE to `pages` pages that begin at a multiple of `alignment` pages, and frees the others. */
-export function trimRun(run: Run, alignment: u32, pages: u32): void {
-  const before = -pageOf(run.start) & (alignment - 1);
-  if (before) cutFront(run, before);
-  shrinkRun(run, pages);
-}
-
 /** Frees the first `pages` pages of a run whose pages point to `noRun`. */
 export function cutFront(run: Run, pages: u32): void {
   const start = run.start;
@@ -480,7 +473,7 @@ export function grow(pages: u32, isTry: bool): bool {
   if (grownEnd(memoryEnd, more) >= capacity) {
     capacity = capacityFor(memoryEnd + pages);
     map = pagesFor(mapBytes(capacity));
-    place = findFree(map);
+    place = findFree(map, 1);
     if (!place) more = pages + map;
     // The map will take up some of the free pages at the end.
     else if (place >= memoryEnd - room) more += map;
@@ -496,7 +489,7 @@ export function grow(pages: u32, isTry: bool): bool {
   if (LOCKED && end >= capacity) {
     capacity = capacityFor(end);
     map = pagesFor(mapBytes(capacity));
-    place = findFree(map);
+    place = findFree(map, 1);
   }
   if (place) {
     moveMap(takeOwn(place, map), capacity);
@@ -517,7 +510,7 @@ export function pack(): void {
   // With threads, the memory of an old map is never reused.
   if (LOCKED) return;
   const pages = pagesFor(mapBytes(s.capacity));
-  const page = findFree(pages);
+  const page = findFree(pages, 1);
   if (page && page < pageOf(pageMap())) moveMap(takeOwn(page, pages), s.capacity);
 }
 
