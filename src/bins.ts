@@ -18,8 +18,9 @@
 //     in the ring                     the number of slots taken, counting those that were never used
 //     on the list of events           QUEUED more than it would be otherwise, so that it does not reach zero again
 //
-// An empty run is not freed if its bin has no never-used slots: its own count as never used from then on. A program that
-// oscillates around the edge of a run need not remake it each time. Before memory grows, such runs are freed as well.
+// An empty run is not freed if its bin has no never-used slots: its own count as never used from then on. A program
+// that oscillates around the edge of a run need not remake it each time. Before memory grows, such runs are freed as
+// well.
 //
 // Runs of slots larger than a page have few slots. Such a run is often empty, and as long as it is not freed, it is in
 // the way of large blocks, so it is always freed. To be recognized as empty even if some of its slots were never used,
@@ -227,7 +228,10 @@ function settleSlots(run: Run): void {
   if (!offerFresh(bin, run, run.start)) freeEmpty(bin, run);
 }
 
-/** Makes the last slots of a run, from `from` on, its bin's never-used ones, unless it has others. Returns whether it did. */
+/**
+ * Makes the last slots of a run, from `from` on, its bin's never-used ones, unless the bin has others. Returns whether
+ * it did.
+ */
 function offerFresh(bin: Bin, run: Run, from: usize): bool {
   const size = bin.size;
   if (size > PAGE || hasFresh(bin)) return false;
@@ -260,7 +264,8 @@ function freeUnused(): void {
 
 /**
  * Returns a run of kind LARGE with `pages` pages at a multiple of `alignment` pages, which still point to `noRun`; null
- * when memory is out. If memory would have to grow for that, or can't, but not for `least` pages, returns a run of those.
+ * when memory is out. If memory would have to grow for that, or can't, but not for `least` pages, returns a run of
+ * those.
  */
 export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   if (!HARDENED) settleSome(RUN_EVENTS);

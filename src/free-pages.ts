@@ -52,6 +52,7 @@ function setGrade(word: u32, grade: u32): void {
 }
 
 /** Sets a word's grade without looking at other words: to BEST if a series may go on in the next. */
+@inline
 function rate(word: u32): void {
   const bits = load<u64>(addressOfWord(word));
   setGrade(word, <i64>bits < 0 ? BEST : <u32>popcnt<u64>(bits));
@@ -93,7 +94,7 @@ export function takeFree(page: u32, pages: u32): void {
   if ((end ^ page) >>> WORD_BITS) rate(end >>> WORD_BITS);
 }
 
-/** Returns the lowest multiple of `alignment`, a power of two, from which on `pages` pages are free; 0 if there is none. */
+/** Returns the lowest multiple of `alignment`, a power of two, from which on `pages` pages are free; 0 if none. */
 export function findFree(pages: u32, alignment: u32): u32 {
   const s = state();
   const mask = alignment - 1;
@@ -111,7 +112,10 @@ export function findFree(pages: u32, alignment: u32): u32 {
   }
 }
 
-/** `findFree` for the series that begin in a word. If it finds nothing, it makes the word's grade exact and returns 0. */
+/**
+ * `findFree` for the series that begin in a word; `mask` is the alignment - 1. If it finds nothing, it makes the word's
+ * grade exact.
+ */
 @inline
 function findIn(word: u32, pages: u32, mask: u32): u32 {
   let bits = load<u64>(addressOfWord(word));
@@ -152,6 +156,7 @@ export function freeFrom(page: u32, enough: u32): u32 {
 }
 
 /** Returns the number of free pages directly before `page`. */
+@inline
 export function freeBefore(page: u32): u32 {
   --page;
   let at = wordAt(page);

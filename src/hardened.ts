@@ -6,8 +6,7 @@
 //   allocator before memory grows.
 // - A freed block is wiped and waits in a FIFO quarantine before its slot is free. A write to it, then or later, is
 //   detected when the slot is handed out again, when its run is given back, or by a check of the whole heap.
-// - A large block is a page run with a guard byte after the block's last byte. Free pages are zero, like all memory
-// that
+// - A large block is a page run with a guard byte after the block's last byte. Free pages are zero, like all memory that
 //   no block uses. A new run does not begin where a recently freed large block did, unless there is no room elsewhere;
 //   one page further on is enough.
 // - A zero-size block has an address in the last wasm page below 4 GiB, which the heap never reaches.

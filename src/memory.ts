@@ -69,7 +69,10 @@ export function grownPages(pages: u32): u32 {
   return (pages + (1 << UNIT_BITS) - 1) & -(1 << UNIT_BITS);
 }
 
-/** Under Emscripten memory grows by so many pages at least. With fewer, bins would often be searched in vain for free pages. */
+/**
+ * Under Emscripten memory grows by so many pages at least. With fewer, bins would often be searched in vain for free
+ * pages.
+ */
 const STEP_PAGES: u32 = 16;
 
 /** Returns how many pages to grow by at least under Emscripten, if memory in use ends before page `memoryEnd`. */
@@ -119,8 +122,8 @@ export function memoryEndPage(): u32 {
 }
 
 /**
- * Returns whether the heap may ask for `pages` more without risk: Emscripten's `sbrk` may end the program if linear memory itself has
- * to grow for them.
+ * Returns whether the heap may ask for `pages` more without risk: Emscripten's `sbrk` may end the program if linear
+ * memory itself has to grow for them.
  */
 @inline
 export function mayGrow(pages: u32): bool {

@@ -192,11 +192,13 @@ export function runAt(page: u32): Run {
 }
 
 /** Makes the page that an address lies in point to a Run. */
+@inline
 export function setRun(address: usize, run: Run): void {
   store<Run>(entryOf(pageOf(address)), run);
 }
 
 /** Makes the pages of a run in use point to it or to `noRun`; only the first page if it holds a single block. */
+@inline
 export function setRuns(run: Run, to: Run): void {
   let entry = entryAt(run.start);
   const end = entry + (run.slots > 1 ? (<usize>pagesOf(run)) << 2 : ENTRY);
@@ -227,6 +229,7 @@ export function setKind(run: Run, kind: u32, slots: u32): void {
 // of zeros all Runs are listed.
 
 /** Makes a run of kind LARGE whose pages still point to `noRun`. There must be a spare Run. */
+@inline
 function newRun(start: usize, bytes: u32): Run {
   const header = metadataPages().next;
   const run = changetype<Run>(header.free);
@@ -355,6 +358,7 @@ export function take(page: u32, pages: u32): Run {
 }
 
 /** Frees pages that were handed out and point to `noRun`. */
+@inline
 function putFree(start: usize, pages: u32): void {
   state().used -= pages;
   addFree(pageOf(start), pages);

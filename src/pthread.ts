@@ -46,8 +46,8 @@ declare const CORES: usize;
 const DEFAULT_CORES: i32 = 4;
 
 /**
- * Returns whether the calling thread may block. A browser's main thread and an audio worklet may not. Nor may any thread of a
- * program that makes its threads without libc, since it might be one of these.
+ * Returns whether the calling thread may block. A browser's main thread and an audio worklet may not. Nor may any
+ * thread of a program that makes its threads without libc, since it might be one of these.
  */
 export function mayWait(): bool {
   return EMSCRIPTEN ? supportsWait() != 0 : LIBC_WAIT != 0;
