@@ -311,10 +311,10 @@ export function lengthenRun(run: Run, pages: u32): bool {
   if (extendRun(run, pages)) return true;
   if (!isLast(run) || findFree(pages, 1)) return false;
   tidy(pages);
-  do {
-    if (extendRun(run, pages)) return true;
-  } while (!findFree(pages, 1) && grow(pages - (run.size >>> PAGE_BITS), false));
-  return false;
+  if (extendRun(run, pages)) return true;
+  if (findFree(pages, 1)) return false;
+  // The new pages may not adjoin the run: the map may have moved there.
+  return grow(pages - (run.size >>> PAGE_BITS), false) && extendRun(run, pages);
 }
 
 /** Sets up the heap, unless that was done before. Returns false when memory is out. */

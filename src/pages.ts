@@ -423,7 +423,9 @@ export function startPages(): bool {
   startRing(metadataPages());
   let base = heapBase();
   let end = heapEndPage();
-  const capacity = capacityFor(max(end, memoryEndPage()));
+  // No more than needed, including the pages of the map itself: memory may be unable to grow.
+  let capacity = max(end, memoryEndPage()) + SLACK;
+  capacity = (capacity + capacity / MAP_PAGE + WORD_PAGES) & -WORD_PAGES;
   // Compare pages: unlike addresses they do not wrap at 4 GiB.
   const bytes = mapBytes(capacity) + FIRST_METADATA_PAGES * PAGE;
   let firstFree = pageOf(base) + pagesFor((base & (PAGE - 1)) + bytes);
@@ -441,8 +443,8 @@ export function startPages(): bool {
   s.end = end;
   s.fresh = firstFree;
   moveMap(base, capacity);
-  makeMetadata(addressOf(firstFree - 1));
   if (HARDENED) makeMetadata(addressOf(firstFree - 2));
+  makeMetadata(addressOf(firstFree - 1));
   // A Run that is never dropped keeps the first metadata page, low in the heap, from becoming free.
   newRun(0, 0);
   addPages(firstFree, end);
