@@ -156,7 +156,6 @@ export function freeFrom(page: u32, enough: u32): u32 {
 }
 
 /** Returns the number of free pages directly before `page`. */
-@inline
 export function freeBefore(page: u32): u32 {
   --page;
   let at = wordAt(page);
