@@ -29,7 +29,7 @@ const SIZE_BITS: u32 = 14;
 const SIZE_MASK: u32 = (1 << SIZE_BITS) - 1;
 
 /** The bit of a trailer's contents that marks an aligned block; the others are its size. */
-export const ALIGNED: u32 = 1 << SIZE_BITS;
+const ALIGNED: u32 = 1 << SIZE_BITS;
 
 /** How many low bits of a trailer vary from slot to slot; the constant END is above them. */
 const MARK_BITS: u32 = 16;

@@ -27,7 +27,6 @@ import {
   GONE,
   GONE_BLOCKS,
   LARGE,
-  MAP,
   MEDIUM_QUARANTINE,
   PAGE,
   PAGE_BITS,
@@ -76,7 +75,6 @@ import {
   wasUsed,
 } from "./free-slots";
 import {
-  ALIGNED,
   GUARD,
   TAIL_SIZE,
   alignmentBytes,
