@@ -2,20 +2,36 @@ import { readFileSync } from "node:fs";
 import { COUNTER, countInstructions } from "./instructions.ts";
 import { layout, linkDriver, type Peer } from "./peers/peers.ts";
 import { wasiStub } from "./wasi-stub.ts";
+import { onHeaps } from "./workloads/heaps.ts";
 import { Op, type Workload } from "./workloads/workload.ts";
 
-/** The wasm instructions that the allocator executes for each call, in one replay on a fresh heap. */
+/** The wasm instructions that the allocator executes for each call. */
 export interface CallCosts {
-  /** The mean of all calls. */
+  /** The mean of all calls, on all heaps. */
   readonly mean: number;
-  /** The least of the slowest 0.1 % of calls. */
+  /** The least of the slowest 0.1 % of calls, on the mean of all heaps. */
   readonly slowest: number;
   /** The most of any malloc, aligned allocation or free. The work of calloc and realloc grows with the block's size. */
   readonly worst: number;
 }
 
-/** Replays a workload and counts the instructions of each call. Throws if the allocator crashes. */
+/** Replays a workload on several heaps and counts the instructions of each call. Throws if the allocator crashes. */
 export async function countCalls(workload: Workload, peer: Peer): Promise<CallCosts> {
+  let mean = 0;
+  let slowest = 0;
+  let worst = 0;
+  const heaps = onHeaps(workload);
+  for (const heap of heaps) {
+    const costs = await countOn(heap.workload, heap.earlier, peer);
+    mean += costs.mean / heaps.length;
+    slowest += costs.slowest / heaps.length;
+    worst = Math.max(worst, costs.worst);
+  }
+  return { mean, slowest, worst };
+}
+
+/** `countCalls` for one heap, without the first `earlier` calls. */
+async function countOn(workload: Workload, earlier: number, peer: Peer): Promise<CallCosts> {
   const calls = workload.ops.length / 2;
   const costs = new Uint32Array(calls);
   let at = 0;
@@ -29,8 +45,10 @@ export async function countCalls(workload: Workload, peer: Peer): Promise<CallCo
   const bench = {
     count: () => counter.value,
     note(kind: number, instructions: number) {
+      const isCounted = at >= earlier;
       costs[at++] = instructions;
-      if (kind !== Op.calloc && kind !== Op.realloc && instructions > worst) worst = instructions;
+      if (isCounted && kind !== Op.calloc && kind !== Op.realloc && instructions > worst)
+        worst = instructions;
     },
   };
   const { exports } = new WebAssembly.Instance(module, { ...wasiStub(module, () => memory), bench });
@@ -40,7 +58,7 @@ export async function countCalls(workload: Workload, peer: Peer): Promise<CallCo
   new Uint32Array(memory.buffer, place.ops, workload.ops.length).set(workload.ops);
   (exports.replay as CallableFunction)(place.ops, place.ops + workload.ops.length * 4, place.blocks);
 
-  const mean = costs.reduce((sum, cost) => sum + cost, 0) / calls;
-  costs.sort();
-  return { mean, slowest: costs[Math.ceil(calls * 0.999) - 1]!, worst };
+  const counted = costs.subarray(earlier).sort();
+  const mean = counted.reduce((sum, cost) => sum + cost, 0) / counted.length;
+  return { mean, slowest: counted[Math.ceil(counted.length * 0.999) - 1]!, worst };
 }

@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import { reasonOf } from "../npm/errors.ts";
 import { linkDriver, layout, type Peer } from "./peers/peers.ts";
 import { wasiStub } from "./wasi-stub.ts";
-import { random, type Random } from "./workloads/random.ts";
-import { kindAndSlot, Op, operation, opNames, type Workload } from "./workloads/workload.ts";
+import { onHeaps } from "./workloads/heaps.ts";
+import { kindAndSlot, opNames, type Workload } from "./workloads/workload.ts";
 
 /** Descriptions of the faults of bench/c/verify.c. */
 const faults = [
@@ -18,36 +18,16 @@ const faults = [
 
 const BYTES_PER_SLOT = 12;
 
-/**
- * Number of heaps whose peaks are averaged. What a program did earlier decides where runs lie, and chance decides which
- * block is in the way of another: the peaks of one workload differ by a tenth and more.
- */
-const HEAPS = 12;
-const EARLIER_BLOCKS = 12;
-
-/** Returns the mean of the peaks that `verify` measures on several heaps, the first of them empty; or what went wrong. */
+/** Returns the mean of the peaks that `verify` measures on several heaps, or what went wrong. */
 export async function meanPeak(workload: Workload, peer: Peer): Promise<number | string> {
+  const heaps = onHeaps(workload);
   let sum = 0;
-  for (let heap = 0; heap < HEAPS; heap++) {
-    const peak = await verify(heap === 0 ? workload : onUsedHeap(random(heap), workload), peer);
+  for (const heap of heaps) {
+    const peak = await verify(heap.workload, peer);
     if (typeof peak === "string") return peak;
     sum += peak;
   }
-  return sum / HEAPS;
-}
-
-/** Returns the workload for a heap with earlier blocks, of random sizes, and gaps between them. */
-function onUsedHeap(rng: Random, workload: Workload): Workload {
-  const slots = Array.from({ length: EARLIER_BLOCKS }, (_, index) => workload.slots + index);
-  const earlier = slots.flatMap((slot) => [
-    operation(Op.malloc, slot),
-    rng.between(1, 2 ** rng.between(4, 11)),
-  ]);
-  const freed = slots.filter(() => rng.chance(0.5)).flatMap((slot) => [operation(Op.free, slot), 0]);
-  const ops = new Uint32Array(earlier.length + freed.length + workload.ops.length);
-  ops.set([...earlier, ...freed]);
-  ops.set(workload.ops, earlier.length + freed.length);
-  return { ...workload, ops, slots: workload.slots + EARLIER_BLOCKS };
+  return sum / heaps.length;
 }
 
 /**
