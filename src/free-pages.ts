@@ -41,7 +41,7 @@ function wordAt(page: u32): usize {
 
 /** Returns the grade of a series of `pages` free pages. */
 @inline
-export function gradeOf(pages: u32): u32 {
+function gradeOf(pages: u32): u32 {
   return min<u32>(pages, BEST);
 }
 

@@ -78,4 +78,4 @@ export const FAULT_SIZE: usize = GUARDS + offsetof<Guards>("faultSize");
 export { NEXT_BATCH } from "./batches";
 export { FREE_BITS, OTHER_FREE_BITS } from "./free-slots";
 export { slotSize } from "./size-classes";
-export { BEST, END_GRADES, WORD_PAGES, gradeOf } from "./free-pages";
+export { BEST, END_GRADES, WORD_PAGES } from "./free-pages";

@@ -23,8 +23,6 @@ interface Layout extends InspectorLayout {
   readonly BIN_FIRST: number;
   readonly BIN_SIZE: number;
   readonly BIN_PAGES: number;
-  /** For each grade, the least number of free pages that has it. */
-  readonly GRADE_MINIMA: readonly number[];
 }
 
 const read = (file: string): Layout => JSON.parse(readFileSync(path.join(ROOT, "lib", file), "utf8"));
@@ -391,15 +389,16 @@ function readRing<T>({ word }: Raw, ring: number, all: ReadonlyMap<number, T>, n
 
 /** Checks that no grade is too low for the free pages that begin in its word, and that the last grades end a search. */
 function checkFree({ bytes, field, isFree }: Raw): void {
-  const { WORD_PAGES, END_GRADES, GRADE_MINIMA, BEST } = LAYOUT;
+  const { WORD_PAGES, END_GRADES, BEST } = LAYOUT;
   const [grades, capacity] = [field(LAYOUT.STATE_GRADES), field(LAYOUT.STATE_CAPACITY)];
   for (let page = 0; page < capacity; ++page) {
     const first = page;
     while (isFree(page)) page += 1;
     const grade = bytes[grades + Math.floor(first / WORD_PAGES)]!;
-    const enough =
-      page === first || GRADE_MINIMA[Math.min(grade, BEST) + 1]! > page - first || grade === BEST;
-    check(enough, `${page - first} free pages begin at page ${first}, but its word has only grade ${grade}`);
+    check(
+      grade >= Math.min(page - first, BEST),
+      `${page - first} free pages begin at page ${first}, but its word has only grade ${grade}`,
+    );
   }
   for (const grade of bytes.subarray(grades + capacity / WORD_PAGES).subarray(0, END_GRADES))
     check(grade === BEST, "a grade after the last word would not end a search");
