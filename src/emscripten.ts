@@ -54,7 +54,6 @@ class GnuMallInfo {
 export function gnu_mallinfo(out: usize): void {
   // The first fields double as room for the summary.
   const summary = changetype<MallInfo>(out);
-  fillMemory(out, 0, offsetof<GnuMallInfo>());
   summarize(summary, 0);
   const inUse = summary.inUse;
   const free = summary.free;

@@ -224,7 +224,7 @@ export function check(): void {
 function collect(): void {
   if (CACHED) giveAllBack();
   if (HARDENED) emptyQuarantine();
-  settle();
+  else settle();
 }
 
 /** Returns the number of bytes that a block has room for. */

@@ -77,7 +77,7 @@ export function _sbrk64(increment: i64): usize {
   return -1;
 }
 
-/** Sets the break. Returns 0; -1 and ENOMEM when memory is out. */
+/** Sets the break. Returns 0; -1 and ENOMEM when memory is out, or if it would lower the break. */
 export function brk(address: usize): i32 {
   return sbrk(align(address) - sbrk(0)) == -1 ? -1 : 0;
 }
