@@ -185,12 +185,9 @@ function addresses({ stateSize }: Core): Map<string, Address> {
   ]);
 }
 
-async function library(
-  { constants, members, features, weakFunctions }: Library,
-  compile: typeof compileCore,
-): Promise<Uint8Array> {
+async function library({ constants, members, features, weakFunctions }: Library): Promise<Uint8Array> {
   const objects = members.map(async ({ name, entries, functions }) => {
-    const compiled = await compile(
+    const compiled = await compileCore(
       entries,
       constants,
       features.includes("simd128") ? ["--enable", "simd"] : [],
@@ -222,15 +219,8 @@ async function publish(file: string, write: (to: string) => Promise<void>): Prom
 }
 
 async function build(): Promise<void> {
-  const cores = new Map<string, Core>();
-  const compile: typeof compileCore = async (entries, constants, options) => {
-    const key = [...entries, ...constants, ...options].join();
-    const compiled = cores.get(key) ?? (await compileCore(entries, constants, options));
-    cores.set(key, compiled);
-    return compiled;
-  };
   for (const row of LIBRARIES) {
-    const bytes = await library(row, compile);
+    const bytes = await library(row);
     await publish(row.file, (to) => writeFile(to, bytes));
   }
   for (const { from, file } of COPIES) await publish(file, (to) => copyFile(path.join(ROOT, from), to));
@@ -239,7 +229,7 @@ async function build(): Promise<void> {
     await publish(file, (to) => writeFile(to, `${JSON.stringify(heapLayout, null, 2)}\n`));
   }
   for (const { file, constants, entries, options, names } of MODULES) {
-    const { module, stateSize } = await compile(entries, constants, options);
+    const { module, stateSize } = await compileCore(entries, constants, options);
     const bytes = writeStandalone(module, names, { stateSize, stateAlignment: STATE_ALIGNMENT });
     await publish(file, (to) => writeFile(to, bytes));
   }

@@ -2,15 +2,7 @@
 import path from "node:path";
 import asc from "assemblyscript/asc";
 import loadWabt from "wabt";
-import {
-  EXTERN,
-  SECTION,
-  payloadOf,
-  readExports,
-  readGlobals,
-  readImports,
-  readSections,
-} from "../npm/binary-format.ts";
+import { exportedConstant } from "../npm/binary-format.ts";
 import { ROOT, UserError } from "../tools/command.ts";
 
 export interface Core {
@@ -56,17 +48,4 @@ export async function compileCore(
   const { buffer } = parsed.toBinary({ relocatable: true, write_debug_names: true });
   parsed.destroy();
   return { module, relocatable: buffer, stateSize: exportedConstant(module, "STATE_SIZE") };
-}
-
-/** Returns the value of an immutable i32 global that the module exports. */
-function exportedConstant(module: Uint8Array, name: string): number {
-  const sections = readSections(module);
-  const payload = (id: number) => payloadOf(sections, id);
-  const found = readExports(payload(SECTION.export)).find(
-    (item) => item.name === name && item.kind === EXTERN.global,
-  );
-  const imported = readImports(payload(SECTION.import)).filter(({ kind }) => kind === EXTERN.global).length;
-  const value = found && readGlobals(payload(SECTION.global))[found.index - imported]?.value;
-  if (value === undefined) throw new Error(`the core exports no constant ${name}`);
-  return value;
 }

@@ -281,3 +281,16 @@ export function readFunctionNames(sections: readonly Section[]): Map<number, str
   }
   return new Map();
 }
+
+/** Returns the value of an immutable i32 global that a module exports. Throws an Error if there is none. */
+export function exportedConstant(module: Uint8Array, name: string): number {
+  const sections = readSections(module);
+  const payload = (id: number) => payloadOf(sections, id);
+  const found = readExports(payload(SECTION.export)).find(
+    (item) => item.name === name && item.kind === EXTERN.global,
+  );
+  const imported = readImports(payload(SECTION.import)).filter(({ kind }) => kind === EXTERN.global).length;
+  const value = found && readGlobals(payload(SECTION.global))[found.index - imported]?.value;
+  if (value === undefined) throw new Error(`the module exports no constant ${name}`);
+  return value;
+}

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
 import asc from "assemblyscript/asc";
-import { SECTION, payloadOf, readExports, readGlobals, readSections } from "../../npm/binary-format.ts";
+import { exportedConstant } from "../../npm/binary-format.ts";
 import { cached } from "../../tools/cache.ts";
 import { UserError } from "../../tools/command.ts";
 import type { Program } from "../../tools/compiler.ts";
@@ -29,21 +29,11 @@ export async function linkTlsf(program: Program): Promise<string> {
   const by = [asc.version, ...OPTIONS];
   return cached({ by, of: [unfinished, SOURCE, BINARYEN_MANIFEST], extension: ".wasm" }, async (file) => {
     const tlsf = `${file}.tlsf`;
-    await compileTlsf(tlsf, heapBase(await readFile(unfinished)));
+    await compileTlsf(tlsf, exportedConstant(await readFile(unfinished), "__heap_base"));
     // Each imports what the other exports, from "env".
     const merge = path.join(BINARYEN, "bin", "wasm-merge");
     await run(process.execPath, [merge, unfinished, "env", tlsf, "env", "-o", file, "--all-features"]);
   });
-}
-
-/** Returns the address where a linked program's data ends. */
-function heapBase(module: Uint8Array): number {
-  const sections = readSections(module);
-  const payload = (id: number) => payloadOf(sections, id);
-  const { index } = readExports(payload(SECTION.export)).find(({ name }) => name === "__heap_base")!;
-  const { value } = readGlobals(payload(SECTION.global))[index]!;
-  if (value === undefined) throw new Error("__heap_base is not a constant");
-  return value;
 }
 
 async function compileTlsf(file: string, base: number): Promise<void> {
