@@ -60,7 +60,7 @@ test("large blocks are grouped by size, the size with the most bytes first", asy
   assert.not.match(text, "slots of");
   assert.match(
     text,
-    /^14 large blocks, 2\.7 MiB; .*\n\n *large blocks of +blocks +never freed\n +2,048 KiB +1 +2\.0 MiB\n/m,
+    /^14 large blocks, 2\.7 MiB; .*\n\n *large blocks of +blocks +in use\n +2,048 KiB +1 +2\.0 MiB\n/m,
   );
   assert.match(text, /^ +60 KiB +1 +60\.0 KiB\nand 2 more sizes: 4 blocks, 100 KiB\n\n/m);
 

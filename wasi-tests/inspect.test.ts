@@ -12,6 +12,7 @@ import * as assert from "uvu/assert";
 import { HEADER } from "../npm/binary-format.ts";
 import { inspect, type RunReport } from "../npm/inspect/index.ts";
 import { ROOT } from "../tools/command.ts";
+import { build, findCompiler } from "../tools/compiler.ts";
 import { FOLDER, LAYOUTS, buildProgram, command, commandUntil, refusal, write } from "./support-inspect.ts";
 import type { Outcome } from "./support.ts";
 
@@ -210,6 +211,25 @@ test("a program gets its arguments unchanged, even if they look like options or 
   }
   const { stderr } = await command("--leaks", "007");
   assert.match(stderr, /^rsbmalloc: 007: /);
+});
+
+test("a program can use the folders, and has the environment, that it is given", async () => {
+  const reader = await build(await findCompiler(), {
+    inputs: ["wasi-tests/programs/inspect-host.c", "lib/wasm32-wasi/librsbmallocc.a"],
+  });
+  const file = await write("word.txt", "word");
+  const given = await command("--dir", path.dirname(file), reader, file);
+  assert.is(given.code, 0, given.stderr);
+  const missing = await command(reader, file);
+  assert.is(missing.code, 1, missing.stderr);
+
+  await write("other.txt", "other");
+  const { end } = await inspect(reader, LAYOUTS, {
+    args: ["/data/other.txt"],
+    folders: { "/data": path.dirname(file) },
+    env: { WORD: "other" },
+  });
+  assert.equal(end, { exitCode: 0 });
 });
 
 test("--output with a number writes to a file of that name", async () => {

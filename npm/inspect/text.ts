@@ -69,7 +69,7 @@ function heapLines(heap: HeapReport): string[] {
     "",
     ...(rows.length === 0
       ? []
-      : [...table(["slots of", "pages", "slots", "used", "never freed", "full", "lost at most"], rows), ""]),
+      : [...table(["slots of", "pages", "slots", "used", "in use", "full", "lost at most"], rows), ""]),
     `${plural(large.blocks, "large block")}, ${formatBytes(large.bytes)}; ` +
       `${plural(freeRuns.runs, "free page run")}, ${formatBytes(freeRuns.bytes)}, the longest ${formatBytes(freeRuns.longest)}`,
     ...largeLines(heap),
@@ -88,7 +88,7 @@ function largeLines(heap: HeapReport): string[] {
   ]);
   return [
     "",
-    ...table(["large blocks of", "blocks", "never freed"], rows),
+    ...table(["large blocks of", "blocks", "in use"], rows),
     ...(rest
       ? [
           `and ${plural(rest.sizes, "more size")}: ${plural(rest.blocks, "block")}, ${formatBytes(rest.bytes)}`,
