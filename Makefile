@@ -9,7 +9,7 @@ CC := npm
 endif
 export CC
 
-.PHONY: all demo test lint format bench traces browser dist package clean node
+.PHONY: all lib demo test lint format bench traces browser dist package clean node
 
 all: lib
 
@@ -22,7 +22,6 @@ node_modules: package.json package-lock.json | node
 	@touch node_modules
 
 # One run of build.ts makes all files; the stand-alone module is written last.
-.PHONY: lib
 lib: lib/rsbmalloc.wasm
 
 lib/rsbmalloc.wasm: package-lock.json $(wildcard src/*.ts cabi/*.ts cabi/*.json npm/binary-format.ts npm/requirements.ts cabi/include/*.h cabi/packages/*) | node_modules

@@ -103,15 +103,15 @@ const SOURCES: Readonly<Record<SwapReport["source"], string>> = {
 };
 
 function format({ allocator, replaced, removed, source, errno, before, after }: SwapReport): string {
-  const list = (functions: readonly { readonly index: number; readonly name?: string }[]) =>
+  const names = (functions: readonly { readonly index: number; readonly name?: string }[]) =>
     functions
       .map(({ index, name }) => (name === undefined ? `function ${index}` : `${name} (${index})`))
       .join(", ");
   const bytes = (size: number) => `${size.toLocaleString("en")} B`;
   return [
     `${allocator} replaced by rsbmalloc`,
-    `  replaced: ${list(replaced)}`,
-    `  removed:  ${removed.length > 0 ? list(removed) : "nothing else"}`,
+    `  replaced: ${names(replaced)}`,
+    `  removed:  ${removed.length > 0 ? names(removed) : "nothing else"}`,
     `  memory:   from ${SOURCES[source]}`,
     ...(errno === 0 ? ["  errno:    not found, so failures will not set it"] : []),
     `  size:     ${bytes(before)} before, ${bytes(after)} after`,

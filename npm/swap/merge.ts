@@ -51,11 +51,11 @@ function exportedName(name: string): string {
 }
 
 /** How the core gets memory. */
-export type MemorySource = "sbrk" | "emscripten_resize_heap" | "memory.grow";
+export type GrowthSource = "sbrk" | "emscripten_resize_heap" | "memory.grow";
 
 /** What the core needs to know about the module. All numbers are addresses. */
 export interface Surroundings {
-  readonly source: MemorySource;
+  readonly source: GrowthSource;
   readonly state: number;
   readonly heapBase: number;
   /** End of the initial memory. */
@@ -85,7 +85,7 @@ export function readModule(bytes: Uint8Array): binaryen.Module {
   }
 }
 
-export async function readCore(source: MemorySource): Promise<Uint8Array<ArrayBuffer>> {
+export async function readCore(source: GrowthSource): Promise<Uint8Array<ArrayBuffer>> {
   return readProduct(source === "memory.grow" ? "core-grow.wasm" : "core-sbrk.wasm");
 }
 

@@ -14,7 +14,7 @@ import {
   type ModuleFunction,
   type Replacement,
 } from "./functions.ts";
-import { readCore, readModule, type MemorySource } from "./merge.ts";
+import { readCore, readModule, type GrowthSource } from "./merge.ts";
 
 export interface Subject {
   readonly compiled: WebAssembly.Module;
@@ -90,7 +90,7 @@ function grower(functions: readonly ModuleFunction[], name: string): ModuleFunct
 export function memorySource(
   { module, functions, sbrk, resize }: Subject,
   keepsBreak: boolean,
-): MemorySource {
+): GrowthSource {
   if (keepsBreak) return "sbrk";
   if (resize && sbrk)
     throw new Error(

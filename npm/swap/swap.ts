@@ -6,7 +6,7 @@ import { readRequirements, type Requirements } from "../requirements.ts";
 import { WASM_PAGE } from "../webassembly.ts";
 import { exportConstructor, removeConstructor } from "./emmalloc.ts";
 import { NEEDED, isNeededName, type GivenNames, type ModuleFunction } from "./functions.ts";
-import { LINKED, addCore, coreFunction, readCore, write, type MemorySource } from "./merge.ts";
+import { LINKED, addCore, coreFunction, readCore, write, type GrowthSource } from "./merge.ts";
 import { memorySource, readSubject, type Subject } from "./module.ts";
 import { TRIED, probe, type Allocator, type Findings } from "./probe.ts";
 import { accesses, callees, readsHeader, type Access } from "./text.ts";
@@ -16,7 +16,7 @@ export interface SwapReport {
   readonly replaced: readonly { readonly index: number; readonly name: string }[];
   /** Functions that only the old malloc used. */
   readonly removed: readonly { readonly index: number; readonly name?: string }[];
-  readonly source: MemorySource;
+  readonly source: GrowthSource;
   /** Addresses of the new malloc's state, of the start of its heap, and of the end of the initial memory. */
   readonly state: number;
   readonly heapBase: number;
@@ -162,7 +162,7 @@ interface Outcome {
 /** Turns the old functions into imports, exports what the core needs, and removes what nothing refers to any more. */
 function redirect(
   { module, functions, replacements, constructor, sbrk, resize }: Subject,
-  source: MemorySource,
+  source: GrowthSource,
 ): Outcome {
   const roots = [...replacements.map(({ old }) => old), ...(constructor?.whole ? [constructor.whole] : [])];
   if (constructor) removeConstructor(module, constructor);
@@ -240,7 +240,7 @@ function inlined(user: ModuleFunction, found: Access | undefined): string {
  */
 function checkMemory(
   { sbrk, resize }: Subject,
-  source: MemorySource,
+  source: GrowthSource,
   left: readonly ModuleFunction[],
   shared: readonly ModuleFunction[],
   { errno }: Findings,
