@@ -1,3 +1,4 @@
+/** Counts the instructions of each call to an allocator. */
 import { readFileSync } from "node:fs";
 import { COUNTER, countInstructions } from "./instructions.ts";
 import { layout, linkDriver, type Peer } from "./peers/peers.ts";

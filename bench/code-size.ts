@@ -1,3 +1,4 @@
+/** Measures what an allocator adds to the size of a program. */
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { linkSmall, type Peer } from "./peers/peers.ts";

@@ -1,3 +1,4 @@
+/** The engines that replay workloads, and the npm packages that they come from. */
 import { execFile, execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";

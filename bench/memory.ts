@@ -1,3 +1,4 @@
+/** Replays workloads, checks every answer, and measures the peak of linear memory. */
 import { readFileSync } from "node:fs";
 import { reasonOf } from "../npm/errors.ts";
 import { linkDriver, layout, type Peer } from "./peers/peers.ts";

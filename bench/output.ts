@@ -1,3 +1,4 @@
+/** What is shown on the terminal during a run: progress, and notes on what is left out. */
 import spinner from "yocto-spinner";
 
 let shown: ReturnType<typeof spinner> | undefined;

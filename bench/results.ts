@@ -1,3 +1,4 @@
+/** The types of what a run measures. */
 import type { CallCosts } from "./calls.ts";
 import type { CodeSize } from "./code-size.ts";
 import type { Group } from "./workloads/workload.ts";

@@ -1,3 +1,4 @@
+/** The folders, tools and compilers of the benchmark. */
 import path from "node:path";
 import { ROOT, UserError } from "../tools/command.ts";
 import {

@@ -1,3 +1,4 @@
+/** The engines that run whole programs built by Emscripten: Node, and Chromium with a server for it. */
 import { readFile, writeFile, mkdir } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";

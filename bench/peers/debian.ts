@@ -1,3 +1,4 @@
+/** Downloads the sources of Debian packages. */
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";

@@ -1,3 +1,4 @@
+/** The allocators that are compared, and how programs are linked with them. */
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { copyFile } from "node:fs/promises";

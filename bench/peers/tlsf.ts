@@ -1,3 +1,4 @@
+/** AssemblyScript's TLSF as an allocator for C programs. */
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import path from "node:path";

@@ -1,3 +1,4 @@
+/** The report as a page with plots. */
 import * as echarts from "echarts";
 import type { Results } from "../results.ts";
 import { tables, type Chart, type Table } from "./tables.ts";

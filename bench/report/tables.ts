@@ -1,3 +1,4 @@
+/** Turns results into the tables and plots that all reports show. */
 import {
   againstBest,
   geometricMean,

@@ -1,3 +1,4 @@
+/** Tables as text. */
 import type { Table } from "./tables.ts";
 
 /** Formats a table as text, with the first column left-aligned and the others right-aligned. */

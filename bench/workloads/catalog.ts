@@ -1,3 +1,4 @@
+/** All workloads: the recorded traces and the synthetic ones. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { reasonOf } from "../../npm/errors.ts";

@@ -1,3 +1,4 @@
+/** The heaps, empty or used before, that a workload is replayed on. */
 import { random } from "./random.ts";
 import { Op, operation, type Workload } from "./workload.ts";
 

@@ -1,3 +1,4 @@
+/** Random numbers that are the same in every run. */
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 

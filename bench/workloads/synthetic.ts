@@ -1,3 +1,4 @@
+/** Workloads that are generated, to cover what the recorded programs do not do. */
 import { random, type Random } from "./random.ts";
 import { recorder, type Recorder, type Workload } from "./workload.ts";
 

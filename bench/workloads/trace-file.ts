@@ -1,3 +1,4 @@
+/** The format of trace files. */
 import { createHash } from "node:crypto";
 import { brotliCompressSync, brotliDecompressSync, constants } from "node:zlib";
 import { flatten, reader, text, unsigned } from "../../npm/binary-format.ts";
