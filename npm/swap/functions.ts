@@ -29,9 +29,12 @@ export type GivenNames = ReadonlyMap<string, number>;
 /** The functions that must be found. */
 export const NEEDED = ["malloc", "free"] as const;
 
+/** What the allocators that can be replaced put before the standard names of their functions. */
+const PREFIXES = ["dl", "emmalloc_", "emscripten_builtin_", "__libc_"];
+
 /** Returns whether a name is one that some malloc has for the function `wanted`. */
 export function isNeededName(name: string, wanted: (typeof NEEDED)[number]): boolean {
-  return new RegExp(`^(dl|emmalloc_|emscripten_builtin_|__libc_)?${wanted}$`).test(name);
+  return ["", ...PREFIXES].some((prefix) => name === prefix + wanted);
 }
 
 /** Returns a signature in the form `(i32, i32) -> i32`. */
@@ -153,15 +156,15 @@ export function findReplacements(
 
 /** Returns whether a program could have given the name to a function of its own. */
 function isPlain(name: string): boolean {
-  return !/^(dl|emmalloc_|emscripten_builtin_|__libc_|internal_)/.test(name);
+  return ![...PREFIXES, "internal_"].some((prefix) => name.startsWith(prefix));
 }
 
 /** Returns whether the program defines its own malloc on top of the library's. If so, plain names are the program's. */
 function isWrapped(functions: readonly ModuleFunction[]): boolean {
   const outer = named(functions, "malloc");
-  const inner = ["dlmalloc", "emmalloc_malloc", "emscripten_builtin_malloc", "__libc_malloc"]
-    .map((name) => named(functions, name))
-    .find((each) => each !== undefined);
+  const inner = PREFIXES.map((prefix) => named(functions, `${prefix}malloc`)).find(
+    (each) => each !== undefined,
+  );
   if (!outer || !inner || outer === inner || outer.imported) return false;
   return !forwardsTo(outer.text, inner.id);
 }
