@@ -334,7 +334,8 @@ function start(): bool {
     const end = min<usize>(bin.size, SMALL_MAX);
     for (; size <= end; size += 4) store<usize>(STATE + size, entry, BIN_OF);
   }
-  state().smallEnd = SMALL_MAX + 1;
+  // A hardened heap has yet to get its wall page.
+  if (!HARDENED) state().smallEnd = SMALL_MAX + 1;
   state().magic = MAGIC;
   return true;
 }

@@ -10,6 +10,8 @@ export const HARDENED: bool = isDefined(RSB_HARDENED);
 export const CACHED: bool = isDefined(RSB_MT) && !HARDENED;
 /** Threads share the heap, so a lock guards it. */
 export const LOCKED: bool = isDefined(RSB_MT) || isDefined(RSB_LOCKED);
+/** Threads look up the Runs of their blocks without the lock: src/pages.ts. */
+export const LOCK_FREE_MAP: bool = LOCKED && !HARDENED;
 
 export const PAGE_BITS: u32 = 11;
 export const PAGE: u32 = 1 << PAGE_BITS;

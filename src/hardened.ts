@@ -107,6 +107,7 @@ import {
   isMapPage,
   metadata,
   lengthOf,
+  mapEnd,
   noRun,
   pageOf,
   pagesFor,
@@ -222,7 +223,7 @@ function fillBin(kind: u32): bool {
   const pages = runPages(bytes, WASTE_BITS);
   let run = findPages(pages, 1);
   if (!run) return false;
-  if (takeNote(run.start)) run = moveOn(run);
+  run = avoidGone(run);
   const slots = (pages << PAGE_BITS) / bytes;
   setKind(run, kind, slots);
   run.size = bytes;
@@ -273,7 +274,10 @@ function takeLarge(size: usize, alignment: usize): usize {
   const fresh = state().fresh;
   let run = findPages(pages, multiple);
   if (!run) return 0;
-  if (multiple == 1 && (takeNote(run.start) || isOwn(pageOf(run.start) - 1))) run = moveOn(run);
+  if (multiple == 1) {
+    if (isOwn(pageOf(run.start) - 1)) run = moveOn(run);
+    run = avoidGone(run);
+  }
   expectUnused(run, fresh);
   setRuns(run, run);
   guardLarge(run, size, log2(alignment));
@@ -300,6 +304,12 @@ function moveOn(run: Run): Run {
   if (!other || other == run) return run;
   freeRun(run);
   return other;
+}
+
+/** Exchanges a run that begins where large blocks were freed recently, if there is room elsewhere. */
+function avoidGone(run: Run): Run {
+  while (takeNote(run.start)) run = moveOn(run);
+  return run;
 }
 
 /** Records where a freed large block began, in place of the oldest such record. */
@@ -433,12 +443,16 @@ export function expectBlock(block: usize, size: usize, alignment: usize): void {
   lock();
   const known = knownSize(block);
   if (known != size && !(known == 1 && !size && mayReplaceZero())) rsbmalloc_size_mismatch(block, known);
-  if (alignment && !isZeroBlock(block)) {
-    const run = runAt(pageOf(block));
-    const log = run.kind == LARGE ? <u32>run.left : alignmentOf(run, block);
-    if (log != log2(alignment)) rsbmalloc_alignment_mismatch(block, known);
-  }
+  if (alignment && !wasAligned(block, alignment)) rsbmalloc_alignment_mismatch(block, known);
   unlock();
+}
+
+/** Returns whether a block was requested with that alignment; for a zero-size block, whether it may have been. */
+function wasAligned(block: usize, alignment: usize): bool {
+  if (isZeroBlock(block)) return !(block & (alignment - 1));
+  const run = runAt(pageOf(block));
+  const log = run.kind == LARGE ? <u32>run.left : alignmentOf(run, block);
+  return log == log2(alignment);
 }
 
 /** Returns log2 of the alignment that a block in a slot was requested with, 0 for a block from `malloc`. */
@@ -603,7 +617,7 @@ function resizeBlock(block: usize, size: usize): usize {
     run = runOfBlock(block);
     old = sizeOf(run, block);
     if (fitsWell(run, size) && resizeInPlace(run, block, old, size)) return block;
-  }
+  } else zeroIndex(block);
   const moved = takeBlock(size);
   if (!moved) return size - 1 < old && resizeInPlace(run, block, old, size) ? block : 0;
   // A zero-size block lies outside memory, where even a copy of no bytes traps.
@@ -615,10 +629,9 @@ function resizeBlock(block: usize, size: usize): usize {
 
 /** Resizes a block in place. Returns whether it could. */
 export function resizeInPlaceChecked(block: usize, size: usize): bool {
-  if (!size || isZeroBlock(block)) return false;
   lock();
-  const run = runOfBlock(block);
-  const resized = resizeInPlace(run, block, sizeOf(run, block), size);
+  const old = knownSize(block);
+  const resized = !!size && !isZeroBlock(block) && resizeInPlace(runOf(block), block, old, size);
   unlock();
   return resized;
 }
@@ -661,9 +674,9 @@ function fitLarge(run: Run, size: usize): bool {
 export function resizePagesChecked(block: usize, size: usize): usize {
   lock();
   let resized = block;
-  const run = runOfBlock(block);
+  const old = knownSize(block);
+  const run = isZeroBlock(block) ? noRun() : runOf(block);
   if (run.kind != LARGE) rsbmalloc_invalid_free(block, 0);
-  const old = sizeOfLarge(run);
   if (!resizeInPlace(run, block, old, size)) {
     resized = takeLarge(size, 0);
     if (resized) {
@@ -832,7 +845,10 @@ export function checkHeap(): void {
   checkNowhere(0, s.start);
   checkNowhere(s.end, s.capacity);
   const wall = guards().wall;
-  if (wall && !isZero(wall, wall + PAGE)) rsbmalloc_overflow(wall + PAGE, 0);
+  if (wall) {
+    expectUntouched(wall, wall + PAGE);
+    expectUntouched(mapEnd(), addressOf(pagesFor(mapEnd())));
+  }
   for (let page = s.start; page < s.end;) {
     const run = soundRun(page);
     if (run.kind >= FIRST_BIN) checkSlots(run);
@@ -842,6 +858,11 @@ export function checkHeap(): void {
     for (; page < end; ++page) if (isFree(page)) checkFree(page, run);
   }
   unlock();
+}
+
+/** Traps if the heap's own zeros from `start` to `end` were overwritten: from the block after them, most likely. */
+function expectUntouched(start: usize, end: usize): void {
+  if (!isZero(start, end)) rsbmalloc_overflow(end, 0);
 }
 
 /** Checks a page that is marked free, with `run` as its map entry: it must be in no run and must still be zero. */

@@ -18,9 +18,9 @@
 // it. Before memory grows although enough pages are free in total, `pack` moves the map to a lower place: it may lie
 // between free pages.
 //
-// Memory ordering. In builds for threads the lock guards all of this, with one exception: a thread that has a block may
-// look up the block's Run, and its kind and size there, without the lock. wasi-tests/model/map.pml checks that this
-// holds while the map moves.
+// Memory ordering. In builds for threads the lock guards all of this, with one exception unless they are hardened: a
+// thread that has a block may look up the block's Run, and its kind and size there, without the lock.
+// wasi-tests/model/map.pml checks that this holds while the map moves.
 // - The map entry of the block's page and these two fields were written before the heap handed the block out, and do
 //   not change while the block lives, except for the size of a large block, which changes when its owner resizes it.
 //   They share no word with what others write meanwhile: the entries of other pages, and other fields of the Run.
@@ -40,6 +40,7 @@ import {
   LARGE,
   LAST_PAGE,
   LOCKED,
+  LOCK_FREE_MAP,
   MAP,
   NO_RUN,
   PAGE,
@@ -165,7 +166,7 @@ export function metadata(): Run {
 
 @inline
 function pageMap(): usize {
-  return LOCKED ? atomic.load<usize>(STATE, MAP) : load<usize>(STATE, MAP);
+  return LOCK_FREE_MAP ? atomic.load<usize>(STATE, MAP) : load<usize>(STATE, MAP);
 }
 
 
@@ -513,8 +514,7 @@ export function grow(pages: u32, isTry: bool): bool {
 /** Moves the map to a lower place if there is one: free pages on both sides of it will then coalesce. */
 export function pack(): void {
   const s = state();
-  // With threads, the memory of an old map is never reused.
-  if (LOCKED) return;
+  if (LOCK_FREE_MAP) return;
   const pages = pagesFor(mapBytes(s.capacity));
   const page = findFree(pages, 1);
   if (page && page < pageOf(pageMap())) moveMap(takeOwn(page, pages), s.capacity);
@@ -528,6 +528,11 @@ function addPages(page: u32, end: u32): void {
 /** Returns whether a page begins within the map. */
 export function isMapPage(page: u32): bool {
   return addressOf(page) - pageMap() < mapBytes(state().capacity);
+}
+
+/** Returns the address where the map ends, which may be in mid-page. */
+export function mapEnd(): usize {
+  return pageMap() + mapBytes(state().capacity);
 }
 
 /** Returns the size of a map of `capacity` pages, in bytes. */
@@ -546,7 +551,7 @@ function moveMap(address: usize, capacity: u32): void {
   clearEntries(address + copied, entries - copied);
   moveFree(address + entries, capacity);
   s.capacity = capacity;
-  if (LOCKED) {
+  if (LOCK_FREE_MAP) {
     atomic.store<usize>(STATE, address, MAP);
     return;
   }
@@ -556,6 +561,6 @@ function moveMap(address: usize, capacity: u32): void {
   const end = pagesFor(old + oldSize);
   if (!old || page >= end) return;
   // The map may lie where pages were still fresh when the present call began. If that is a calloc, it counts on zeros.
-  memory.fill(addressOf(page), 0, addressOf(end - page));
+  fillMemory(addressOf(page), 0, addressOf(end - page));
   addPages(page, end);
 }

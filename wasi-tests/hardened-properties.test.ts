@@ -24,6 +24,8 @@ import {
 
 const INITIAL = 4;
 const MOST_PAGES = 16384;
+/** More bytes than the program has besides its stack, in multiples of the stack's alignment. */
+const STATIC = 4096;
 const EXPORTED = ["rsbmalloc_check", "rsbfree_sized", "rsbfree_aligned_sized", ...Object.values(NAMES)];
 
 /** The libraries for one thread and for several. These tests use a single thread with both. */
@@ -45,18 +47,22 @@ function trapIn(call: () => void): string {
 const compiler = await findCompiler();
 
 for (const { name, library, shared } of LIBRARIES) {
-  const memoryFlags = ["--import-memory", ...(shared ? ["--shared-memory"] : [])];
-  const file = await build(compiler, {
-    target: "none",
-    inputs: ["wasi-tests/programs/hardened-calls.c", library],
-    flags: ["-O2", "-fno-builtin", "-mbulk-memory", ...(shared ? ["-matomics"] : [])],
-    includes: ["include"],
-    linkFlags: [
-      ...[...memoryFlags, `--max-memory=${MOST_PAGES * WASM_PAGE}`].map((flag) => `-Wl,${flag}`),
-      ...EXPORTED.map((exported) => `-Wl,--export=${exported}`),
-    ],
-  });
-  const module = new WebAssembly.Module(await readFile(file));
+  /** Links the program for memories of at most `pages` wasm pages, with a stack of `stack` bytes. */
+  const link = (pages: number, stack: number) =>
+    build(compiler, {
+      target: "none",
+      inputs: ["wasi-tests/programs/hardened-calls.c", library],
+      flags: ["-O2", "-fno-builtin", "-mbulk-memory", ...(shared ? ["-matomics"] : [])],
+      includes: ["include"],
+      linkFlags: [
+        "--import-memory",
+        ...(shared ? ["--shared-memory"] : []),
+        `--max-memory=${pages * WASM_PAGE}`,
+        ...EXPORTED.map((exported) => `--export=${exported}`),
+        ...["-z", `stack-size=${stack}`],
+      ].map((flag) => `-Wl,${flag}`),
+    });
+  const module = new WebAssembly.Module(await readFile(await link(MOST_PAGES, WASM_PAGE)));
 
   /** Makes an empty heap in a memory of at most `pages` wasm pages. The host's random bytes depend on `seed`. */
   const start = (seed: number, pages: number) => {
@@ -149,29 +155,97 @@ for (const { name, library, shared } of LIBRARIES) {
     exports.rsbmalloc_check!();
   });
 
-  test(`${name}: a write before a block that lies right after a metadata page is detected`, () => {
-    const { exports, api } = start(1, MOST_PAGES);
-    const blocks = Array.from({ length: 300 }, (_, i) => api.malloc(1 + ((i * 769) % 15_000)));
-    const [heap] = readHeaps(api.memory.buffer, [HARDENED_LAYOUT]);
-    const words = new Uint32Array(api.memory.buffer);
-    const [map, metadata] = [
-      words[(heap!.state + HARDENED_LAYOUT.STATE_MAP) >>> 2]!,
-      heap!.state + HARDENED_LAYOUT.METADATA,
-    ];
-    const behind = blocks.filter(
-      (block) => block % PAGE === 0 && words[(map + 4 * (block / PAGE - 1)) >>> 2] === metadata,
-    );
-    assert(behind.length > 0, "no block lies right after a metadata page");
-    for (const block of behind) {
-      for (const bytes of [1, 8, 32]) {
-        const before = new Uint8Array(api.memory.buffer, block - bytes, bytes);
-        before.fill(0x41);
-        const stack = trapIn(() => exports.rsbmalloc_check!());
-        assert(
-          /\brsbmalloc_overflow\b/.test(stack),
-          `${bytes} bytes written before a block were not reported as an overflow: ${stack}`,
-        );
-        before.fill(0);
+  test(`${name}: a write before a block that lies right after a metadata page or the page map is detected`, () => {
+    const found = { metadata: 0, map: 0 };
+    for (let seed = 1; seed <= 40; ++seed) {
+      const { exports, api } = start(seed, MOST_PAGES);
+      const blocks = Array.from({ length: 300 }, (_, i) => api.malloc(1 + ((i * 769 * seed) % 15_000)));
+      const [heap] = readHeaps(api.memory.buffer, [HARDENED_LAYOUT]);
+      const words = new Uint32Array(api.memory.buffer);
+      const field = (offset: number) => words[(heap!.state + offset) >>> 2]!;
+      const { STATE_MAP, STATE_CAPACITY, STATE_GRADES, WORD_PAGES, END_GRADES, METADATA } = HARDENED_LAYOUT;
+      const mapEnd = field(STATE_GRADES) + field(STATE_CAPACITY) / WORD_PAGES + END_GRADES;
+      const before = (block: number) => {
+        if (block % PAGE !== 0) return undefined;
+        if (block === Math.ceil(mapEnd / PAGE) * PAGE) return "map";
+        const run = words[(field(STATE_MAP) + 4 * (block / PAGE - 1)) >>> 2];
+        return run === heap!.state + METADATA ? "metadata" : undefined;
+      };
+      for (const block of blocks) {
+        const what = before(block);
+        if (what === undefined) continue;
+        found[what] += 1;
+        for (const bytes of [1, 8, 32]) {
+          const written = new Uint8Array(api.memory.buffer, block - bytes, bytes);
+          written.fill(0x41);
+          const stack = trapIn(() => exports.rsbmalloc_check!());
+          assert(
+            /\brsbmalloc_overflow\b/.test(stack),
+            `${bytes} bytes written before a block behind the ${what} were not reported as an overflow: ${stack}`,
+          );
+          written.fill(0);
+        }
+      }
+    }
+    assert(found.metadata > 0 && found.map > 0, `blocks found: ${JSON.stringify(found)}`);
+  });
+
+  test(`${name}: a block of size 0 that was freed cannot be resized, even if memory or its addresses are used up`, () => {
+    const expectDoubleFree = (call: () => void) => {
+      const stack = trapIn(call);
+      assert(/\brsbmalloc_double_free\b/.test(stack), `not reported as a double free: ${stack}`);
+    };
+    const { api } = start(1, 100);
+    const empty = Array.from({ length: 4096 }, () => api.malloc(0));
+    api.free(empty[77]!);
+    expectDoubleFree(() => api.realloc(empty[77]!, 0));
+    expectDoubleFree(() => api.page_realloc(empty[77]!, 100));
+    while (api.malloc(2000) !== 0);
+    while (api.malloc(12) !== 0);
+    api.free(empty[78]!);
+    expectDoubleFree(() => api.realloc(empty[78]!, 2000));
+  });
+
+  test(`${name}: a block of size 0 is not freed with an alignment that its address lacks`, () => {
+    const { exports, api } = start(1, 100);
+    const block = [api.aligned_alloc(64, 0), api.aligned_alloc(64, 0)].find((each) => each % 4096 !== 0)!;
+    const stack = trapIn(() => exports.rsbfree_aligned_sized!(block, 4096, 0));
+    assert(/\brsbmalloc_alignment_mismatch\b/.test(stack), `not reported as another alignment: ${stack}`);
+    exports.rsbfree_aligned_sized!(block, 64, 0);
+  });
+
+  test(`${name}: resizing a freed slot as a page run is a double free`, () => {
+    const { api } = start(1, 100);
+    const block = api.malloc(100);
+    api.free(block);
+    const stack = trapIn(() => api.page_realloc(block, 100));
+    assert(/\brsbmalloc_double_free\b/.test(stack), `not reported as a double free: ${stack}`);
+  });
+
+  test(`${name}: a run does not begin where another of the freed runs did, after giving way to one`, () => {
+    const { api } = start(1, 1000);
+    const [low, high] = [api.page_alloc(2000, 1), api.page_alloc(2000, 1)];
+    assert(high === low + PAGE, "the runs are not neighbours");
+    api.page_free(high);
+    api.page_free(low);
+    const next = api.page_alloc(2000, 1);
+    assert(next !== low && next !== high, "the run begins where a freed one did");
+  });
+
+  test(`${name}: where memory holds the page map and no more, malloc fails`, async () => {
+    for (let room = 4; room <= 12; ++room) {
+      const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared });
+      const small = new WebAssembly.Module(await readFile(await link(1, WASM_PAGE - room * 1024 - STATIC)));
+      const { exports } = new WebAssembly.Instance(small, {
+        env: { memory },
+        wasi_snapshot_preview1: { random_get: () => 0 },
+      });
+      const { rsbmalloc } = exports as Record<string, (size: number) => number>;
+      // What null pointers would find: the stack is below the heap.
+      new Uint32Array(memory.buffer).fill(1040, 0, 1000);
+      for (let i = 0; i < 2; ++i) {
+        const block = rsbmalloc!(1022);
+        assert(block === 0 || block > WASM_PAGE - room * 1024, `there is no heap at ${block}`);
       }
     }
   });
