@@ -112,6 +112,9 @@ const FOUR_WASTE_BITS: u32 = 3;
 const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
 
+/** More pages than a bin's shortest run has: if memory may grow by so many, any slot can be had. */
+export const ROOM_TO_GROW: u32 = 16;
+
 /**
  * How many events to settle at a time for lack of a page run, and of a slot. Not all: with many large blocks freed, the
  * next request may fit one of them, and no call should have to do all the work that others have left.
@@ -279,18 +282,23 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
         page = findFree(least, alignment);
         found = least;
       }
-      if (page) return take(page, found);
+      if (page) {
+        const run = take(page, found);
+        if (run || found == least) return run;
+        // What was found held the last page for its Run.
+        pages = least;
+        continue;
+      }
     }
-    const most = pages + alignment - 1;
     if (!isTidy) {
-      tidy(most);
+      tidy(pages + alignment - 1);
       isTidy = true;
       continue;
     }
     // Even after growth the search may fail: if another thread grew linear memory as well, what is free may be in two
     // pieces. Then grow again.
     const isTry = pages > least;
-    if (grow(most, isTry)) continue;
+    if (grow(pages, alignment, isTry)) continue;
     if (!isTry) return changetype<Run>(0);
     pages = least;
   }
@@ -314,7 +322,7 @@ export function lengthenRun(run: Run, pages: u32): bool {
   if (extendRun(run, pages)) return true;
   if (findFree(pages, 1)) return false;
   // The new pages may not adjoin the run: the map may have moved there.
-  return grow(pages - (run.size >>> PAGE_BITS), false) && extendRun(run, pages);
+  return grow(pages - (run.size >>> PAGE_BITS), 1, false) && extendRun(run, pages);
 }
 
 /** Sets up the heap, unless that was done before. Returns false when memory is out. */

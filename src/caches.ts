@@ -71,7 +71,7 @@ import {
 import { lock, unlock } from "./lock";
 import { fillMemory } from "./memory";
 import { findFree } from "./free-pages";
-import { Run, hasSpareRun, pagesFor, runOf } from "./pages";
+import { Run, hasSpareRun, mayGrow, pagesFor, runOf } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 import { slotSize } from "./size-classes";
 
@@ -224,15 +224,23 @@ function heapSlot(bin: Bin): usize {
   if (!ensureStarted()) return 0;
   const slot = takeFreed(bin);
   if (slot) return slot;
-  makeRoom(runPages(bin.size, WASTE_BITS));
+  makeRoom(runPages(bin.size, WASTE_BITS), 1);
   return takeSlow(bin);
 }
 
-/** Gives all batches and the thread's own cache back to the heap if it has no free run of `pages`. Needs the lock. */
-export function makeRoom(pages: u32): void {
-  if (hasSpareRun() && findFree(pages, 1)) return;
+/**
+ * Gives all batches and the thread's own cache back to the heap if it has no free run of `pages` at a multiple of
+ * `alignment` pages. Needs the lock.
+ */
+export function makeRoom(pages: u32, alignment: u32): void {
+  if (hasRoom(pages, alignment)) return;
   settle();
-  if (!hasSpareRun() || !findFree(pages, 1)) giveAllBack();
+  if (!hasRoom(pages, alignment)) giveAllBack();
+}
+
+/** Returns whether a free run of `pages` at a multiple of `alignment` pages can be had without more memory. */
+function hasRoom(pages: u32, alignment: u32): bool {
+  return hasSpareRun() && !!findFree(pages, alignment);
 }
 
 /** Frees a block whose cell has no room for it. Traps if no block can start in its page. */
@@ -319,12 +327,13 @@ function sizeBatches(): void {
   }
 }
 
-/** Returns a new, empty cache; 0 if there are `most` already or memory is out. */
+/** Returns a new, empty cache; 0 if there are `most` already, or no memory or only at a risk. */
 function make(c: Common): usize {
   const s = state();
   const peak = s.peak;
   const pages = pagesFor(CACHE_SIZE);
-  const run = c.made < c.most ? obtainRun(pages, pages, 1) : changetype<Run>(0);
+  if (c.made == c.most || !(hasRoom(pages, 1) || mayGrow(pages))) return 0;
+  const run = obtainRun(pages, pages, 1);
   if (!run) return 0;
   ++c.made;
   // Like the page map, the cache is the allocator's own memory: not a block, so not counted as used.

@@ -22,6 +22,7 @@ import {
   BINS,
   BIN_MAX,
   BIN_OF,
+  EMSCRIPTEN,
   END_BIN,
   FIRST_BIN,
   GONE,
@@ -44,6 +45,7 @@ import {
 } from "./config";
 import {
   Bin,
+  ROOM_TO_GROW,
   WASTE_BITS,
   binAt,
   ensureStarted,
@@ -108,6 +110,7 @@ import {
   metadata,
   lengthOf,
   mapEnd,
+  mayGrow,
   noRun,
   pageOf,
   pagesFor,
@@ -173,6 +176,7 @@ function takeSlow(size: usize, alignment: usize): usize {
   const least = binOfSize(max(max(room, SMALLEST_SLOT), alignment));
   const kind = alignedBin(least, max<u32>(<u32>alignment, 1));
   const bin = binAt(kind);
+  if (!hasSlots(bin)) avoidRisk(runPages(slotSize(kind), WASTE_BITS), 1);
   // Even if there is no memory for a new run, the search for it may have returned quarantined slots to the bin.
   if (!hasSlots(bin) && !fillBin(kind) && !hasSlots(bin)) return 0;
   return handOut(bin.first, readySlots(bin.first), size, log2(alignment));
@@ -245,6 +249,12 @@ function findPages(pages: u32, alignment: u32): Run {
   return obtainRun(pages, pages, alignment);
 }
 
+/** Empties the quarantine if pages would be needed for which Emscripten's sbrk may end the program. */
+function avoidRisk(pages: u32, alignment: u32): void {
+  if (!EMSCRIPTEN || !guards().secret) return;
+  if (!findFree(pages, alignment) && !mayGrow(pages + alignment)) emptyQuarantine();
+}
+
 /** Like `findPages`, but leaves the quarantine alone. */
 function obtainPages(pages: u32, alignment: u32): Run {
   freeEmptyRuns(pages, alignment);
@@ -272,6 +282,7 @@ function takeLarge(size: usize, alignment: usize): usize {
   const pages = pagesFor(size + 1);
   const multiple = max<u32>(pagesFor(alignment), 1);
   const fresh = state().fresh;
+  avoidRisk(pages, multiple);
   let run = findPages(pages, multiple);
   if (!run) return 0;
   if (multiple == 1) {
@@ -294,6 +305,7 @@ function moveOn(run: Run): Run {
   const s = state();
   const peak = s.peak;
   const pages = pagesOf(run);
+  if (!mayGrow(pages) && !findFree(pages + 1, 1)) return run;
   let other = run;
   if (lengthenRun(run, pages + 1)) cutFront(run, 1);
   // Keep the run until there is another: if it were free, a page of it might become Runs, which could leave no run that
@@ -616,7 +628,8 @@ function resizeBlock(block: usize, size: usize): usize {
   if (!isZeroBlock(block)) {
     run = runOfBlock(block);
     old = sizeOf(run, block);
-    if (fitsWell(run, size) && resizeInPlace(run, block, old, size)) return block;
+    const mayMove = size - 1 >= old || mayGrow(ROOM_TO_GROW);
+    if ((fitsWell(run, size) || !mayMove) && resizeInPlace(run, block, old, size)) return block;
   } else zeroIndex(block);
   const moved = takeBlock(size);
   if (!moved) return size - 1 < old && resizeInPlace(run, block, old, size) ? block : 0;

@@ -9,6 +9,7 @@ import {
   FIRST_BIN,
   HARDENED,
   LARGE,
+  LOCKED,
   PAGE,
   PAGE_BITS,
   SMALL_MAX,
@@ -17,6 +18,7 @@ import {
 import { setErrno } from "./errno";
 import {
   Bin,
+  ROOM_TO_GROW,
   binAt,
   ensureStarted,
   freeSlotsOf,
@@ -46,13 +48,14 @@ import {
 } from "./hardened";
 import { isFree } from "./free-pages";
 import { lock, lockInline, unlock, unlockInline } from "./lock";
-import { WORDWISE_MAX, copyMemory, fillMemory, mayGrow } from "./memory";
+import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
 import {
   Run,
   extendRun,
   pageOf,
   pagesFor,
   lengthOf,
+  mayGrow,
   pagesOf,
   runAt,
   runOf,
@@ -60,9 +63,6 @@ import {
   shrinkRun,
 } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
-
-/** More pages than a bin's shortest run has. */
-const ROOM_TO_GROW: u32 = 16;
 
 
 @inline
@@ -179,7 +179,7 @@ function takeLarge(size: usize, alignment: u32): usize {
       return last.start;
     }
   }
-  if (CACHED) makeRoom(pages + alignment - 1);
+  if (CACHED) makeRoom(pages, alignment);
   const run = obtainRun(pages, pages, alignment);
   if (!run) return 0;
   setRun(run.start, run);
@@ -198,6 +198,8 @@ export function release(block: usize): void {
     releaseCached(run, block);
     return;
   }
+  // Under the lock, a write beyond memory would leave it locked.
+  if (LOCKED && run.kind < LARGE) unreachable();
   lockInline();
   putBack(run, block);
   unlockInline();
@@ -241,7 +243,7 @@ export function resizeInPlace(run: Run, size: usize): bool {
   lock();
   const pages = max<u32>(pagesFor(size), 1);
   settle();
-  if (CACHED && pages > pagesOf(run) && !extendRun(run, pages)) makeRoom(pages);
+  if (CACHED && pages > pagesOf(run) && !extendRun(run, pages)) makeRoom(pages, 1);
   const resized = pages <= pagesOf(run) || lengthenRun(run, pages);
   if (resized) shrinkRun(run, pages);
   unlock();
@@ -262,17 +264,18 @@ export function resize(block: usize, size: usize): usize {
 function resizeSlow(run: Run, block: usize, size: usize): usize {
   const old = usableSize(block);
   let moved: usize = 0;
+  const isSafe = mayGrow(ROOM_TO_GROW);
   if (run.kind == LARGE) {
     if (old - size < PAGE) return block;
     if (<isize>size < 0) return fail(ENOMEM);
     // A large block that is better off in a slot moves there.
-    if (size > BIN_MAX >>> 1 && resizeInPlace(run, size)) return block;
-  } else if (size - old < old >>> 3 && mayGrow(ROOM_TO_GROW)) {
+    if ((size > BIN_MAX >>> 1 || !isSafe) && resizeInPlace(run, size)) return block;
+  } else if (size - old < old >>> 3 && isSafe) {
     // A block that grows by little may well grow again, so it gets a slot with room for that.
     moved = takeAny(size + (old >>> 2));
   }
   // Not to a slot of 4 B, because `copy` may write a whole double word.
-  if (!moved) moved = takeAny(max<usize>(size, 8));
+  if (!moved && (size > old || isSafe)) moved = takeAny(max<usize>(size, 8));
   if (!moved) return size <= old ? block : fail(ENOMEM);
   copy(moved, block, min(old, size));
   release(block);

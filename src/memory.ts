@@ -121,15 +121,6 @@ export function memoryEndPage(): u32 {
   return EMSCRIPTEN ? <u32>((sbrk(0) - 1) >>> PAGE_BITS) + 1 : memorySize();
 }
 
-/**
- * Returns whether the heap may ask for `pages` more without risk: Emscripten's `sbrk` may end the program if linear
- * memory itself has to grow for them.
- */
-@inline
-export function mayGrow(pages: u32): bool {
-  return !EMSCRIPTEN || isInMemory(memoryEndPage() + pages);
-}
-
 /** Up to this many bytes, a loop over words is faster than the engine's `memory.copy` and `memory.fill`. */
 export const WORDWISE_MAX: usize = 256;
 

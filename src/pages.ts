@@ -276,7 +276,7 @@ function reserve(): bool {
   while (!hasSpareRun()) {
     const page = findFree(1, 1);
     if (page) makeMetadata(takeOwn(page, 1));
-    else if (!grow(1, false)) return false;
+    else if (!grow(1, 1, false)) return false;
   }
   return true;
 }
@@ -426,7 +426,7 @@ export function startPages(): bool {
   let end = heapEndPage();
   // No more than needed, including the pages of the map itself: memory may be unable to grow.
   let capacity = max(end, memoryEndPage()) + SLACK;
-  capacity = (capacity + capacity / MAP_PAGE + WORD_PAGES) & -WORD_PAGES;
+  capacity = (capacity + capacity / (MAP_PAGE / 2) + WORD_PAGES) & -WORD_PAGES;
   // Compare pages: unlike addresses they do not wrap at 4 GiB.
   const bytes = mapBytes(capacity) + FIRST_METADATA_PAGES * PAGE;
   let firstFree = pageOf(base) + pagesFor((base & (PAGE - 1)) + bytes);
@@ -458,19 +458,16 @@ function capacityFor(end: u32): u32 {
 }
 
 /**
- * Grows linear memory until a run of `pages` pages fits at its end, together with what is free there already. Returns
- * false, with the heap unchanged, if it can't grow that far.
+ * Grows linear memory until a run of `pages` pages at a multiple of `alignment` pages fits at its end, together with what
+ * is free there already. Returns false, with the heap unchanged, if it can't grow that far.
  * Under Emscripten, where sbrk may abort the program when memory is out, a try never makes linear memory itself grow.
  */
-export function grow(pages: u32, isTry: bool): bool {
+export function grow(pages: u32, alignment: u32, isTry: bool): bool {
   const s = state();
   const memoryEnd = memoryEndPage();
-  let more = pages;
-  let room: u32 = 0;
-  if (s.end == memoryEnd) {
-    room = freeBefore(memoryEnd);
-    more = room < pages ? pages - room : 1;
-  }
+  const room = s.end == memoryEnd ? freeBefore(memoryEnd) : 0;
+  const padding = (room - memoryEnd) & (alignment - 1);
+  let more = max<i32>(padding + pages - room, 1);
   if (EMSCRIPTEN) more = max(more, leastGrowth(memoryEnd));
   let capacity = s.capacity;
   // Pages of a larger map, if one is needed, and where it goes: rather in the middle of the heap than at its end, where
@@ -481,7 +478,7 @@ export function grow(pages: u32, isTry: bool): bool {
     capacity = capacityFor(memoryEnd + pages);
     map = pagesFor(mapBytes(capacity));
     place = findFree(map, 1);
-    if (!place) more = pages + map;
+    if (!place) more = pages + alignment - 1 + map;
     // The map will take up some of the free pages at the end.
     else if (place >= memoryEnd - room) more += map;
   }
@@ -502,13 +499,22 @@ export function grow(pages: u32, isTry: bool): bool {
     moveMap(takeOwn(place, map), capacity);
   } else if (map) {
     // These pages have no room for a map that describes them: they are lost.
-    if (LOCKED && <i32>(end - page) < <i32>map) return grow(pages, isTry);
+    if (LOCKED && <i32>(end - page) < <i32>map) return grow(pages, alignment, isTry);
     moveMap(addressOf(page), capacity);
     first += map;
   }
   if (end > s.end) s.end = end;
   addPages(first, end);
   return true;
+}
+
+/**
+ * Returns whether the heap may ask for `pages` pages without risk: Emscripten's `sbrk` may end the program if linear
+ * memory itself has to grow for them, for a page of Runs, or for a larger map, which takes up to a 128th of the heap.
+ */
+@inline
+export function mayGrow(pages: u32): bool {
+  return !EMSCRIPTEN || isInMemory(memoryEndPage() + pages + (state().capacity >>> 7) + 4);
 }
 
 /** Moves the map to a lower place if there is one: free pages on both sides of it will then coalesce. */

@@ -59,7 +59,8 @@ for (const { name, library, shared } of LIBRARIES) {
         ...(shared ? ["--shared-memory"] : []),
         `--max-memory=${pages * WASM_PAGE}`,
         ...EXPORTED.map((exported) => `--export=${exported}`),
-        ...["-z", `stack-size=${stack}`],
+        "-z",
+        `stack-size=${stack}`,
       ].map((flag) => `-Wl,${flag}`),
     });
   const module = new WebAssembly.Module(await readFile(await link(MOST_PAGES, WASM_PAGE)));

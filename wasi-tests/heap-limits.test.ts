@@ -4,7 +4,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ENOMEM, instantiate, type Heap } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
-import { LAYOUT } from "./heap-check.ts";
+import { LAYOUT, checkHeap } from "./heap-check.ts";
 import {
   PAGE,
   assertFilled,
@@ -228,6 +228,17 @@ function slotOfEach(heap: Heap, size: number, runs: number): number[] {
   return [...slots.values()];
 }
 
+test("memory grows for an aligned block by no more than it needs", async () => {
+  for (const alignment of [4096, 16_384, WASM_PAGE, 4 * WASM_PAGE]) {
+    const heap = await instantiate({ maximum: (2 * alignment) / WASM_PAGE + 2 });
+    while (heap.memory.buffer.byteLength < alignment) heap.memory.grow(1);
+    heap.malloc(1);
+    const end = Math.ceil(heap.memory.buffer.byteLength / alignment) * alignment + alignment;
+    assert.is.not(heap.aligned_alloc(alignment, alignment), 0);
+    assert.ok(heap.memory.buffer.byteLength <= Math.ceil(end / WASM_PAGE) * WASM_PAGE);
+  }
+});
+
 test("malloc does not fail while freed blocks wait on the list of events", async () => {
   const { heap, left, large } = await fullHeap((heap) => slotOfEach(heap, 1024, 24));
   for (const block of [...large, ...left]) heap.free(block);
@@ -273,6 +284,34 @@ test("a new metadata page is not cut from the only free pages that are enough fo
   for (const pages of [10, 10, 10, 10, 20]) assert.is.not(heap.page_alloc(pages * PAGE, 1), 0);
   assert.is(heap.page_alloc(40 * PAGE, 1), left[3]);
 });
+
+test("malloc takes a bin's short run if a long one would leave no page for its Run", async () => {
+  let tried = 0;
+  for (let runs = 0; runs < 80; ++runs) {
+    const heap = await instantiate({ maximum: 6 });
+    // The bin's runs have two pages from now on.
+    for (let i = 0; i < 40; ++i) heap.malloc(1024);
+    const block = heap.page_alloc(3 * PAGE, 1);
+    for (let i = 0; i < runs; ++i) heap.page_alloc(2 * PAGE, 1);
+    while (heap.page_alloc(PAGE, 1) !== 0);
+    if (pagesOf(heap).free.length > 0 || hasSpareRun(heap)) continue;
+    tried += 1;
+    while (heap.malloc(1024) !== 0);
+    heap.page_realloc(block, PAGE);
+    assert.equal(
+      pagesOf(heap).free.map(({ bytes }) => bytes),
+      [2 * PAGE],
+    );
+    assert.is.not(heap.malloc(1024), 0);
+  }
+  assert.ok(tried > 0);
+});
+
+/** Returns whether there is a metadata page with a spare Run. */
+function hasSpareRun(heap: Heap): boolean {
+  const ring = heap.state + LAYOUT.METADATA_PAGES;
+  return new Uint32Array(heap.memory.buffer)[ring / 4] !== ring - LAYOUT.RUN_NEXT;
+}
 
 test("realloc to a smaller size returns the same block and leaves errno alone when no smaller block is free", async () => {
   const { heap } = await newHeap({ maximum: 4 });
@@ -507,6 +546,16 @@ for (const distance of [1, 2, 5, 16, 100, 200, 1000]) {
       if (block === 0) assert.is(heap.errno, ENOMEM);
       else assert.ok(block > heapBase && block + size <= END - PAGE, `${size} bytes at ${block}`);
     }
+  });
+}
+
+for (const initial of [54_776, 59_844, 64_882]) {
+  test(`a heap that starts behind ${initial} wasm pages of others never hands out these`, async () => {
+    const memory = new WebAssembly.Memory({ initial, maximum: 65_536 });
+    const heap = await instantiate({ memory });
+    const live = Array.from({ length: 1000 }, () => heap.page_alloc(PAGE, 1));
+    for (const block of live) assert.ok(block > heap.state, `a block was allocated at ${block}`);
+    checkHeap(memory.buffer, heap.state, { live, foreign: [[0, heap.state + LAYOUT.STATE_SIZE]] });
   });
 }
 

@@ -344,17 +344,20 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
       PLENTY,
     );
     threads.exports.rsbmalloc!(1);
-    // No block starts at 8. The second call, which takes the slow path, notices that at the latest.
-    const wrong = threads.run([
-      ["rsbfree", 8],
-      ["rsbmalloc", 50_000],
-    ]);
-    await wrong.then(
-      () => assert.unreachable("the thread did not trap"),
-      (error: unknown) => assert.match(String(error), /unreachable/),
-    );
-    const layout = variant === "mt-hardened" ? HARDENED_LAYOUT : LAYOUT;
-    assert.is(word(threads, findState(threads.memory.buffer, layout)! + layout.LOCK), FREE);
+    // No block starts at 8, nor right behind memory. The second call, which takes the slow path, notices that at the
+    // latest.
+    for (const address of [8, threads.memory.buffer.byteLength + 16]) {
+      const wrong = threads.run([
+        ["rsbfree", address],
+        ["rsbmalloc", 50_000],
+      ]);
+      await wrong.then(
+        () => assert.unreachable("the thread did not trap"),
+        (error: unknown) => assert.match(String(error), /unreachable/),
+      );
+      const layout = variant === "mt-hardened" ? HARDENED_LAYOUT : LAYOUT;
+      assert.is(word(threads, findState(threads.memory.buffer, layout)! + layout.LOCK), FREE);
+    }
   });
 }
 
