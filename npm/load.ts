@@ -1,12 +1,12 @@
 /** Loads a WebAssembly module from bytes, a URL or a response. */
 import { reasonOf } from "./errors.ts";
-import type { Module } from "./webassembly.ts";
+import type { FetchResponse, Module, Url } from "./webassembly.ts";
 
 /**
  * A module's bytes, their URL (in Node also a `file:` URL), or a response with them. A string is resolved against the
  * URL of the page or the worker's script, in Node against the working folder.
  */
-type BytesSource = ArrayBuffer | ArrayBufferView | URL | string | Response | PromiseLike<Response>;
+type BytesSource = ArrayBuffer | ArrayBufferView | Url | string | FetchResponse | PromiseLike<FetchResponse>;
 export type ModuleSource = Module | BytesSource;
 
 /** Throws a one-line Error if the module cannot be read or compiled. */

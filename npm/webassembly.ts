@@ -1,16 +1,17 @@
-/** WebAssembly's page size, and types that also work for programs compiled without TypeScript's DOM library. */
+/** WebAssembly's page size, and types that also work for programs compiled without TypeScript's DOM or Node library. */
 
 /** Size of a page of linear memory, in bytes. */
 export const WASM_PAGE = 65536;
 
-/** The type of `WebAssembly[Name]` if TypeScript knows it, otherwise `Other`. */
-type Known<Name extends string, Other> = typeof globalThis extends {
-  readonly WebAssembly: Readonly<Record<Name, { readonly prototype: infer Type }>>;
-}
-  ? Type
-  : Other;
+/** The type of a class `Scope[Name]` if TypeScript knows it, otherwise `Other`. */
+type Known<Scope, Name extends string, Other> =
+  Scope extends Readonly<Record<Name, { readonly prototype: infer Type }>> ? Type : Other;
+
+type Global = typeof globalThis;
+type Namespace = Global extends { readonly WebAssembly: infer Type } ? Type : unknown;
 
 export type Memory = Known<
+  Namespace,
   "Memory",
   {
     readonly buffer: ArrayBuffer;
@@ -18,4 +19,11 @@ export type Memory = Known<
     grow(pages: number): number;
   }
 >;
-export type Module = Known<"Module", object>;
+/** An object: TypeScript's type for a module has no members, so it would accept a number too. */
+export type Module = object & Known<Namespace, "Module", unknown>;
+export type Url = Known<Global, "URL", { readonly href: string }>;
+export type FetchResponse = Known<
+  Global,
+  "Response",
+  { readonly ok: boolean; readonly status: number; arrayBuffer(): Promise<ArrayBuffer> }
+>;

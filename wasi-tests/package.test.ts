@@ -248,14 +248,14 @@ console.log(kept, between.inUse > 50_000, heap.mallinfo().inUse, enomem, typeof 
 `;
 
 /** Type-checks and compiles one of the user's files. */
-function compile(file: string, ...lib: readonly string[]): void {
+function compile(file: string, types: readonly string[] = ["node"], lib: readonly string[] = []): void {
   const compilerOptions = {
     target: "ES2022",
     module: "NodeNext",
     resolveJsonModule: true,
     strict: true,
     typeRoots: [path.join(ROOT, "node_modules", "@types")],
-    types: ["node"],
+    types,
     ...(lib.length > 0 ? { lib } : {}),
   };
   inUser("tsconfig.json", JSON.stringify({ compilerOptions, files: [file] }));
@@ -276,7 +276,25 @@ memory.size;
 
 test("a TypeScript program without the DOM library type-checks", () => {
   inUser("node.ts", CONSUMER_IN_NODE);
-  compile("node.ts", "ES2022");
+  compile("node.ts", ["node"], ["ES2022"]);
+});
+
+test("a TypeScript program with neither the DOM library nor Node's types type-checks", () => {
+  const source = `
+import { instantiate } from "rsbmalloc";
+export const heap = await instantiate({ module: new ArrayBuffer(8) });
+// @ts-expect-error: a number is no module
+await instantiate({ module: 42 });
+`;
+  inUser("plain.ts", source);
+  compile("plain.ts", [], ["ES2022"]);
+  const inBrowser = `${source}
+await instantiate({ module: new URL("rsbmalloc.wasm", document.baseURI) });
+await instantiate({ module: fetch("rsbmalloc.wasm") });
+await instantiate({ module: new WebAssembly.Module(new Uint8Array(8)) });
+`;
+  inUser("page.ts", inBrowser);
+  compile("page.ts", [], ["ES2022", "DOM"]);
 });
 
 test("a TypeScript program type-checks, runs, and shares a heap with two modules", async () => {

@@ -6,6 +6,9 @@ typedef char bins_fit[sizeof(((struct rsbmallinfo *)0)->bins) / sizeof(((struct 
 void *use(bins_fit *fit);
 void *use(bins_fit *fit) { return fit ? rsbmalloc(sizeof *fit) : 0; }
 
+void end(void);
+void end(void) { rsbmalloc_thread_end(); }
+
 #ifdef IGNORE_RESULT
 void ignore(void);
 void ignore(void) { rsbmalloc(1); }
