@@ -178,15 +178,20 @@ void rsbmalloc_check(void);
 void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
 
 /*
- * Threads. Only in librsbmallocc-mt.a, librsbmallocc-locked.a and librsbmallocc-mt-hardened.a; only the first of these
- * has thread caches. See docs/threads.md.
+ * Threads: librsbmallocc-mt.a, librsbmallocc-locked.a and librsbmallocc-mt-hardened.a; only the first of these has
+ * thread caches. See docs/threads.md.
  */
 
 /*
  * A thread should call this after its last allocation, if the program has no pthreads that tell the library when a
  * thread ends: its cache then goes to another thread. A thread that allocates again after all gets another cache.
+ * Where there can be no threads, it does nothing.
  */
+#ifdef __wasm_atomics__
 void rsbmalloc_thread_end(void);
+#else
+#define rsbmalloc_thread_end() ((void)0)
+#endif
 
 /*
  * A program that is not for Emscripten may define this constant: how many threads the machine can run at once. The
