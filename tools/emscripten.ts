@@ -11,6 +11,7 @@ import { promisify } from "node:util";
 import { reasonOf } from "../npm/errors.ts";
 import { cached } from "./cache.ts";
 import { ROOT, UserError, displayPath } from "./command.ts";
+import { library } from "./libraries.ts";
 
 export interface Emscripten {
   /** The first line of `emcc --version`. */
@@ -33,8 +34,12 @@ export interface EmscriptenResult {
   readonly exitCode: number;
 }
 
-/** The link flags that replace Emscripten's malloc by rsbmalloc. */
-export const RSBMALLOC = ["-sMALLOC=none", "lib/wasm32-emscripten/librsbmallocc.a"];
+/** Returns the link flags that replace Emscripten's malloc by rsbmalloc or a variant of it. */
+export function linkLibrary(variant = ""): string[] {
+  return ["-sMALLOC=none", library("wasm32-emscripten", variant)];
+}
+
+export const RSBMALLOC: readonly string[] = linkLibrary();
 
 /** Returns the link flags for rsbmalloc or for one of Emscripten's own mallocs. */
 export function linkMalloc(name: string): readonly string[] {

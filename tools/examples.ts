@@ -3,10 +3,8 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { ROOT } from "./command.ts";
 import { build, type Compiler, type Program } from "./compiler.ts";
+import { library } from "./libraries.ts";
 import { runProgram, type Result, type Runtime } from "./wasi.ts";
-
-export const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
-export const PREFIXED_LIBRARY = "lib/wasm32-wasi/librsbmallocc-prefixed.a";
 
 export interface Example {
   readonly name: string;
@@ -22,12 +20,12 @@ export interface Example {
 
 function example(source: string, about: string, rest: Partial<Example> = {}): Example {
   const { name } = path.parse(source);
-  return { name, source: `c-examples/${source}`, about, library: LIBRARY, ...rest };
+  return { name, source: `c-examples/${source}`, about, library: library("wasm32-wasi"), ...rest };
 }
 
 export const EXAMPLES: readonly Example[] = [
   example("hello-malloc.c", "plain malloc, realloc, calloc"),
-  example("two-heaps.c", "rsbmalloc beside libc's malloc", { library: PREFIXED_LIBRARY }),
+  example("two-heaps.c", "rsbmalloc beside libc's malloc", { library: library("wasm32-wasi", "prefixed") }),
   example("growing-vector.c", "a vector that uses all the room in its blocks"),
   example("hash-map.c", "a hash map that counts words"),
   example("simd-buffers.c", "over-aligned buffers for vector code", { flags: ["-msimd128"] }),

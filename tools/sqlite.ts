@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { ROOT, UserError } from "./command.ts";
 import { build, type Compiler, type Program } from "./compiler.ts";
-import { LIBRARY } from "./examples.ts";
+import { library } from "./libraries.ts";
 
 export const ALLOCATORS = ["dlmalloc", "rsbmalloc"] as const;
 export type Allocator = (typeof ALLOCATORS)[number];
@@ -56,7 +56,7 @@ export function sqliteProgram(): Required<Pick<Program, "inputs" | "flags" | "in
 export function buildSqlite(compiler: Compiler, allocator: Allocator): Promise<string> {
   const { inputs, flags, includes } = sqliteProgram();
   return build(compiler, {
-    inputs: [...inputs, ...(allocator === "rsbmalloc" ? [LIBRARY] : [])],
+    inputs: [...inputs, ...(allocator === "rsbmalloc" ? [library("wasm32-wasi")] : [])],
     flags: ["-O2", ...flags],
     includes,
   });

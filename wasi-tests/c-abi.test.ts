@@ -1,9 +1,11 @@
 /** The C interface, called from C and C++ at every optimization level: every function and its errors. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { LIBRARY, PREFIXED_LIBRARY } from "../tools/examples.ts";
+import { library } from "../tools/libraries.ts";
 import { outputOf, withCompilers } from "./support.ts";
 
+const LIBRARY = library("wasm32-wasi");
+const PREFIXED_LIBRARY = library("wasm32-wasi", "prefixed");
 const PROGRAMS = "wasi-tests/programs";
 const LEVELS = ["-O0", "-O1", "-O2", "-O3"];
 

@@ -10,6 +10,7 @@ import {
   RSBMALLOC,
   buildEmscripten,
   findEmscripten,
+  linkLibrary,
   runEmscripten,
   type Emscripten,
 } from "../tools/emscripten.ts";
@@ -74,8 +75,7 @@ for (const optimization of ["-O0", "-O2"]) {
 }
 
 check("the hardened library reports a bug in a side module", async () => {
-  const library = "lib/wasm32-emscripten/librsbmallocc-hardened.a";
-  const script = await build("-O1", "-sMALLOC=none", library);
+  const script = await build("-O1", ...linkLibrary("hardened"));
   assert.is((await runEmscripten(script)).stdout, `${BYTES} bytes\n`);
   const { stdout, exitCode } = await runEmscripten(script, ["wrong"]);
   assert.is(stdout, `${BYTES} bytes\ndouble free\n`);

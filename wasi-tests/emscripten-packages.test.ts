@@ -8,6 +8,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ROOT } from "../tools/command.ts";
 import { emscriptenEnvironment, runEmscripten } from "../tools/emscripten.ts";
+import { library, type LibraryTarget } from "../tools/libraries.ts";
 import { needs } from "./support.ts";
 
 const run = promisify(execFile);
@@ -50,7 +51,7 @@ async function port(options: Record<string, string>, threads = false): Promise<u
 
 withPython("the port gives Emscripten the library and the headers, and turns off its malloc", async () => {
   const [libraries, malloc, flags] = await port({});
-  assert.equal(libraries, [path.join(ROOT, "lib", "wasm32-emscripten", "librsbmallocc.a")]);
+  assert.equal(libraries, [path.join(ROOT, library("wasm32-emscripten"))]);
   assert.is(malloc, "none");
   const [, include] = flags as string[];
   assert.is(path.resolve(include!), path.join(ROOT, "include"));
@@ -58,7 +59,7 @@ withPython("the port gives Emscripten the library and the headers, and turns off
 
 withPython("the port takes the library for threads if the program uses pthreads", async () => {
   const [libraries] = await port({}, true);
-  assert.equal(libraries, [path.join(ROOT, "lib", "wasm32-emscripten", "librsbmallocc-mt.a")]);
+  assert.equal(libraries, [path.join(ROOT, library("wasm32-emscripten", "mt"))]);
 });
 
 withPython("the port refuses a variant that does not exist", async () => {
@@ -112,8 +113,8 @@ async function cmakeTargets(...definitions: readonly string[]): Promise<string[]
 needs("cmake")(
   "CMake has a target for each library of the project's triple, whatever the project's language",
   async () => {
-    const libraries = (folder: string, ...names: readonly string[]) =>
-      names.map((name) => `${name} lib/${folder}/librsbmallocc${name === "rsbmalloc" ? "" : `-${name}`}.a`);
+    const libraries = (target: LibraryTarget, ...names: readonly string[]) =>
+      names.map((name) => `${name} ${library(target, name === "rsbmalloc" ? "" : name)}`);
     const one = ["rsbmalloc", "prefixed", "hardened", "prefixed-hardened"];
     const threads = ["mt", "locked", "mt-hardened"];
     const wasi = libraries("wasm32-wasi", ...one).sort();

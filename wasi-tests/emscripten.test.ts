@@ -12,10 +12,12 @@ import {
   RSBMALLOC,
   buildEmscripten,
   findEmscripten,
+  linkLibrary,
   runEmscripten,
   type Emscripten,
   type EmscriptenProgram,
 } from "../tools/emscripten.ts";
+import { library } from "../tools/libraries.ts";
 import { needs } from "./support.ts";
 
 const check = needs("emcc");
@@ -23,7 +25,6 @@ const check = needs("emcc");
 const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const program = (name: string): string => `wasi-tests/programs/emscripten-${name}`;
 const LOADER = path.join(ROOT, "wasi-tests", "programs", "load-emscripten.mjs");
-const HARDENED = "lib/wasm32-emscripten/librsbmallocc-hardened.a";
 /** Without -fno-builtin, clang would remove calls of malloc whose results are not used. */
 const HEAP = ["-fno-builtin", "-sEXPORTED_FUNCTIONS=_main,_malloc,_free"];
 
@@ -117,7 +118,7 @@ check(
 
 for (const malloc of ["dlmalloc", "emmalloc"]) {
   check(`the library replaces ${malloc} even without -sMALLOC=none`, async () => {
-    const flags = [`-sMALLOC=${malloc}`, "--profiling-funcs", "-O1", ...HEAP, RSBMALLOC[1]!];
+    const flags = [`-sMALLOC=${malloc}`, "--profiling-funcs", "-O1", ...HEAP, library("wasm32-emscripten")];
     const script = await buildEmscripten(emscripten, { inputs: [program("heap.c")], flags });
     assert.match((await runEmscripten(script)).stdout, "heap ok");
     const theirs = (await functionNames(script)).filter((name) =>
@@ -127,31 +128,26 @@ for (const malloc of ["dlmalloc", "emmalloc"]) {
   });
 
   check(`the prefixed library works beside ${malloc}`, async () => {
-    const library = "lib/wasm32-emscripten/librsbmallocc-prefixed.a";
-    const flags = [`-sMALLOC=${malloc}`, "-Iinclude", "-O1", "-sALLOW_MEMORY_GROWTH", library];
+    const prefixed = library("wasm32-emscripten", "prefixed");
+    const flags = [`-sMALLOC=${malloc}`, "-Iinclude", "-O1", "-sALLOW_MEMORY_GROWTH", prefixed];
     assert.is((await buildAndRun([program("beside.c")], flags)).stdout, "0 bytes wrong\n");
   });
 }
 
-for (const variant of ["", "-hardened"]) {
-  check(
-    `emmalloc_realloc_try and aligned_realloc keep blocks' contents: librsbmallocc${variant}.a`,
-    async () => {
-      const library = `lib/wasm32-emscripten/librsbmallocc${variant}.a`;
-      const { stdout, stderr } = await buildAndRun(
-        [program("in-place.c")],
-        ["-O1", "-fno-builtin", "-Iinclude", "-sMALLOC=none", library],
-      );
-      assert.is(stdout, "in place\n", stderr);
-    },
-  );
+for (const variant of ["", "hardened"]) {
+  const name = path.basename(library("wasm32-emscripten", variant));
+  check(`emmalloc_realloc_try and aligned_realloc keep blocks' contents: ${name}`, async () => {
+    const flags = ["-O1", "-fno-builtin", "-Iinclude", ...linkLibrary(variant)];
+    const { stdout, stderr } = await buildAndRun([program("in-place.c")], flags);
+    assert.is(stdout, "in place\n", stderr);
+  });
 }
 
 check(
   "the hardened library works with SAFE_HEAP, which checks the alignment that each access promises",
   async () => {
     const safe = ["-O1", "-sSAFE_HEAP=1", "-sASSERTIONS=2", "-sALLOW_MEMORY_GROWTH", ...HEAP];
-    const { stdout, stderr } = await buildAndRun([program("heap.c")], [...safe, "-sMALLOC=none", HARDENED]);
+    const { stdout, stderr } = await buildAndRun([program("heap.c")], [...safe, ...linkLibrary("hardened")]);
     assert.match(stdout, "heap ok", stderr);
   },
 );
@@ -188,12 +184,12 @@ for (const form of [["-O1"], ["-O2", "-sEXPORT_ES6", "--closure=1"]]) {
   });
 }
 
-for (const [name, library] of [
+for (const [name, link] of [
   ["release", RSBMALLOC],
-  ["hardened", ["-sMALLOC=none", "-Iinclude", program("late-free.c"), HARDENED]],
+  ["hardened", ["-Iinclude", program("late-free.c"), ...linkLibrary("hardened")]],
 ] as const) {
   check(`mmap and munmap work with the ${name} library`, async () => {
-    const { stdout } = await buildAndRun([program("mmap.c")], library);
+    const { stdout } = await buildAndRun([program("mmap.c")], link);
     assert.is(stdout, "mmap ok\n");
   });
 
@@ -202,7 +198,7 @@ for (const [name, library] of [
     ["leak", "Direct leak of 10 byte(s)"],
   ] as const) {
     check(`the ${sanitizer} sanitizer still reports a bug with the ${name} library`, async () => {
-      const flags = [`-fsanitize=${sanitizer}`, "-sALLOW_MEMORY_GROWTH", "-sEXIT_RUNTIME", ...library];
+      const flags = [`-fsanitize=${sanitizer}`, "-sALLOW_MEMORY_GROWTH", "-sEXIT_RUNTIME", ...link];
       const { stderr } = await buildAndRun([program("sanitized.c")], flags);
       assert.match(stderr, report);
     });
@@ -225,13 +221,13 @@ check("the library defines every name that Emscripten's mallocs define", async (
     execFileSync(nm, ["--defined-only", "--extern-only", "--format=just-symbols", file], { encoding: "utf8" })
       .split("\n")
       .filter((line) => /^\w+$/.test(line));
-  const ours = new Set(defined(path.join(ROOT, RSBMALLOC[1]!)));
-  for (const library of ["libdlmalloc.a", "libemmalloc.a"]) {
-    const missing = defined(path.join(libraries, library)).filter((name) => !ours.has(name));
+  const ours = new Set(defined(path.join(ROOT, library("wasm32-emscripten"))));
+  for (const theirs of ["libdlmalloc.a", "libemmalloc.a"]) {
+    const missing = defined(path.join(libraries, theirs)).filter((name) => !ours.has(name));
     assert.equal(
       missing.filter((name) => !WITHOUT_COUNTERPART.includes(name)),
       [],
-      library,
+      theirs,
     );
   }
 });

@@ -3,12 +3,13 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { findCompiler } from "../tools/compiler.ts";
 import { EXAMPLES, buildExample, expectedOutput, runExample } from "../tools/examples.ts";
+import { library } from "../tools/libraries.ts";
 import { RUNTIMES } from "../tools/wasi.ts";
 import { outputOf } from "./support.ts";
 
 const compiler = await findCompiler();
-const hardened = (library: string): string => library.replace(/\.a$/, "-hardened.a");
-const LIBRARY = hardened("lib/wasm32-wasi/librsbmallocc.a");
+const hardened = (path: string): string => path.replace(/\.a$/, "-hardened.a");
+const LIBRARY = library("wasm32-wasi", "hardened");
 const PROGRAMS = "wasi-tests/programs";
 
 const output = (inputs: readonly string[], flags: readonly string[]) =>

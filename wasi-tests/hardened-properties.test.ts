@@ -8,6 +8,7 @@ import { test } from "uvu";
 import { readHeaps } from "../npm/inspect/reader.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { HARDENED_LAYOUT } from "./heap-check.ts";
 import {
   NAMES,
@@ -30,8 +31,8 @@ const EXPORTED = ["rsbmalloc_check", "rsbfree_sized", "rsbfree_aligned_sized", .
 
 /** The libraries for one thread and for several. These tests use a single thread with both. */
 const LIBRARIES = [
-  { name: "hardened", library: "lib/wasm32-wasi/librsbmallocc-hardened.a", shared: false },
-  { name: "mt-hardened", library: "lib/wasm32-wasi-threads/librsbmallocc-mt-hardened.a", shared: true },
+  { name: "hardened", archive: library("wasm32-wasi", "hardened"), shared: false },
+  { name: "mt-hardened", archive: library("wasm32-wasi-threads", "mt-hardened"), shared: true },
 ];
 
 /** Makes a call that should trap. Returns the trap's stack trace, or "no trap". */
@@ -46,12 +47,12 @@ function trapIn(call: () => void): string {
 
 const compiler = await findCompiler();
 
-for (const { name, library, shared } of LIBRARIES) {
+for (const { name, archive, shared } of LIBRARIES) {
   /** Links the program for memories of at most `pages` wasm pages, with a stack of `stack` bytes. */
   const link = (pages: number, stack: number) =>
     build(compiler, {
       target: "none",
-      inputs: ["wasi-tests/programs/hardened-calls.c", library],
+      inputs: ["wasi-tests/programs/hardened-calls.c", archive],
       flags: ["-O2", "-fno-builtin", "-mbulk-memory", ...(shared ? ["-matomics"] : [])],
       includes: ["include"],
       linkFlags: [

@@ -3,9 +3,10 @@ import { readFile } from "node:fs/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { build, findCompiler } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { RUNTIMES, runProgram } from "../tools/wasi.ts";
 
-const LIBRARY = "lib/wasm32-wasi/librsbmallocc-hardened.a";
+const LIBRARY = library("wasm32-wasi", "hardened");
 const compiler = await findCompiler();
 
 /** Builds without -O, with which clang would run wasm-opt, which drops the functions' names that the tests look for. */

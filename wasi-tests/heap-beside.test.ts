@@ -5,6 +5,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ENOMEM } from "../npm/index.ts";
 import { build } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { startReactor, type Reactor } from "../tools/wasi.ts";
 import {
   PTRDIFF_MAX,
@@ -18,7 +19,7 @@ import {
 } from "./support-heap.ts";
 import { withCompilers } from "./support.ts";
 
-const PROGRAM = ["wasi-tests/programs/two-heaps.c", "lib/wasm32-wasi/librsbmallocc-prefixed.a"];
+const PROGRAM = ["wasi-tests/programs/two-heaps.c", library("wasm32-wasi", "prefixed")];
 
 /** The functions that every libc for WASI has. */
 const NAMES = [

@@ -6,6 +6,7 @@ import * as assert from "uvu/assert";
 import { instantiate, type Heap } from "../npm/index.ts";
 import { formatHtml, formatText, largeSizes, readHeaps } from "../npm/inspect/index.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { startReactor } from "../tools/wasi.ts";
 import { LAYOUTS, SIZES, fill, reportOf } from "./support-inspect.ts";
 
@@ -74,7 +75,7 @@ test("large blocks are grouped by size, the size with the most bytes first", asy
 
 test("the reader counts the blocks in use of a hardened heap, and reports a fault", async () => {
   const file = await build(await findCompiler(), {
-    inputs: ["wasi-tests/programs/hardened-calls.c", "lib/wasm32-wasi/librsbmallocc-hardened.a"],
+    inputs: ["wasi-tests/programs/hardened-calls.c", library("wasm32-wasi", "hardened")],
     flags: ["-fno-builtin"],
     includes: ["include"],
     model: "reactor",

@@ -3,10 +3,11 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { inspect, type LeakSite } from "../npm/inspect/index.ts";
 import { build } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { LAYOUTS, refusal } from "./support-inspect.ts";
 import { withCompilers } from "./support.ts";
 
-const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
+const LIBRARY = library("wasm32-wasi");
 
 /** The blocks and bytes leaked from each place whose stack has all of these functions. */
 function forgottenIn(sites: readonly LeakSite[], ...functions: readonly string[]): number[][] {

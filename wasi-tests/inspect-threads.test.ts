@@ -4,13 +4,19 @@ import { readFile } from "node:fs/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { largeSizes, readHeaps, type HeapReport } from "../npm/inspect/index.ts";
-import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from "../tools/emscripten.ts";
+import {
+  buildEmscripten,
+  findEmscripten,
+  linkLibrary,
+  runEmscripten,
+  type Emscripten,
+} from "../tools/emscripten.ts";
+import { library } from "../tools/libraries.ts";
 import { FOLDER, LAYOUTS, SIZES } from "./support-inspect.ts";
 import {
   VARIANTS,
   buildThreaded,
   startThreads,
-  threadLibrary,
   type Call,
   type Threads,
   type Variant,
@@ -43,7 +49,7 @@ function tally(sizes: readonly number[]): Record<number, number> {
 }
 
 const build = (variant: Variant): Promise<WebAssembly.Module> =>
-  buildThreaded(threadLibrary(variant), ["wasi-tests/programs/threads.c"], PAGES, { exported: EXPORTED });
+  buildThreaded(variant, ["wasi-tests/programs/threads.c"], PAGES, { exported: EXPORTED });
 
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {
   test(`${variant}: the reader counts the blocks that a single thread freed as free`, async () => {
@@ -112,37 +118,28 @@ for (const variant of VARIANTS) {
 
 const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 
-/** For each library: the flags to link it, and how many threads the program then has. */
+/** For each variant of the library: the flags to link it, and how many threads the program then has. */
 const EMSCRIPTEN: Readonly<Record<string, readonly [flags: readonly string[], threads: number]>> = {
   "": [[], 1],
-  "-locked": [["-pthread", "-sPTHREAD_POOL_SIZE=2"], 3],
-  "-mt": [["-pthread", "-sPTHREAD_POOL_SIZE=2"], 3],
+  locked: [["-pthread", "-sPTHREAD_POOL_SIZE=2"], 3],
+  mt: [["-pthread", "-sPTHREAD_POOL_SIZE=2"], 3],
 };
 
-for (const [suffix, [flags, threads]] of Object.entries(EMSCRIPTEN)) {
-  needs("emcc")(
-    `the reader reads the heap of an Emscripten program with librsbmallocc${suffix}`,
-    async () => {
-      const script = await buildEmscripten(emscripten, {
-        inputs: ["wasi-tests/programs/emscripten-inspect.c"],
-        flags: [
-          "-O1",
-          "-fno-builtin",
-          "-sEXIT_RUNTIME=1",
-          ...flags,
-          "-sMALLOC=none",
-          `lib/wasm32-emscripten/librsbmallocc${suffix}.a`,
-        ],
-      });
-      const file = path.join(FOLDER, `emscripten${suffix}.memory`);
-      const { exitCode, stderr } = await runEmscripten(script, [file]);
-      assert.is(exitCode, 0, stderr);
-      const heap = readHeap(Uint8Array.from(await readFile(file)).buffer);
-      // Blocks of 3,000 and 100,000 bytes, rounded up. The blocks of the C library and of threads have other sizes.
-      assert.is(heap.bins.find(({ slotSize }) => slotSize === 3072)!.usedSlots, 10 * threads);
-      assert.is(largeSizes(heap).find(({ size }) => size === 49 * 2048)!.blocks, 2 * threads);
-    },
-  );
+for (const [variant, [flags, threads]] of Object.entries(EMSCRIPTEN)) {
+  const name = path.basename(library("wasm32-emscripten", variant), ".a");
+  needs("emcc")(`the reader reads the heap of an Emscripten program with ${name}`, async () => {
+    const script = await buildEmscripten(emscripten, {
+      inputs: ["wasi-tests/programs/emscripten-inspect.c"],
+      flags: ["-O1", "-fno-builtin", "-sEXIT_RUNTIME=1", ...flags, ...linkLibrary(variant)],
+    });
+    const file = path.join(FOLDER, `${name}.memory`);
+    const { exitCode, stderr } = await runEmscripten(script, [file]);
+    assert.is(exitCode, 0, stderr);
+    const heap = readHeap(Uint8Array.from(await readFile(file)).buffer);
+    // Blocks of 3,000 and 100,000 bytes, rounded up. The blocks of the C library and of threads have other sizes.
+    assert.is(heap.bins.find(({ slotSize }) => slotSize === 3072)!.usedSlots, 10 * threads);
+    assert.is(largeSizes(heap).find(({ size }) => size === 49 * 2048)!.blocks, 2 * threads);
+  });
 }
 
 test.run();

@@ -9,13 +9,14 @@ import { readFunctionNames, readSections } from "../npm/binary-format.ts";
 import { readRequirements } from "../npm/requirements.ts";
 import { ROOT } from "../tools/command.ts";
 import { CompileError, build, compileObject, type Compiler, type Program } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { findProgram } from "../tools/path.ts";
 import { runProgram, startReactor } from "../tools/wasi.ts";
 import { skip, withCompilers } from "./support.ts";
 import { LLVMS, checker, sharedOptions, symbols, type Files, type Llvm } from "./support-llvm.ts";
 
-const LIBRARY = "lib/wasm32-wasi/librsbmallocc.a";
-const PREFIXED_LIBRARY = "lib/wasm32-wasi/librsbmallocc-prefixed.a";
+const LIBRARY = library("wasm32-wasi");
+const PREFIXED_LIBRARY = library("wasm32-wasi", "prefixed");
 const MODULE = "lib/rsbmalloc.wasm";
 
 /** The names that the README and the header document. */

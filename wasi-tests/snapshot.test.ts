@@ -3,10 +3,11 @@ import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { build } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { startReactor } from "../tools/wasi.ts";
 import { needsWizer, takeSnapshot, withCompilers } from "./support.ts";
 
-const INPUTS = ["wasi-tests/programs/snapshot.c", "lib/wasm32-wasi/librsbmallocc.a"];
+const INPUTS = ["wasi-tests/programs/snapshot.c", library("wasm32-wasi")];
 const FUNCTIONS = ["prepare", "churn", "check", "in_use", "end"] as const;
 
 type Program = Readonly<Record<(typeof FUNCTIONS)[number], (argument?: number) => number>>;

@@ -10,6 +10,7 @@ import type { Heap } from "../npm/index.ts";
 import { readLayouts, type HeapReport, type RunReport } from "../npm/inspect/index.ts";
 import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { CLI, rsbmalloc, type Outcome } from "./support.ts";
 
 export const LAYOUTS = readLayouts();
@@ -17,7 +18,7 @@ export const LAYOUTS = readLayouts();
 /** Builds a program that leaks blocks and ends with exit code 3. */
 export async function buildProgram(): Promise<string> {
   return build(await findCompiler(), {
-    inputs: ["wasi-tests/programs/inspect-leaks.c", "lib/wasm32-wasi/librsbmallocc.a"],
+    inputs: ["wasi-tests/programs/inspect-leaks.c", library("wasm32-wasi")],
     flags: ["-fno-builtin"],
   });
 }

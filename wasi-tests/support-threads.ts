@@ -6,6 +6,7 @@ import { Worker } from "node:worker_threads";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
 
 export const VARIANTS = ["locked", "mt"] as const;
@@ -34,10 +35,6 @@ const EXPORTED = [
 /** The most pages that thread caches take in these tests, plus what is lost around old page maps while they are small. */
 const UNKNOWN_PAGES = 80;
 
-export function threadLibrary(variant: Variant): string {
-  return `lib/wasm32-wasi-threads/librsbmallocc-${variant}.a`;
-}
-
 /** Linker flags for a module on shared memory. */
 export function sharedMemory(pages: number): string[] {
   return ["--shared-memory", "--import-memory", `--max-memory=${pages * WASM_PAGE}`].map(
@@ -47,14 +44,14 @@ export function sharedMemory(pages: number): string[] {
 
 /** Links `sources`, of which there may be none, with a library for threads. Exports every name in `exported`. */
 export async function buildThreaded(
-  library: string,
+  variant: Variant,
   sources: readonly string[],
   pages: number,
   { exported = EXPORTED, flags = [] }: { exported?: readonly string[]; flags?: readonly string[] } = {},
 ): Promise<WebAssembly.Module> {
   const file = await build(await findCompiler(), {
     target: "none",
-    inputs: [...sources, library],
+    inputs: [...sources, library("wasm32-wasi-threads", variant)],
     flags: ["-O2", "-fno-builtin", ...FEATURES, ...flags],
     includes: ["include"],
     linkFlags: [...sharedMemory(pages), ...exported.map((name) => `-Wl,--export=${name}`)],

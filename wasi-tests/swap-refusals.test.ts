@@ -11,11 +11,11 @@ import { swap, type SwapReport } from "../npm/swap/swap.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { build, compileObject, findCompiler } from "../tools/compiler.ts";
 import { buildEmscripten, findEmscripten, type Emscripten } from "../tools/emscripten.ts";
+import { library } from "../tools/libraries.ts";
 import { runProgram } from "../tools/wasi.ts";
 import { needs, needsWizer, rsbmalloc, takeSnapshot } from "./support.ts";
 
 const PROGRAM = "wasi-tests/programs/swap.c";
-const LIBRARY = path.join("lib", "wasm32-wasi", "librsbmallocc.a");
 
 const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-test-"));
 test.after(() => rm(folder, { recursive: true }));
@@ -292,7 +292,7 @@ needsWizer(test)(
 test("swap refuses a module whose malloc is already rsbmalloc", async () => {
   const { bytes } = await swap(await read(await buildProgram()));
   await refuses(bytes, /malloc is already rsbmalloc/);
-  const linked = await build(compiler, { inputs: [PROGRAM, LIBRARY], flags: ["-O1"] });
+  const linked = await build(compiler, { inputs: [PROGRAM, library("wasm32-wasi")], flags: ["-O1"] });
   await refuses(await read(linked), /already rsbmalloc/);
 });
 

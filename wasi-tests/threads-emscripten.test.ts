@@ -5,7 +5,13 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { launchChromium, serve } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
-import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from "../tools/emscripten.ts";
+import {
+  buildEmscripten,
+  findEmscripten,
+  linkLibrary,
+  runEmscripten,
+  type Emscripten,
+} from "../tools/emscripten.ts";
 import { needs } from "./support.ts";
 import { VARIANTS, type Variant } from "./support-threads.ts";
 
@@ -33,11 +39,8 @@ const WAYS = [
 ];
 
 function buildProgram(variant: Variant, flags: readonly string[]): Promise<string> {
-  const library = `lib/wasm32-emscripten/librsbmallocc-${variant}.a`;
-  return buildEmscripten(emscripten, {
-    inputs: INPUTS,
-    flags: [...FLAGS, ...flags, "-sMALLOC=none", library],
-  });
+  const all = [...FLAGS, ...flags, ...linkLibrary(variant)];
+  return buildEmscripten(emscripten, { inputs: INPUTS, flags: all });
 }
 
 const EXPECTED = [

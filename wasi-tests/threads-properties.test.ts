@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import { NAMES, apiOf, assertKept, calls, emptyModel, make, release, type Call } from "./support-heap.ts";
-import { PLENTY, PROGRAM, VARIANTS, buildThreaded, startThreads, threadLibrary } from "./support-threads.ts";
+import { PLENTY, PROGRAM, VARIANTS, buildThreaded, startThreads } from "./support-threads.ts";
 
 const EXPORTED = [
   "__heap_base",
@@ -38,7 +38,7 @@ function testSequences<T>(
 }
 
 for (const variant of VARIANTS) {
-  const module = await buildThreaded(threadLibrary(variant), [PROGRAM], PLENTY, {
+  const module = await buildThreaded(variant, [PROGRAM], PLENTY, {
     exported: EXPORTED,
     flags: ["-DWASI_THREADS"],
   });
@@ -80,12 +80,9 @@ interface Turn {
 
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {
   // Linked without thread-local variables: all instances run on this one thread, and share its stack.
-  const module = await buildThreaded(
-    threadLibrary(variant),
-    ["wasi-tests/programs/hardened-calls.c"],
-    PLENTY,
-    { exported: TURN_EXPORTS },
-  );
+  const module = await buildThreaded(variant, ["wasi-tests/programs/hardened-calls.c"], PLENTY, {
+    exported: TURN_EXPORTS,
+  });
 
   const run = (turns: readonly Turn[], pages: number, mayFail: boolean): void => {
     const threads = startThreads(module, pages);

@@ -16,7 +16,6 @@ import {
   buildThreaded,
   counts,
   startThreads,
-  threadLibrary,
   type Threads,
 } from "./support-threads.ts";
 
@@ -50,7 +49,7 @@ async function round(threads: Threads, count: number, seed: number): Promise<num
 }
 
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {
-  const module = await buildThreaded(threadLibrary(variant), [PROGRAM], PLENTY);
+  const module = await buildThreaded(variant, [PROGRAM], PLENTY);
   for (const count of [2, 4, 8, 16]) {
     /** Runs the rounds of one kind, with at most `pages` of memory. A failure reports the seed that repeats its calls. */
     const rounds = async (pages: number, body: (failed: number) => void): Promise<void> => {

@@ -4,6 +4,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
+import { library } from "../tools/libraries.ts";
 import { HARDENED_LAYOUT, LAYOUT } from "./heap-check.ts";
 import { PAGE } from "./support-heap.ts";
 import {
@@ -18,7 +19,6 @@ import {
   findState,
   sharedMemory,
   startThreads,
-  threadLibrary,
   type Call,
   type Threads,
 } from "./support-threads.ts";
@@ -48,7 +48,7 @@ function checkEmpty(threads: Threads): void {
 
 for (const variant of VARIANTS) {
   const module = (pages: number, flags: readonly string[] = []) =>
-    buildThreaded(threadLibrary(variant), [PROGRAM], pages, { flags });
+    buildThreaded(variant, [PROGRAM], pages, { flags });
 
   for (const count of [1, 2, 3, 8, 16]) {
     test(`${variant}: random calls of ${count} threads succeed, and each can free the others' blocks`, async () => {
@@ -284,7 +284,7 @@ for (const variant of VARIANTS) {
 
 test("a program can set the number of cores, and more threads than caches share those", async () => {
   const sources = [PROGRAM, "wasi-tests/programs/threads-cores.c"];
-  const threads = startThreads(await buildThreaded(threadLibrary("mt"), sources, PLENTY), PLENTY);
+  const threads = startThreads(await buildThreaded("mt", sources, PLENTY), PLENTY);
   // With threads-cores.c there are four caches. From the fifth thread on, no thread owns one.
   const work = counts(6).map((index) => threads.run([["stress", index + 1, 3000]]));
   for (const [failed] of await Promise.all(work)) assert.is(failed, 0);
@@ -294,7 +294,7 @@ test("a program can set the number of cores, and more threads than caches share 
 
 test("realloc uses free slots in batches before it grows memory", async () => {
   const exported = ["rsbmalloc", "rsbfree", "rsbrealloc"];
-  const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
+  const threads = startThreads(await buildThreaded("mt", [], PLENTY, { exported }), PLENTY);
   const { rsbmalloc, rsbfree, rsbrealloc } = threads.exports;
   const blocks = counts(80_000).map(() => rsbmalloc!(250));
   let last = rsbmalloc!(40_000);
@@ -307,7 +307,7 @@ test("realloc uses free slots in batches before it grows memory", async () => {
 
 test("malloc of a large block uses the free slots in the thread's own cache before it grows memory", async () => {
   const exported = ["rsbmalloc", "rsbfree"];
-  const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
+  const threads = startThreads(await buildThreaded("mt", [], PLENTY, { exported }), PLENTY);
   const { rsbmalloc, rsbfree } = threads.exports;
   // Of each size, about as many blocks as a cache has room for.
   const sizes = counts(16).map((index) => 120 * (index + 1));
@@ -320,14 +320,14 @@ test("malloc of a large block uses the free slots in the thread's own cache befo
 
 test("a program's first call may be malloc of a large block, when linear memory is still all zero", async () => {
   const exported = ["rsbmalloc"];
-  const threads = startThreads(await buildThreaded(threadLibrary("mt"), [], PLENTY, { exported }), PLENTY);
+  const threads = startThreads(await buildThreaded("mt", [], PLENTY, { exported }), PLENTY);
   assert.is.not(threads.exports.rsbmalloc!(100_000), 0);
 });
 
 test("a thread's first call uses the last free page for its block, not for a cache", async () => {
   const exported = ["rsbmalloc", "rsbpage_alloc", "rsbpage_free"];
   const pages = 8;
-  const built = await buildThreaded(threadLibrary("mt"), [], pages, { exported });
+  const built = await buildThreaded("mt", [], pages, { exported });
   const threads = startThreads(built, pages);
   const { rsbpage_alloc, rsbpage_free } = threads.exports;
   const blocks: number[] = [];
@@ -339,10 +339,7 @@ test("a thread's first call uses the last free page for its block, not for a cac
 for (const variant of [...VARIANTS, "mt-hardened"] as const) {
   test(`${variant}: a thread that traps in the allocator releases the lock`, async () => {
     const exported = ["rsbmalloc", "rsbfree", "rsbpage_alloc", "__stack_pointer"];
-    const threads = startThreads(
-      await buildThreaded(threadLibrary(variant), [PROGRAM], PLENTY, { exported }),
-      PLENTY,
-    );
+    const threads = startThreads(await buildThreaded(variant, [PROGRAM], PLENTY, { exported }), PLENTY);
     threads.exports.rsbmalloc!(1);
     // No block starts at 8, nor right behind memory. The second call, which takes the slow path, notices that at the
     // latest.
@@ -363,7 +360,7 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
 
 test("a free after a thread's destructors neither gives the thread a cache nor damages the heap", async () => {
   const sources = ["threads-last-free.c", "threads-cores.c"].map((file) => `wasi-tests/programs/${file}`);
-  const threads = startThreads(await buildThreaded(threadLibrary("mt"), sources, PLENTY), PLENTY);
+  const threads = startThreads(await buildThreaded("mt", sources, PLENTY), PLENTY);
   const ending = threads.another();
   ending.allocate!();
   await threads.run([["allocate"]], 3);
@@ -381,7 +378,7 @@ test("the library without threads does not link into a program with shared memor
   const compiler = await findCompiler();
   const link = build(compiler, {
     target: "none",
-    inputs: [PROGRAM, "lib/wasm32-wasi/librsbmallocc.a"],
+    inputs: [PROGRAM, library("wasm32-wasi")],
     flags: ["-matomics", "-mbulk-memory"],
     includes: ["include"],
     linkFlags: sharedMemory(PLENTY),

@@ -3,6 +3,7 @@ import { reasonOf } from "../../npm/errors.ts";
 import {
   buildEmscripten,
   findEmscripten,
+  linkLibrary,
   linkMalloc,
   runEmscripten,
   type Emscripten,
@@ -20,14 +21,9 @@ interface Peer {
   readonly compile?: readonly string[];
 }
 
-const library = (suffix: string): string[] => [
-  "-sMALLOC=none",
-  `lib/wasm32-emscripten/librsbmallocc-${suffix}.a`,
-];
-
 const PEERS: readonly Peer[] = [
-  { name: "-mt", link: library("mt") },
-  { name: "-locked", link: library("locked") },
+  { name: "-mt", link: linkLibrary("mt") },
+  { name: "-locked", link: linkLibrary("locked") },
   { name: "dlmalloc", link: linkMalloc("dlmalloc") },
   { name: "emmalloc", link: linkMalloc("emmalloc") },
   { name: "no threads", link: linkMalloc("rsbmalloc"), single: true },

@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { cached } from "../../tools/cache.ts";
 import { ROOT, UserError } from "../../tools/command.ts";
 import type { Program } from "../../tools/compiler.ts";
+import { library } from "../../tools/libraries.ts";
 import { BENCH, BINARYEN, BINARYEN_MANIFEST, link, object } from "../toolchain.ts";
 import { debianSource } from "./debian.ts";
 import { linkTlsf } from "./tlsf.ts";
@@ -30,16 +31,15 @@ interface PeerSource {
   objects(optimization: Optimization): Promise<string[] | Peer["link"]>;
 }
 
-const LIBRARY = path.join(ROOT, "lib", "wasm32-wasi", "librsbmallocc.a");
+const ours = (variant?: string): string => path.join(ROOT, library("wasm32-wasi", variant));
 const EMMALLOC = "/usr/share/emscripten/system/lib/emmalloc.c";
 
 const sources: readonly PeerSource[] = [
   {
     name: "rsbmalloc",
     async objects() {
-      if (!existsSync(LIBRARY))
-        throw new UserError("lib/wasm32-wasi/librsbmallocc.a is missing: run make lib");
-      return [await snapshot(LIBRARY)];
+      if (!existsSync(ours())) throw new UserError(`${library("wasm32-wasi")} is missing: run make lib`);
+      return [await snapshot(ours())];
     },
   },
   // The default of WASI programs: the linker finds it in libc.a.
@@ -73,7 +73,7 @@ const sources: readonly PeerSource[] = [
     control: true,
     objects: async () => [
       await peerObject("wiped.c", ["-O3", "-msimd128"], [path.join(ROOT, "cabi", "include")]),
-      await snapshot(LIBRARY.replace(/\.a$/, "-prefixed.a")),
+      await snapshot(ours("prefixed")),
     ],
   },
 ];
@@ -102,7 +102,7 @@ async function mimalloc(flags: readonly string[]): Promise<string> {
 
 /** The allocators that are compared on programs with memory bugs. */
 export const bugPeers: Readonly<Record<string, () => Promise<Peer>>> = {
-  hardened: () => otherLibrary("hardened", LIBRARY.replace(/\.a$/, "-hardened.a")),
+  hardened: () => otherLibrary("hardened", ours("hardened")),
   ...Object.fromEntries(
     ["rsbmalloc", "dlmalloc", "emmalloc", "mimalloc"].map((name) => [name, () => peer(name)]),
   ),
@@ -120,8 +120,8 @@ export function linked(name: string, inputs: readonly string[]): Peer {
 }
 
 /** Returns a copy of a library, which stays the same during a run even if the library is rebuilt. */
-function snapshot(library: string): Promise<string> {
-  return cached({ by: ["copy"], of: [library], extension: ".a" }, (copy) => copyFile(library, copy));
+function snapshot(file: string): Promise<string> {
+  return cached({ by: ["copy"], of: [file], extension: ".a" }, (copy) => copyFile(file, copy));
 }
 
 function peerObject(
