@@ -6,18 +6,11 @@ import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ROOT } from "../tools/command.ts";
-import {
-  RSBMALLOC,
-  buildEmscripten,
-  findEmscripten,
-  linkLibrary,
-  runEmscripten,
-  type Emscripten,
-} from "../tools/emscripten.ts";
+import { RSBMALLOC, buildEmscripten, linkLibrary, runEmscripten } from "../tools/emscripten.ts";
+import { emscripten } from "./support-emscripten.ts";
 import { needs } from "./support.ts";
 
 const check = needs("emcc", "em-config");
-const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const CACHE = path.join(ROOT, "build", "cache", "emscripten");
 const EXPORTED = "-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_realloc,_memset";
 /** The bytes that the program allocates: the sum of 2 + i * i for each i below 300. */

@@ -4,14 +4,9 @@ import { readFile } from "node:fs/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { largeSizes, readHeaps, type HeapReport } from "../npm/inspect/index.ts";
-import {
-  buildEmscripten,
-  findEmscripten,
-  linkLibrary,
-  runEmscripten,
-  type Emscripten,
-} from "../tools/emscripten.ts";
+import { buildEmscripten, linkLibrary, runEmscripten } from "../tools/emscripten.ts";
 import { library } from "../tools/libraries.ts";
+import { emscripten } from "./support-emscripten.ts";
 import { FOLDER, LAYOUTS, SIZES } from "./support-inspect.ts";
 import {
   VARIANTS,
@@ -115,8 +110,6 @@ for (const variant of VARIANTS) {
     });
   }
 }
-
-const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 
 /** For each variant of the library: the flags to link it, and how many threads the program then has. */
 const EMSCRIPTEN: Readonly<Record<string, readonly [flags: readonly string[], threads: number]>> = {

@@ -5,14 +5,13 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { readFunctionNames, readSections } from "../npm/binary-format.ts";
 import { readRequirements } from "../npm/requirements.ts";
 import { ROOT } from "../tools/command.ts";
 import { CompileError, build, compileObject, type Compiler, type Program } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
 import { findProgram } from "../tools/path.ts";
 import { runProgram, startReactor } from "../tools/wasi.ts";
-import { skip, withCompilers } from "./support.ts";
+import { functionNames, skip, withCompilers } from "./support.ts";
 import { LLVMS, checker, sharedOptions, symbols, type Files, type Llvm } from "./support-llvm.ts";
 
 const LIBRARY = library("wasm32-wasi");
@@ -153,11 +152,6 @@ async function outcome(compiler: Compiler, program: Program): Promise<number | s
   return result.trap?.message ?? result.exitCode;
 }
 
-/** The names of the functions in a linked program. */
-async function functionNames(file: string): Promise<string[]> {
-  return [...readFunctionNames(readSections(await readFile(file))).values()];
-}
-
 const PROGRAMS = "wasi-tests/programs";
 /** Without it, the compiler would remove some allocations, and assume that malloc does not change errno. */
 const AS_WRITTEN = "-fno-builtin";
@@ -272,7 +266,7 @@ await withCompilers((compiler, add) => {
         flags: [AS_WRITTEN],
         linkFlags: linkerFlags,
       });
-      const names = await functionNames(file);
+      const names = functionNames(await readFile(file));
       assert.ok(names.includes("rsbmalloc"));
       assert.equal(
         names.filter((name) => /^(dl|internal_memalign|dispose_chunk)/.test(name)),
@@ -284,7 +278,8 @@ await withCompilers((compiler, add) => {
       const inputs = [`${PROGRAMS}/link-beside.c`, PREFIXED_LIBRARY];
       const program = { inputs, flags: [AS_WRITTEN], linkFlags: linkerFlags };
       assert.is(await outcome(compiler, program), 0);
-      const names = await functionNames(await build(compiler, { includes: ["include"], ...program }));
+      const file = await build(compiler, { includes: ["include"], ...program });
+      const names = functionNames(await readFile(file));
       assert.ok(names.includes("dlmalloc") && names.includes("rsbmalloc"));
     });
 

@@ -6,6 +6,7 @@ import path from "node:path";
 import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { readFunctionNames, readSections } from "../npm/binary-format.ts";
 import { reasonOf } from "../npm/errors.ts";
 import { ROOT, UserError } from "../tools/command.ts";
 import { build, findCompiler, type Compiler } from "../tools/compiler.ts";
@@ -68,6 +69,11 @@ export async function outputOf(
   }
   assert.is(outputs[0], outputs[1]);
   return outputs[0]!;
+}
+
+/** The names of a module's functions, from its name section. */
+export function functionNames(module: Uint8Array): string[] {
+  return [...readFunctionNames(readSections(module)).values()];
 }
 
 const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");

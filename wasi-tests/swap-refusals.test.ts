@@ -10,9 +10,9 @@ import { HEADER, customSection, flatten } from "../npm/binary-format.ts";
 import { swap, type SwapReport } from "../npm/swap/swap.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { build, compileObject, findCompiler } from "../tools/compiler.ts";
-import { buildEmscripten, findEmscripten, type Emscripten } from "../tools/emscripten.ts";
 import { library } from "../tools/libraries.ts";
 import { runProgram } from "../tools/wasi.ts";
+import { EXPORTED, buildMapped } from "./support-emscripten.ts";
 import { needs, needsWizer, rsbmalloc, takeSnapshot } from "./support.ts";
 
 const PROGRAM = "wasi-tests/programs/swap.c";
@@ -22,7 +22,6 @@ test.after(() => rm(folder, { recursive: true }));
 
 const compiler = await findCompiler("npm");
 const withEmscripten = needs("emcc");
-const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const wabt = await loadWabt();
 
 const read = async (file: string) => new Uint8Array(await readFile(file));
@@ -296,40 +295,13 @@ test("swap refuses a module whose malloc is already rsbmalloc", async () => {
   await refuses(await read(linked), /already rsbmalloc/);
 });
 
-const EXPORTED = [
-  "main",
-  "malloc",
-  "free",
-  "calloc",
-  "realloc",
-  "memalign",
-  "posix_memalign",
-  "aligned_alloc",
-];
-
-async function buildWith(exported: readonly string[], ...flags: string[]) {
-  return buildNamed(PROGRAM, exported, ...flags);
-}
-
-async function buildNamed(program: string, exported: readonly string[], ...flags: string[]) {
-  const names = `-sEXPORTED_FUNCTIONS=${exported.map((name) => `_${name}`).join()}`;
-  const script = await buildEmscripten(emscripten, {
-    inputs: [program],
-    flags: ["-sALLOW_MEMORY_GROWTH", "--emit-symbol-map", names, ...flags],
-  });
-  const symbolMap = `${script}.symbols`;
-  const lines = (await readFile(symbolMap, "utf8")).split("\n").filter(Boolean);
-  const names_ = new Map(lines.map((line) => [line.slice(line.indexOf(":") + 1), Number.parseInt(line)]));
-  return { file: script.replace(/\.js$/, ".wasm"), symbolMap, names: names_ };
-}
-
 withEmscripten("swap refuses a program into which parts of its malloc were inlined", async () => {
   for (const malloc of ["dlmalloc", "emmalloc"]) {
-    const { file, names } = await buildWith(["main"], "-O3", `-sMALLOC=${malloc}`);
+    const { file, names } = await buildMapped([PROGRAM], ["main"], "-O3", `-sMALLOC=${malloc}`);
     await refuses(await read(file), /uses the old malloc's data at \d+, .*-sEXPORTED_FUNCTIONS/, names);
   }
   const withoutCalloc = EXPORTED.filter((name) => name !== "calloc");
-  const { file, names } = await buildWith(withoutCalloc, "-O2", "-sMALLOC=dlmalloc");
+  const { file, names } = await buildMapped([PROGRAM], withoutCalloc, "-O2", "-sMALLOC=dlmalloc");
   await refuses(await read(file), /function \d+ \(main\) reads the header of a block/, names);
 });
 
@@ -337,7 +309,7 @@ withEmscripten(
   "swap accepts a program that calls sbrk if sbrk is named, and refuses it otherwise",
   async () => {
     for (const flags of [["-O1"], ["-O3", "-sALLOW_MEMORY_GROWTH=0"]]) {
-      const { file, names } = await buildNamed("wasi-tests/programs/swap-sbrk.c", EXPORTED, ...flags);
+      const { file, names } = await buildMapped(["wasi-tests/programs/swap-sbrk.c"], EXPORTED, ...flags);
       assert.is((await swap(await read(file), names)).report.source, "sbrk");
       names.delete("sbrk");
       await refuses(
@@ -403,7 +375,7 @@ test("the command writes the module and reports what it did, and --dry-run only 
 withEmscripten(
   "the command takes a symbol map, and prefers functions given by hand to those of the map",
   async () => {
-    const { file, symbolMap, names } = await buildWith(EXPORTED, "-O2", "-sMALLOC=dlmalloc");
+    const { file, symbolMap, names } = await buildMapped([PROGRAM], EXPORTED, "-O2", "-sMALLOC=dlmalloc");
     const withMap = await command(file, "--dry-run", "--symbol-map", symbolMap);
     assert.is(withMap.code, 0, withMap.stderr);
     const other = `free=${names.get("__errno_location")}`;

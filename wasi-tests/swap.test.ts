@@ -9,15 +9,16 @@ import binaryen from "binaryen";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { linked, peer, type Peer } from "../bench/peers/peers.ts";
-import { SECTION, payloadOf, readFunctionNames, readSections, reader } from "../npm/binary-format.ts";
+import { SECTION, payloadOf, readSections, reader } from "../npm/binary-format.ts";
 import { swap, type SwapReport, type Swapped } from "../npm/swap/swap.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import type { Program } from "../tools/compiler.ts";
-import { buildEmscripten, findEmscripten, runEmscripten, type Emscripten } from "../tools/emscripten.ts";
+import { buildEmscripten, runEmscripten } from "../tools/emscripten.ts";
 import { citiesInput, sqliteProgram } from "../tools/sqlite.ts";
 import { runProgram } from "../tools/wasi.ts";
 import { checkHeap } from "./heap-check.ts";
-import { NATIVE, needs } from "./support.ts";
+import { EXPORTED, buildMapped, emscripten } from "./support-emscripten.ts";
+import { NATIVE, functionNames, needs } from "./support.ts";
 
 const LEVELS = ["-O0", "-O1", "-O2", "-O3"] as const;
 const MALLOCS = ["dlmalloc", "emmalloc"] as const;
@@ -32,7 +33,6 @@ test.after(() => rm(folder, { recursive: true }));
 
 const withEmscripten = needs("emcc");
 const withBoth = needs("emcc", NATIVE);
-const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 
 const read = async (file: string) => new Uint8Array(await readFile(file));
 
@@ -45,10 +45,6 @@ interface Ended {
 /** Matches names of functions of an old malloc. */
 const OLD_CODE =
   /^(dl|emmalloc_)|dispose_chunk|try_realloc_chunk|prepend_alloc|internal_memalign|claim_more_memory|attempt_|initialize_emmalloc/;
-
-function functionNames(module: Uint8Array): string[] {
-  return [...readFunctionNames(readSections(module)).values()];
-}
 
 /** Runs the program before and after the exchange, and checks everything that can be seen of it. */
 async function checkSwapped(
@@ -165,20 +161,11 @@ interface Built {
   readonly names: Map<string, number>;
 }
 
-/** Exported functions are not inlined into their callers, so they can be exchanged. */
-const EXPORTED =
-  "-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_calloc,_realloc,_memalign,_posix_memalign,_aligned_alloc";
 const WRITE_MEMORY = ["--pre-js", "wasi-tests/programs/swap-memory.js"];
 
 async function emscriptenProgram(inputs: readonly string[], flags: readonly string[]): Promise<Built> {
-  const script = await buildEmscripten(emscripten, {
-    inputs,
-    flags: ["-sALLOW_MEMORY_GROWTH", "--emit-symbol-map", EXPORTED, ...WRITE_MEMORY, ...flags],
-  });
-  const map = await readFile(`${script}.symbols`, "utf8");
-  const lines = map.split("\n").filter(Boolean);
-  const names = new Map(lines.map((line) => [line.slice(line.indexOf(":") + 1), Number.parseInt(line)]));
-  return { script, module: await read(script.replace(/\.js$/, ".wasm")), names };
+  const { script, file, names } = await buildMapped(inputs, EXPORTED, ...WRITE_MEMORY, ...flags);
+  return { script, module: await read(file), names };
 }
 
 /** Compiles a program to objects, which can be linked in several ways. */

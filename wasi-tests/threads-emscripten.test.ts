@@ -5,18 +5,11 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { launchChromium, serve } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
-import {
-  buildEmscripten,
-  findEmscripten,
-  linkLibrary,
-  runEmscripten,
-  type Emscripten,
-} from "../tools/emscripten.ts";
+import { buildEmscripten, linkLibrary, runEmscripten } from "../tools/emscripten.ts";
+import { emscripten } from "./support-emscripten.ts";
 import { needs } from "./support.ts";
 import { VARIANTS, type Variant } from "./support-threads.ts";
 
-/** If emcc is missing, the tests are skipped. */
-const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
 const INPUTS = ["wasi-tests/programs/emscripten-threads.c", "wasi-tests/programs/threads.c"];
 const FLAGS = [
   "-O2",

@@ -72,14 +72,23 @@ function writeFile(file: string, bytes: Uint8Array): void {
   }
 }
 
-/** Parses a file with lines of the form `INDEX:NAME`. */
 function readSymbolMap(file: string | undefined): Map<string, number> {
+  if (file === undefined) return new Map();
+  const text = readFile(file).toString("utf8");
+  try {
+    return parseSymbolMap(text);
+  } catch (error) {
+    throw new Error(`${file}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+/** Parses lines of the form `INDEX:NAME`. Throws a one-line Error if one is not. */
+export function parseSymbolMap(text: string): Map<string, number> {
   const names = new Map<string, number>();
-  if (file === undefined) return names;
-  for (const line of readFile(file).toString("utf8").split(/\r?\n/).filter(Boolean)) {
+  for (const line of text.split(/\r?\n/).filter(Boolean)) {
     const [, index, name] = /^(\d+):(.+)$/.exec(line) ?? [];
     if (name === undefined)
-      throw new Error(`${file}: not a symbol map: ${JSON.stringify(line.slice(0, 60))} is not INDEX:NAME`);
+      throw new Error(`not a symbol map: ${JSON.stringify(line.slice(0, 60))} is not INDEX:NAME`);
     names.set(name, Number(index));
   }
   return names;

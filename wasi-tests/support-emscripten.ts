@@ -1,0 +1,46 @@
+/** Shared by the tests that build with Emscripten: the installed release, and programs with a map of their functions. */
+import { readFile } from "node:fs/promises";
+import { parseSymbolMap } from "../npm/swap/command.ts";
+import { buildEmscripten, findEmscripten, type Emscripten } from "../tools/emscripten.ts";
+
+/** If emcc is missing, this has no version, and the tests that need it are skipped. */
+export const emscripten = await findEmscripten().catch((): Emscripten => ({ version: "" }));
+
+/** The functions that `swap` replaces, and main. Exported functions are not inlined into their callers. */
+export const EXPORTED = [
+  "main",
+  "malloc",
+  "free",
+  "calloc",
+  "realloc",
+  "memalign",
+  "posix_memalign",
+  "aligned_alloc",
+];
+
+export interface Mapped {
+  readonly script: string;
+  /** The file of the module. */
+  readonly file: string;
+  readonly symbolMap: string;
+  /** The functions' indices, as the symbol map has them. */
+  readonly names: Map<string, number>;
+}
+
+/** Builds a program that exports these functions and can grow memory, with a symbol map. */
+export async function buildMapped(
+  inputs: readonly string[],
+  exported: readonly string[],
+  ...flags: readonly string[]
+): Promise<Mapped> {
+  const names = `-sEXPORTED_FUNCTIONS=${exported.map((name) => `_${name}`).join()}`;
+  const all = ["-sALLOW_MEMORY_GROWTH", "--emit-symbol-map", names, ...flags];
+  const script = await buildEmscripten(emscripten, { inputs, flags: all });
+  const symbolMap = `${script}.symbols`;
+  return {
+    script,
+    file: script.replace(/\.js$/, ".wasm"),
+    symbolMap,
+    names: parseSymbolMap(await readFile(symbolMap, "utf8")),
+  };
+}
