@@ -16,7 +16,7 @@ import {
 } from "../tools/emscripten.ts";
 import { library } from "../tools/libraries.ts";
 import { emscripten } from "./support-emscripten.ts";
-import { functionNames, needs } from "./support.ts";
+import { functionNames, needs, rejection } from "./support.ts";
 
 const check = needs("emcc");
 const program = (name: string): string => `wasi-tests/programs/emscripten-${name}`;
@@ -226,13 +226,9 @@ check("the library defines every name that Emscripten's mallocs define", async (
 
 check("buildEmscripten throws an error with emcc's messages if a program does not compile", async () => {
   const faulty = { inputs: [program("heap.c")], flags: ["-include", "no-such-header.h"] };
-  try {
-    await buildEmscripten(emscripten, faulty);
-    assert.unreachable();
-  } catch (error) {
-    assert.instance(error, EmscriptenError);
-    assert.match((error as Error).message, /emcc cannot build .*emscripten-heap\.c:[^]*no-such-header/);
-  }
+  const error = await rejection(buildEmscripten(emscripten, faulty));
+  assert.instance(error, EmscriptenError);
+  assert.match(error.message, /emcc cannot build .*emscripten-heap\.c:[^]*no-such-header/);
 });
 
 test.run();

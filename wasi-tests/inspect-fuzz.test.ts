@@ -5,7 +5,8 @@ import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { inspect } from "../npm/inspect/index.ts";
-import { FOLDER, LAYOUTS, buildProgram, command, refusal } from "./support-inspect.ts";
+import { FOLDER, LAYOUTS, buildProgram, command } from "./support-inspect.ts";
+import { refusal } from "./support.ts";
 
 const program = await buildProgram();
 const sound = await readFile(program);

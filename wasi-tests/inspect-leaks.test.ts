@@ -4,8 +4,8 @@ import * as assert from "uvu/assert";
 import { inspect, type LeakSite } from "../npm/inspect/index.ts";
 import { build } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
-import { LAYOUTS, refusal } from "./support-inspect.ts";
-import { withCompilers } from "./support.ts";
+import { LAYOUTS } from "./support-inspect.ts";
+import { refusal, withCompilers } from "./support.ts";
 
 const LIBRARY = library("wasm32-wasi");
 

@@ -13,8 +13,8 @@ import { HEADER } from "../npm/binary-format.ts";
 import { inspect, type RunReport } from "../npm/inspect/index.ts";
 import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
-import { FOLDER, LAYOUTS, buildProgram, command, commandUntil, refusal, write } from "./support-inspect.ts";
-import type { Outcome } from "./support.ts";
+import { FOLDER, LAYOUTS, buildProgram, command, commandUntil, write } from "./support-inspect.ts";
+import { refusal, type Outcome } from "./support.ts";
 
 const program = await buildProgram();
 

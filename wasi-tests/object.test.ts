@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { writeObject, type ObjectDescription } from "../cabi/object.ts";
 import { HEADER, flatten, padded, readSections, reader, signed, unsigned } from "../npm/binary-format.ts";
 import { LLVMS, checker, relocatable, sharedOptions, symbols, type Llvm } from "./support-llvm.ts";
+import { rejection } from "./support.ts";
 
 const MODULE = `(module
   (import "env" "memory" (memory 0))
@@ -361,8 +362,7 @@ for (const llvm of LLVMS) {
     const strong = writeObject(relocatable(OTHER_MODULE), OTHER_DESCRIPTION);
     const functionsWeak = new Map([["callback", [{ name: "callback", weak: true }]]]);
     const weak = writeObject(relocatable(OTHER_MODULE), { ...OTHER_DESCRIPTION, functions: functionsWeak });
-    let message = "";
-    await link(llvm, { "a.o": strong, "b.o": strong }).catch((error: Error) => (message = error.message));
+    const { message } = await rejection(link(llvm, { "a.o": strong, "b.o": strong }));
     assert.match(message, /duplicate symbol: callback/);
     const { functions } = await link(llvm, { "a.o": weak, "b.o": strong });
     assert.is(functions["callback"]!(), 42);

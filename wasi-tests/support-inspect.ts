@@ -1,4 +1,4 @@
-/** Shared by the tests of the inspector: a program, heaps with blocks in them, the command, and error messages. */
+/** Shared by the tests of the inspector: a program, heaps with blocks in them, and the command. */
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
@@ -91,14 +91,4 @@ export function reportOf(heap: HeapReport): RunReport {
     heaps: [heap],
     timeline: [],
   };
-}
-
-/** Expects `attempt` to be rejected with a one-line message, and returns the message. */
-export async function refusal(attempt: Promise<unknown>): Promise<string> {
-  const message = await attempt.then(
-    () => assert.unreachable("nothing was refused"),
-    (error: Error) => error.message,
-  );
-  assert.match(message!, /^[^\n]+$/);
-  return message!;
 }

@@ -76,6 +76,23 @@ export function functionNames(module: Uint8Array): string[] {
   return [...readFunctionNames(readSections(module)).values()];
 }
 
+/** Returns what a promise is rejected with, which must be an Error. */
+export async function rejection(promise: Promise<unknown>): Promise<Error> {
+  const error: unknown = await promise.then(
+    () => assert.unreachable("the promise was not rejected"),
+    (reason: unknown) => reason,
+  );
+  assert.instance(error, Error);
+  return error as Error;
+}
+
+/** Returns the message with which a promise is rejected, which must be one line. */
+export async function refusal(promise: Promise<unknown>): Promise<string> {
+  const { message } = await rejection(promise);
+  assert.match(message, /^[^\n]+$/);
+  return message;
+}
+
 const WIZER = path.join(ROOT, "node_modules", "@bytecodealliance", "wizer", "wizer.js");
 
 function wizer(...args: readonly string[]): void {

@@ -12,20 +12,11 @@ import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT, UserError } from "../tools/command.ts";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { RUNTIMES, runProgram, startReactor } from "../tools/wasi.ts";
-import { withCompilers } from "./support.ts";
+import { rejection, withCompilers } from "./support.ts";
 
 const PROGRAM = "wasi-tests/programs/ends.c";
 const FOLDER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-tools-"));
 test.after(() => rmSync(FOLDER, { recursive: true }));
-
-async function rejection(promise: Promise<unknown>): Promise<Error> {
-  try {
-    await promise;
-  } catch (error) {
-    return error as Error;
-  }
-  throw new Error("nothing was thrown");
-}
 
 await withCompilers((compiler, check) => {
   for (const runtime of RUNTIMES) {
