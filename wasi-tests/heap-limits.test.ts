@@ -11,11 +11,13 @@ import {
   assertKept,
   calls,
   checkAgainst,
+  checkLive,
   emptyModel,
   make,
   newHeap,
   pagesOf,
   release,
+  stateWord,
 } from "./support-heap.ts";
 
 const MIB = 2 ** 20;
@@ -84,11 +86,7 @@ for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
         else heap.free(block);
       }
       blocks.forEach((block, index) => assertFilled(heap.memory, block, size, index & 0xff));
-      const model = {
-        ...emptyModel(),
-        blocks: blocks.map((address) => ({ address, usable: size, tag: 0, fromPages: false })),
-      };
-      checkAgainst(heap, model, base);
+      checkLive(heap, base, blocks);
 
       heap.free(blocks[blocks.length >>> 1]!);
       const again = heap.malloc(size);
@@ -98,7 +96,7 @@ for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
       assert.is(heap.mallinfo().inUse, 0);
       pages ||= heap.mallinfo().heap;
       assert.is(heap.mallinfo().heap, pages, "the heap is not as large as in the first round");
-      checkAgainst(heap, emptyModel(), base);
+      checkLive(heap, base, []);
     }
   });
 }
@@ -168,10 +166,8 @@ test("many metadata pages become free at once, however few other Runs are spare"
       `${pagesOf(heap).metadataPages.length} of ${metadataPages.length} metadata pages are left`,
     );
     live.push(...pages(heap, PAGE));
-    const inUse = live
-      .filter((address) => address !== 0)
-      .map((address) => ({ address, usable: 0, tag: 0, fromPages: true }));
-    checkAgainst(heap, { ...emptyModel(), blocks: inUse }, base);
+    const inUse = live.filter((address) => address !== 0);
+    checkLive(heap, base, inUse);
   }
 });
 
@@ -179,13 +175,12 @@ test("the memory of the first page map becomes free when the map moves, wherever
   for (let offset = 0; offset < PAGE; offset += 112) {
     const memory = new WebAssembly.Memory({ initial: 2 });
     const heap = await instantiate({ memory, heapBase: WASM_PAGE + offset });
-    const map = () => new Uint32Array(memory.buffer)[(heap.state + LAYOUT.STATE_MAP) / 4]!;
+    const map = () => stateWord(heap, LAYOUT.STATE_MAP);
     const block = heap.malloc(100);
     const first = map();
     heap.free(heap.malloc(4 * MIB));
     assert.is.not(map(), first);
-    const live = { address: block, usable: 100, tag: 0, fromPages: false };
-    checkAgainst(heap, { ...emptyModel(), blocks: [live] }, heap.state + LAYOUT.STATE_SIZE);
+    checkLive(heap, heap.state + LAYOUT.STATE_SIZE, [block]);
   }
 });
 
@@ -195,11 +190,10 @@ async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left
     assert.ok(twos < 70, "no number of two-page blocks leaves the heap without a spare Run");
     const { heap } = await newHeap({ initial: 6, maximum: 6 });
     const left = first(heap);
-    const field = (offset: number): number => new Uint32Array(heap.memory.buffer)[(heap.state + offset) / 4]!;
     const large = Array.from({ length: twos }, () => heap.page_alloc(2 * PAGE, 1));
     for (let block; (block = heap.page_alloc(PAGE, 1)) !== 0;) large.push(block);
     if (pagesOf(heap).free.length > 0) continue;
-    if (field(LAYOUT.METADATA_PAGES) === heap.state + LAYOUT.METADATA_PAGES - LAYOUT.RUN_NEXT)
+    if (stateWord(heap, LAYOUT.METADATA_PAGES) === heap.state + LAYOUT.METADATA_PAGES - LAYOUT.RUN_NEXT)
       return { heap, left, large };
   }
 }
@@ -361,11 +355,7 @@ test("requests that are too large for memory fail without growing it", async () 
       `memory grew for a request of ${size} bytes that failed`,
     );
   }
-  checkAgainst(
-    heap,
-    { ...emptyModel(), blocks: [{ address: block, usable: 100, tag: 0, fromPages: false }] },
-    base,
-  );
+  checkLive(heap, base, [block]);
   assert.ok(fill(heap, MIB).length >= (maximum * WASM_PAGE) / MIB - 2);
 });
 
@@ -437,8 +427,8 @@ test("blocks of every kind work above 2 GiB", async () => {
   assertKept(heap, model);
   const above = model.blocks.filter(({ address }) => address > 2 * GIB);
   assert.ok(above.length > 100, `only ${above.length} blocks lie above 2 GiB`);
-  const all = huge.map((address) => ({ address, usable: 0, tag: 0, fromPages: false }));
-  checkAgainst(heap, { ...model, blocks: [...model.blocks, ...all] }, base);
+  const live = [...model.blocks.map(({ address }) => address), ...huge];
+  checkLive(heap, base, live, model.foreign);
 
   const view = () => new Uint8Array(heap.memory.buffer);
   view()[huge[8]! + 256 * MIB - 1] = 77;
@@ -459,11 +449,10 @@ test("a huge block can be freed and followed by a larger one", async () => {
     heap.free(first);
     const second = heap.malloc(size + 3 * MIB);
     assert.ok(first > 0 && second > 0);
-    const blocks = [{ address: second, usable: 0, tag: 0, fromPages: false }];
-    checkAgainst(heap, { ...emptyModel(), blocks }, base);
+    checkLive(heap, base, [second]);
     heap.free(second);
     assert.is(heap.mallinfo().inUse, 0);
-    checkAgainst(heap, emptyModel(), base);
+    checkLive(heap, base, []);
   }
 });
 
@@ -489,8 +478,8 @@ test("a heap uses memory up to the last page below 4 GiB, which stays unused, an
     last <= END - PAGE && last > END - 3 * WASM_PAGE,
     `the last block ends ${END - last} bytes below 4 GiB`,
   );
-  const live = blocks.map(([address]) => ({ address, usable: 0, tag: 0, fromPages: true }));
-  checkAgainst(heap, { ...emptyModel(), blocks: live }, base);
+  const live = blocks.map(([address]) => address);
+  checkLive(heap, base, live);
 
   const view = new Uint8Array(heap.memory.buffer);
   for (const [block, size] of blocks) view[block + size - 1] = view[block] = 5;
@@ -504,7 +493,7 @@ test("a heap uses memory up to the last page below 4 GiB, which stays unused, an
   heap.free(small);
   for (const [block] of blocks) if (block !== end) heap.page_free(block);
   assert.is(heap.mallinfo().inUse, 0);
-  checkAgainst(heap, emptyModel(), base);
+  checkLive(heap, base, []);
 });
 
 test("realloc grows a block near 4 GiB as long as memory lasts", async () => {
@@ -576,8 +565,7 @@ test("malloc fails if others have left only as much below 4 GiB as the larger pa
   assert.is(heap.malloc(MIB), 0);
   const second = heap.malloc(100);
   assert.is.not(second, 0);
-  const blocks = [first, second].map((address) => ({ address, usable: 0, tag: 0, fromPages: false }));
-  checkAgainst(heap, { ...emptyModel(), blocks, foreign: [[start, END]] }, base);
+  checkLive(heap, base, [first, second], [[start, END]]);
 });
 
 test.run();

@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
-import { PAGE, checkAgainst, emptyModel, newHeap, pagesOf } from "./support-heap.ts";
+import { PAGE, checkLive, newHeap, pagesOf, stateWord } from "./support-heap.ts";
 
 const MIB = 2 ** 20;
 
@@ -81,7 +81,7 @@ test("a long run of phases needs at most a quarter more memory than its largest 
   const used = memoryOf(heap);
   assert.ok(used <= 1.25 * largest, `${used} bytes are needed, but ${largest} for the largest phase alone`);
   assert.is(heap.mallinfo().inUse, 0);
-  checkAgainst(heap, emptyModel(), base);
+  checkLive(heap, base, []);
 });
 
 for (const [first, second] of [
@@ -221,11 +221,7 @@ test("replacing blocks for a long time at a constant load needs at most a tenth 
 function waiting(heap: Heap): number {
   const words = new Uint32Array(heap.memory.buffer);
   let count = 0;
-  for (
-    let run = words[(heap.state + LAYOUT.STATE_EVENTS) >>> 2]!;
-    run;
-    run = words[(run + LAYOUT.RUN_EVENT) >>> 2]!
-  )
+  for (let run = stateWord(heap, LAYOUT.STATE_EVENTS); run; run = words[(run + LAYOUT.RUN_EVENT) >>> 2]!)
     count += 1;
   return count;
 }

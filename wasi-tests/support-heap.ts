@@ -77,15 +77,20 @@ export function emptyModel(): Model {
   return { blocks: [], foreign: [], seen: [], tag: 0 };
 }
 
+/** Reads a word of a heap's state. */
+export function stateWord({ memory, state }: Heap, offset: number): number {
+  return new Uint32Array(memory.buffer)[(state + offset) / 4]!;
+}
+
 /** Reads a heap's page map: the metadata pages, the series of free pages, and the address of each page's Run. */
-export function pagesOf({ memory, state }: Heap) {
-  const words = new Uint32Array(memory.buffer);
-  const field = (offset: number): number => words[(state + offset) / 4]!;
-  const [start, end] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_END)];
-  const runAt = (page: number): number => words[field(LAYOUT.STATE_MAP) / 4 + page]!;
-  const isMetadata = (page: number): boolean => runAt(page) === state + LAYOUT.METADATA;
+export function pagesOf(heap: Heap) {
+  const words = new Uint32Array(heap.memory.buffer);
+  const [start, end] = [stateWord(heap, LAYOUT.STATE_START), stateWord(heap, LAYOUT.STATE_END)];
+  const map = stateWord(heap, LAYOUT.STATE_MAP) / 4;
+  const runAt = (page: number): number => words[map + page]!;
+  const isMetadata = (page: number): boolean => runAt(page) === heap.state + LAYOUT.METADATA;
   const all = Array.from({ length: end - start }, (_, index) => start + index);
-  const bits = new Uint8Array(memory.buffer, field(LAYOUT.STATE_FREE));
+  const bits = new Uint8Array(heap.memory.buffer, stateWord(heap, LAYOUT.STATE_FREE));
   const isFree = (page: number): boolean => ((bits[page >>> 3]! >>> (page & 7)) & 1) === 1;
   const free: { readonly address: number; readonly bytes: number }[] = [];
   for (let page = start; page < end; page += 1) {
@@ -96,12 +101,23 @@ export function pagesOf({ memory, state }: Heap) {
   return { runAt, isMetadata, metadataPages: all.filter(isMetadata), free };
 }
 
-/** Checks the whole heap: exactly the model's blocks must be in use. The heap's memory starts at `base`. */
+/**
+ * Checks the whole heap: exactly the blocks at the addresses `live` must be in use. The heap's memory starts at `base`, and
+ * others took the ranges `foreign` of it.
+ */
+export function checkLive(
+  heap: Heap,
+  base: number,
+  live: readonly number[],
+  foreign: readonly (readonly [number, number])[] = [],
+): void {
+  checkHeap(heap.memory.buffer, heap.state, { live, foreign: [[0, base], ...foreign] });
+}
+
+/** Checks the whole heap: exactly the model's blocks must be in use. */
 export function checkAgainst(heap: Heap, model: Model, base: number): void {
-  checkHeap(heap.memory.buffer, heap.state, {
-    live: model.blocks.map(({ address }) => address),
-    foreign: [[0, base], ...model.foreign],
-  });
+  const live = model.blocks.map(({ address }) => address);
+  checkLive(heap, base, live, model.foreign);
 }
 
 /** Makes a heap of the stand-alone module. Its memory starts at `base`. */
