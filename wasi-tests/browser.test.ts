@@ -4,7 +4,7 @@ import path from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { buildSite } from "../browser/site.ts";
-import { launchChromium, serve } from "../tools/browser.ts";
+import { inPage } from "./support-browser.ts";
 import { needs } from "./support.ts";
 
 const STEPS = 120;
@@ -34,15 +34,10 @@ needs("emcc", "chromium")(
   "the page runs one program with three mallocs, which draw the same, and shows the time and memory of each",
   async () => {
     const folder = await buildSite();
-    const { url, server } = await serve(folder, 0);
-    const browser = await launchChromium();
-    try {
-      const page = await browser.newPage({ viewport: { width: 1000, height: 1060 } });
-      const errors: string[] = [];
-      page.on("pageerror", (error) => errors.push(error.message));
-      await page.goto(`${url}?steps=${STEPS}`);
+    await inPage(folder, async (page) => {
+      await page.setViewportSize({ width: 1000, height: 1060 });
+      await page.goto(`/?steps=${STEPS}`);
       await page.waitForSelector('body[data-state="done"], body[data-state="failed"]', { timeout: 120_000 });
-      assert.equal(errors, []);
       assert.is(await page.textContent("#progress"), `all ${STEPS} steps done`);
 
       const panels = new Map<string, Numbers>();
@@ -79,10 +74,7 @@ needs("emcc", "chromium")(
       // A screenshot for the documentation: RSB_SCREENSHOT=docs/browser.png make test
       const screenshot = process.env["RSB_SCREENSHOT"];
       if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
-    } finally {
-      await browser.close();
-      server.close();
-    }
+    });
   },
 );
 

@@ -9,8 +9,8 @@ import * as assert from "uvu/assert";
 import type * as rsbmalloc from "../npm/index.ts";
 import type * as inspector from "../npm/inspect/browser.ts";
 import { largeSizes, type HeapReport, type RunReport } from "../npm/inspect/index.ts";
-import { launchChromium } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
+import { inPage } from "./support-browser.ts";
 import { FOLDER, LAYOUTS, buildProgram, command } from "./support-inspect.ts";
 import { needs } from "./support.ts";
 
@@ -18,20 +18,19 @@ import { needs } from "./support.ts";
 const MOST_SIZES = 10;
 
 /** Runs `body` with a page in Chromium. Fails if the page throws an error or requests anything but files. */
-async function withPage(body: (page: Page) => Promise<void>): Promise<void> {
-  const browser = await launchChromium();
-  try {
-    const page = await browser.newPage({ viewport: { width: 1100, height: 1000 } });
+function withPage(body: (page: Page) => Promise<void>): Promise<void> {
+  return inPage(undefined, async (page) => {
+    await page.setViewportSize({ width: 1100, height: 1000 });
     // An overloaded machine may need long.
     page.setDefaultTimeout(300_000);
-    const problems: string[] = [];
-    page.on("pageerror", (error) => problems.push(error.message));
-    page.on("request", (request) => void (request.url().startsWith("file:") || problems.push(request.url())));
+    const requests: string[] = [];
+    page.on("request", (request) => requests.push(request.url()));
     await body(page);
-    assert.equal(problems, []);
-  } finally {
-    await browser.close();
-  }
+    assert.equal(
+      requests.filter((url) => !url.startsWith("file:")),
+      [],
+    );
+  });
 }
 
 /** The numbers that the elements below `selector` show, by their keys. */

@@ -10,9 +10,9 @@ import * as assert from "uvu/assert";
 import { HEADER } from "../npm/binary-format.ts";
 import { instantiate, type ModuleSource, type Options } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
-import { launchChromium, serve } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
 import { checkHeap } from "./heap-check.ts";
+import { inPage } from "./support-browser.ts";
 import { needs, refusal } from "./support.ts";
 
 const FILE = new URL("../lib/rsbmalloc.wasm", import.meta.url);
@@ -151,24 +151,21 @@ needs("chromium")("a bundled instantiate works in a browser, with the module bes
   mkdirSync(path.join(folder, "lib"));
   copyFileSync(FILE, path.join(folder, "lib", "rsbmalloc.wasm"));
   writeFileSync(path.join(folder, "index.html"), "<!doctype html><title>instantiate</title>");
-  const { url, server } = await serve(folder, 0);
-  const browser = await launchChromium();
+  const script = `(async () => {
+    const { instantiate } = await import("./npm/index.js");
+    const heap = await instantiate();
+    const fetched = await instantiate({ module: fetch("lib/rsbmalloc.wasm") });
+    const missing = await instantiate({ module: "nothing.wasm" }).catch((error) => error.message);
+    return [heap.malloc_usable_size(heap.malloc(1000)), fetched.malloc(1) > 0, missing];
+  })()`;
   try {
-    const page = await browser.newPage();
-    await page.goto(url);
-    const script = `(async () => {
-      const { instantiate } = await import("./npm/index.js");
-      const heap = await instantiate();
-      const fetched = await instantiate({ module: fetch("lib/rsbmalloc.wasm") });
-      const missing = await instantiate({ module: "nothing.wasm" }).catch((error) => error.message);
-      return [heap.malloc_usable_size(heap.malloc(1000)), fetched.malloc(1) > 0, missing];
-    })()`;
-    const [usable, works, missing] = (await page.evaluate(script)) as [number, boolean, string];
-    assert.ok(usable >= 1000 && works);
-    assert.match(missing, /^rsbmalloc: cannot load the module from nothing\.wasm: /);
+    await inPage(folder, async (page) => {
+      await page.goto("/");
+      const [usable, works, missing] = (await page.evaluate(script)) as [number, boolean, string];
+      assert.ok(usable >= 1000 && works);
+      assert.match(missing, /^rsbmalloc: cannot load the module from nothing\.wasm: /);
+    });
   } finally {
-    await browser.close();
-    server.close();
     rmSync(folder, { recursive: true });
   }
 });

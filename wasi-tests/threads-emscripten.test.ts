@@ -3,9 +3,9 @@ import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { launchChromium, serve } from "../tools/browser.ts";
 import { ROOT } from "../tools/command.ts";
 import { buildEmscripten, linkLibrary, runEmscripten } from "../tools/emscripten.ts";
+import { inPage } from "./support-browser.ts";
 import { emscripten } from "./support-emscripten.ts";
 import { needs } from "./support.ts";
 import { VARIANTS, type Variant } from "./support-threads.ts";
@@ -73,24 +73,15 @@ async function runInChromium(script: string): Promise<string[]> {
     await copyFile(file, path.join(folder, path.basename(file)));
   }
   await writeFile(path.join(folder, "index.html"), PAGE);
-  const { url, server } = await serve(folder, 0);
-  const browser = await launchChromium();
-  try {
-    const page = await browser.newPage();
-    const errors: string[] = [];
-    page.on("pageerror", (error) => errors.push(error.message));
-    await page.goto(url);
+  return inPage(folder, async (page) => {
+    await page.goto("/");
     await page.waitForFunction(
       "lines.some((line) => line === 'threads ok' || line.startsWith('aborted'))",
       undefined,
       { timeout: 300_000 },
     );
-    assert.equal(errors, []);
     return (await page.evaluate("lines")) as string[];
-  } finally {
-    await browser.close();
-    server.close();
-  }
+  });
 }
 
 test.run();
