@@ -7,7 +7,6 @@ import { promisify } from "node:util";
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import loadWabt from "wabt";
 import { measureBugs } from "../bench/bugs.ts";
 import { countCalls } from "../bench/calls.ts";
 import { measureEmscripten } from "../bench/emscripten/emscripten.ts";
@@ -23,6 +22,7 @@ import { synthetic, syntheticNames } from "../bench/workloads/synthetic.ts";
 import { DamagedTrace, decodeTrace, encodeTrace } from "../bench/workloads/trace-file.ts";
 import { Op, recorder, type Workload } from "../bench/workloads/workload.ts";
 import { ROOT } from "../tools/command.ts";
+import { assemble } from "./support-wat.ts";
 import { needs } from "./support.ts";
 
 const run = promisify(execFile);
@@ -148,11 +148,8 @@ for (const [number, fault] of [
 }
 
 async function counted(wat: string, without: readonly string[] = []) {
-  const wabt = await loadWabt();
-  const parsed = wabt.parseWat("test.wat", wat, { bulk_memory: true });
-  const { buffer } = parsed.toBinary({});
-  parsed.destroy();
-  const module = await WebAssembly.compile(Uint8Array.from(countInstructions(buffer, without)));
+  const counting = countInstructions(assemble(wat, { bulk_memory: true }), without);
+  const module = await WebAssembly.compile(Uint8Array.from(counting));
   const { exports } = await WebAssembly.instantiate(module);
   const counter = exports[COUNTER] as WebAssembly.Global<"i32">;
   return {

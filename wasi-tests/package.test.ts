@@ -6,10 +6,10 @@ import path from "node:path";
 import { build as bundle } from "esbuild";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import loadWabt from "wabt";
 import { ROOT } from "../tools/command.ts";
 import { build } from "../tools/compiler.ts";
 import { runProgram } from "../tools/wasi.ts";
+import { assemble } from "./support-wat.ts";
 import { withCompilers } from "./support.ts";
 
 const USER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc package "));
@@ -297,13 +297,9 @@ await instantiate({ module: new WebAssembly.Module(new Uint8Array(8)) });
   compile("page.ts", [], ["ES2022", "DOM"]);
 });
 
-test("a TypeScript program type-checks, runs, and shares a heap with two modules", async () => {
-  const wabt = await loadWabt();
-  for (const [name, text] of Object.entries({ maker: MAKER, ender: ENDER })) {
-    const parsed = wabt.parseWat(name, text, { bulk_memory: true });
-    inUser(`${name}.wasm`, parsed.toBinary({}).buffer);
-    parsed.destroy();
-  }
+test("a TypeScript program type-checks, runs, and shares a heap with two modules", () => {
+  for (const [name, text] of Object.entries({ maker: MAKER, ender: ENDER }))
+    inUser(`${name}.wasm`, assemble(text, { bulk_memory: true }));
   inUser("consumer.ts", CONSUMER);
   compile("consumer.ts");
   assert.is(

@@ -5,9 +5,9 @@ import os from "node:os";
 import path from "node:path";
 import { runLLVM } from "@yowasp/clang";
 import { test } from "uvu";
-import loadWabt from "wabt";
 import { writeObject } from "../cabi/object.ts";
 import { findProgram } from "../tools/path.ts";
+import { assemble } from "./support-wat.ts";
 import { skip } from "./support.ts";
 
 export type Files = Readonly<Record<string, Uint8Array | string>>;
@@ -109,14 +109,9 @@ export function checker(llvm: Llvm, ...tools: readonly Tool[]) {
   };
 }
 
-const wabt = await loadWabt();
-
 /** Assembles a module in the text format, in its relocatable form. */
 export function relocatable(wat: string): Uint8Array {
-  const module = wabt.parseWat("test.wat", wat);
-  const { buffer } = module.toBinary({ relocatable: true, write_debug_names: true });
-  module.destroy();
-  return buffer;
+  return assemble(wat, {}, { relocatable: true, write_debug_names: true });
 }
 
 /** Makes an object of functions in the text format. Each function in `names` becomes a public symbol. */

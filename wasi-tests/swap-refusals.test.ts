@@ -5,7 +5,6 @@ import path from "node:path";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import loadWabt from "wabt";
 import { HEADER, customSection, flatten } from "../npm/binary-format.ts";
 import { swap, type SwapReport } from "../npm/swap/swap.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
@@ -13,6 +12,7 @@ import { build, compileObject, findCompiler } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
 import { runProgram } from "../tools/wasi.ts";
 import { EXPORTED, buildMapped } from "./support-emscripten.ts";
+import { assemble } from "./support-wat.ts";
 import { needs, needsWizer, refusal, rsbmalloc, takeSnapshot } from "./support.ts";
 
 const PROGRAM = "wasi-tests/programs/swap.c";
@@ -22,7 +22,6 @@ test.after(() => rm(folder, { recursive: true }));
 
 const compiler = await findCompiler("npm");
 const withEmscripten = needs("emcc");
-const wabt = await loadWabt();
 
 const read = async (file: string) => new Uint8Array(await readFile(file));
 
@@ -32,8 +31,7 @@ function buildProgram(...linkFlags: string[]): Promise<string> {
 }
 
 function wat(source: string, names = true): Uint8Array<ArrayBuffer> {
-  const module = wabt.parseWat("module.wat", source, { threads: true });
-  return new Uint8Array(module.toBinary({ write_debug_names: names }).buffer);
+  return assemble(source, { threads: true }, { write_debug_names: names });
 }
 
 interface Fake {
