@@ -11,8 +11,8 @@ import { build, findCompiler } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
 import { HARDENED_LAYOUT } from "./heap-check.ts";
 import {
-  NAMES,
   PAGE,
+  PREFIXED_NAMES,
   apiOf,
   assert,
   assertKept,
@@ -27,7 +27,7 @@ const INITIAL = 4;
 const MOST_PAGES = 16384;
 /** More bytes than the program has besides its stack, in multiples of the stack's alignment. */
 const STATIC = 4096;
-const EXPORTED = ["rsbmalloc_check", "rsbfree_sized", "rsbfree_aligned_sized", ...Object.values(NAMES)];
+const EXPORTED = ["rsbmalloc_check", ...PREFIXED_NAMES];
 
 /** The libraries for one thread and for several. These tests use a single thread with both. */
 const LIBRARIES = [

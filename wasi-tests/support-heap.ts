@@ -3,6 +3,7 @@
  * its result and the blocks' contents are checked against the model.
  */
 import fc from "fast-check";
+import { prefixed } from "../cabi/names.ts";
 import { EINVAL, ENOMEM, instantiate, type Heap, type Options } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
@@ -15,32 +16,34 @@ export type Api = Omit<Heap, "exports" | "state" | "mallinfo">;
 
 type Functions = Readonly<Record<string, (...args: number[]) => number>>;
 
-/** The prefixed name of each function, as linked programs export it. */
-export const NAMES = {
-  malloc: "rsbmalloc",
-  free: "rsbfree",
-  calloc: "rsbcalloc",
-  realloc: "rsbrealloc",
-  reallocarray: "rsbreallocarray",
-  aligned_alloc: "rsbaligned_alloc",
-  memalign: "rsbmemalign",
-  posix_memalign: "rsbposix_memalign",
-  valloc: "rsbvalloc",
-  pvalloc: "rsbpvalloc",
-  malloc_usable_size: "rsbmalloc_usable_size",
-  free_sized: "rsbfree_sized",
-  free_aligned_sized: "rsbfree_aligned_sized",
-  page_alloc: "rsbpage_alloc",
-  page_realloc: "rsbpage_realloc",
-  page_free: "rsbpage_free",
-} as const;
+const NAMES = [
+  "malloc",
+  "free",
+  "calloc",
+  "realloc",
+  "reallocarray",
+  "aligned_alloc",
+  "memalign",
+  "posix_memalign",
+  "valloc",
+  "pvalloc",
+  "malloc_usable_size",
+  "free_sized",
+  "free_aligned_sized",
+  "page_alloc",
+  "page_realloc",
+  "page_free",
+] as const satisfies readonly (keyof Api)[];
+
+/** The functions' names as linked programs export them. */
+export const PREFIXED_NAMES = NAMES.map(prefixed);
 
 /** The functions of a linked program with these exports. */
 export function apiOf(memory: WebAssembly.Memory, exports: Functions): Api {
   const errno = () => new Uint32Array(memory.buffer, exports.__errno_location!(), 1);
-  const functions = Object.entries(NAMES).map(([name, exported]) => [
+  const functions = NAMES.map((name) => [
     name,
-    (...args: number[]) => exports[exported]!(...args) >>> 0,
+    (...args: number[]) => exports[prefixed(name)]!(...args) >>> 0,
   ]);
   const api = { memory, ...Object.fromEntries(functions) };
   Object.defineProperty(api, "errno", {

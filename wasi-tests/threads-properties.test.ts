@@ -1,7 +1,16 @@
 /** Random sequences of calls on the libraries for threads, checked against a model as in heap-model.test.ts. */
 import fc from "fast-check";
 import { test } from "uvu";
-import { NAMES, apiOf, assertKept, calls, emptyModel, make, release, type Call } from "./support-heap.ts";
+import {
+  PREFIXED_NAMES,
+  apiOf,
+  assertKept,
+  calls,
+  emptyModel,
+  make,
+  release,
+  type Call,
+} from "./support-heap.ts";
 import { PLENTY, PROGRAM, VARIANTS, buildThreaded, startThreads } from "./support-threads.ts";
 
 const EXPORTED = [
@@ -10,7 +19,7 @@ const EXPORTED = [
   "__errno_location",
   "rsbmalloc_thread_end",
   "rsbmalloc_check",
-  ...Object.values(NAMES),
+  ...PREFIXED_NAMES,
 ];
 
 /**
