@@ -264,80 +264,46 @@ export function calls(all = true): fc.Arbitrary<Call> {
 /** Address of a word outside every heap, where posix_memalign stores its result. */
 const RESULT = 8;
 
+/** A heap and its model. If calls may fail, then only with ENOMEM. */
+interface Trial {
+  readonly api: Api;
+  readonly model: Model;
+  readonly mayFail: boolean;
+}
+
 /** Makes a call, checks its result, and updates the model. With `mayFail`, calls may fail with ENOMEM. */
 export function make(api: Api, model: Model, step: Call, mayFail = false): void {
-  const got = (name: string, address: number, size: number, alignment: number, fromPages = false): void => {
-    model.seen.push(address === 0 ? `${name} fails with ${api.errno}` : name);
-    if (address !== 0) adopt(api, model, address, size, alignment, fromPages);
-    else assert(mayFail && api.errno === ENOMEM, `${name} of ${size} bytes failed with errno ${api.errno}`);
-  };
+  const trial = { api, model, mayFail };
   const index = "which" in step && model.blocks.length > 0 ? step.which % model.blocks.length : undefined;
   api.errno = 0;
 
   switch (step.call) {
     case "malloc":
-      return got("malloc", api.malloc(step.size), step.size, 1);
+      return got(trial, "malloc", api.malloc(step.size), step.size);
     case "valloc":
-      return got("valloc", api.valloc(step.size), step.size, WASM_PAGE);
-    case "pvalloc":
-      return got("pvalloc", api.pvalloc(step.size), Math.ceil(step.size / WASM_PAGE) * WASM_PAGE, WASM_PAGE);
+      return got(trial, "valloc", api.valloc(step.size), step.size, WASM_PAGE);
+    case "pvalloc": {
+      const size = Math.ceil(step.size / WASM_PAGE) * WASM_PAGE;
+      return got(trial, "pvalloc", api.pvalloc(step.size), size, WASM_PAGE);
+    }
     case "calloc": {
       const address = api.calloc(step.count, step.size);
       if (address !== 0) assertFilled(api.memory, address, step.count * step.size, 0);
-      return got("calloc", address, step.count * step.size, 1);
+      return got(trial, "calloc", address, step.count * step.size);
     }
     case "aligned_alloc":
     case "memalign":
-      return got(step.call, api[step.call](2 ** step.bits, step.size), step.size, 2 ** step.bits);
-    case "page_alloc":
-      return got(
-        "page_alloc",
-        api.page_alloc(step.size, 2 ** step.bits),
-        step.size,
-        Math.max(PAGE, 2 ** step.bits),
-        true,
-      );
-    case "posix_memalign": {
-      const alignment = Math.max(4, 2 ** step.bits);
-      const words = () => new Uint32Array(api.memory.buffer);
-      words()[RESULT / 4] = 77;
-      const error = api.posix_memalign(RESULT, alignment, step.size);
-      assert(api.errno === 0, `posix_memalign set errno to ${api.errno}`);
-      const result = words()[RESULT / 4]!;
-      if (error === 0) return got("posix_memalign", result, step.size, alignment);
-      assert(
-        mayFail && error === ENOMEM && result === 77,
-        `posix_memalign returned ${error}, and its result was ${result}, not the 77 stored before the call`,
-      );
-      return;
+      return got(trial, step.call, api[step.call](2 ** step.bits, step.size), step.size, 2 ** step.bits);
+    case "page_alloc": {
+      const address = api.page_alloc(step.size, 2 ** step.bits);
+      return got(trial, "page_alloc", address, step.size, Math.max(PAGE, 2 ** step.bits), true);
     }
+    case "posix_memalign":
+      return makePosixMemalign(trial, Math.max(4, 2 ** step.bits), step.size);
     case "realloc":
     case "page_realloc":
-    case "reallocarray": {
-      const size = step.call === "reallocarray" ? step.count * step.size : step.size;
-      const call = (block: number) =>
-        step.call === "reallocarray"
-          ? api.reallocarray(block, step.count, step.size)
-          : api[step.call](block, size);
-      const fromPages = step.call === "page_realloc";
-      if (index === undefined || model.blocks[index]!.fromPages !== fromPages) {
-        return got(step.call, call(0), size, fromPages ? PAGE : 1, fromPages);
-      }
-      const block = model.blocks[index]!;
-      const address = call(block.address);
-      if (address === 0) {
-        assert(
-          mayFail && api.errno === ENOMEM,
-          `${step.call} to ${size} bytes failed with errno ${api.errno}`,
-        );
-        assertFilled(api.memory, block.address, block.usable, block.tag);
-        model.seen.push(`${step.call} fails`);
-        return;
-      }
-      remove(model, index);
-      assertFilled(api.memory, address, Math.min(size, block.usable), block.tag);
-      return got(step.call, address, size, fromPages ? PAGE : 1, fromPages);
-    }
+    case "reallocarray":
+      return makeRealloc(trial, step, index);
     case "free":
     case "free_sized":
     case "free_aligned_sized":
@@ -345,25 +311,83 @@ export function make(api: Api, model: Model, step: Call, mayFail = false): void 
       else release(api, model, index, step.call);
       return;
     case "burst":
-      for (let i = 0; i < step.count; ++i) got("malloc", api.malloc(step.size), step.size, 1);
+      for (let i = 0; i < step.count; ++i) got(trial, "malloc", api.malloc(step.size), step.size);
       return;
     case "thin":
       for (let at = model.blocks.length - 1; at >= 0; at -= step.every) release(api, model, at);
       return;
-    case "grow": {
-      const end = api.memory.buffer.byteLength;
-      try {
-        api.memory.grow(step.pages);
-      } catch {
-        return;
-      }
-      new Uint8Array(api.memory.buffer).fill(FOREIGN, end);
-      model.foreign.push([end, api.memory.buffer.byteLength]);
-      return;
-    }
+    case "grow":
+      return growBehind(api, model, step.pages);
     case "wrong":
       return makeWrong(api, step.kind, index === undefined ? 0 : model.blocks[index]!.address);
   }
+}
+
+/** Checks the result of a call that allocates, and updates the model. */
+function got(
+  { api, model, mayFail }: Trial,
+  name: string,
+  address: number,
+  size: number,
+  alignment = 1,
+  fromPages = false,
+): void {
+  model.seen.push(address === 0 ? `${name} fails with ${api.errno}` : name);
+  if (address !== 0) adopt(api, model, address, size, alignment, fromPages);
+  else assert(mayFail && api.errno === ENOMEM, `${name} of ${size} bytes failed with errno ${api.errno}`);
+}
+
+function makePosixMemalign(trial: Trial, alignment: number, size: number): void {
+  const { api, mayFail } = trial;
+  const words = () => new Uint32Array(api.memory.buffer);
+  words()[RESULT / 4] = 77;
+  const error = api.posix_memalign(RESULT, alignment, size);
+  assert(api.errno === 0, `posix_memalign set errno to ${api.errno}`);
+  const result = words()[RESULT / 4]!;
+  if (error === 0) return got(trial, "posix_memalign", result, size, alignment);
+  assert(
+    mayFail && error === ENOMEM && result === 77,
+    `posix_memalign returned ${error}, and its result was ${result}, not the 77 stored before the call`,
+  );
+}
+
+type Realloc = Extract<Call, { readonly call: "realloc" | "page_realloc" | "reallocarray" }>;
+
+/** Resizes the block with this index. If there is none, or the call is not for such blocks, it allocates a new one. */
+function makeRealloc(trial: Trial, step: Realloc, index: number | undefined): void {
+  const { api, model, mayFail } = trial;
+  const size = step.call === "reallocarray" ? step.count * step.size : step.size;
+  const call = (block: number) =>
+    step.call === "reallocarray"
+      ? api.reallocarray(block, step.count, step.size)
+      : api[step.call](block, size);
+  const fromPages = step.call === "page_realloc";
+  const alignment = fromPages ? PAGE : 1;
+  if (index === undefined || model.blocks[index]!.fromPages !== fromPages)
+    return got(trial, step.call, call(0), size, alignment, fromPages);
+  const block = model.blocks[index]!;
+  const address = call(block.address);
+  if (address === 0) {
+    assert(mayFail && api.errno === ENOMEM, `${step.call} to ${size} bytes failed with errno ${api.errno}`);
+    assertFilled(api.memory, block.address, block.usable, block.tag);
+    model.seen.push(`${step.call} fails`);
+    return;
+  }
+  remove(model, index);
+  assertFilled(api.memory, address, Math.min(size, block.usable), block.tag);
+  got(trial, step.call, address, size, alignment, fromPages);
+}
+
+/** Makes memory grow behind the heap's back, if it can. */
+function growBehind({ memory }: Api, model: Model, pages: number): void {
+  const end = memory.buffer.byteLength;
+  try {
+    memory.grow(pages);
+  } catch {
+    return;
+  }
+  new Uint8Array(memory.buffer).fill(FOREIGN, end);
+  model.foreign.push([end, memory.buffer.byteLength]);
 }
 
 /** Checks that a block's contents are unchanged and frees it, which must not change errno. */
