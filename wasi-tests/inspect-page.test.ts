@@ -43,6 +43,14 @@ async function numbers(page: Page, selector: string): Promise<Record<string, num
 
 /** Checks that a page shows the numbers of this heap and its map. */
 async function assertShows(page: Page, heap: HeapReport): Promise<void> {
+  await assertShowsFacts(page, heap);
+  await assertShowsBar(page, heap);
+  await assertShowsBins(page, heap);
+  await assertShowsLarge(page, heap);
+  await assertShowsMap(page, heap);
+}
+
+async function assertShowsFacts(page: Page, heap: HeapReport): Promise<void> {
   assert.equal(await numbers(page, "section[data-heap] .facts"), {
     heap: heap.heap,
     inUse: heap.inUse,
@@ -54,32 +62,34 @@ async function assertShows(page: Page, heap: HeapReport): Promise<void> {
     freeRuns: heap.freeRuns.runs,
     longestRun: heap.freeRuns.longest,
   });
-  const inSlots = heap.bins.reduce((sum, { usedSlots, slotSize }) => sum + usedSlots * slotSize, 0);
+}
+
+/** Each part of the bar must be as wide as its share of the heap. */
+async function assertShowsBar(page: Page, { heap, bins, large, free, freeRuns }: HeapReport): Promise<void> {
+  const inSlots = bins.map(({ usedSlots, slotSize }) => usedSlots * slotSize);
+  const [inLarge, idle, inRuns] = [large.bytes, free - freeRuns.bytes, freeRuns.bytes];
   assert.equal(await numbers(page, "section[data-heap] .share + .legend"), {
-    inSlots,
-    inLarge: heap.large.bytes,
-    idle: heap.free - heap.freeRuns.bytes,
-    inRuns: heap.freeRuns.bytes,
+    inSlots: inSlots.reduce((sum, bytes) => sum + bytes, 0),
+    inLarge,
+    idle,
+    inRuns,
   });
-  // Each part of the bar is as wide as its share of the heap.
   const bar = await page.$eval("section[data-heap] .share", (bar) => ({
     width: bar.clientWidth,
     parts: [...bar.children].map((part) => part.getBoundingClientRect().width),
   }));
-  const parts = [
-    ...heap.bins.map(({ usedSlots, slotSize }) => usedSlots * slotSize),
-    heap.large.bytes,
-    heap.free - heap.freeRuns.bytes,
-    heap.freeRuns.bytes,
-  ].filter((bytes) => bytes > 0);
+  const parts = [...inSlots, inLarge, idle, inRuns].filter((bytes) => bytes > 0);
   assert.is(bar.parts.length, parts.length);
   for (const [at, bytes] of parts.entries())
     assert.ok(
-      Math.abs(bar.parts[at]! - (bar.width * bytes) / heap.heap) < 1,
-      `part ${at} of the bar is ${bar.parts[at]} pixels wide, not ${(bar.width * bytes) / heap.heap}`,
+      Math.abs(bar.parts[at]! - (bar.width * bytes) / heap) < 1,
+      `part ${at} of the bar is ${bar.parts[at]} pixels wide, not ${(bar.width * bytes) / heap}`,
     );
-  assert.is(await page.$$eval("tr[data-bin]", (rows) => rows.length), heap.bins.length);
-  for (const { slotSize, pages, slots, usedSlots, rounding, waste } of heap.bins) {
+}
+
+async function assertShowsBins(page: Page, { bins }: HeapReport): Promise<void> {
+  assert.is(await page.$$eval("tr[data-bin]", (rows) => rows.length), bins.length);
+  for (const { slotSize, pages, slots, usedSlots, rounding, waste } of bins) {
     const usedBytes = usedSlots * slotSize;
     assert.equal(await numbers(page, `tr[data-bin="${slotSize}"]`), {
       slotSize,
@@ -91,6 +101,9 @@ async function assertShows(page: Page, heap: HeapReport): Promise<void> {
       waste,
     });
   }
+}
+
+async function assertShowsLarge(page: Page, heap: HeapReport): Promise<void> {
   const large = largeSizes(heap);
   const rows = await page.$$eval("tr[data-large]", (found) => found.map((row) => row.dataset.large!));
   const shown = large.slice(0, MOST_SIZES);
@@ -104,8 +117,11 @@ async function assertShows(page: Page, heap: HeapReport): Promise<void> {
       blocks: rest.reduce((sum, { blocks }) => sum + blocks, 0),
       bytes: rest.reduce((sum, { bytes }) => sum + bytes, 0),
     });
-  // The map draws exactly the regions that belong to the heap. They are read in a single call: a live page may redraw at
-  // any time, and elements that were replaced have no box.
+}
+
+/** The map must draw exactly the regions that belong to the heap. */
+async function assertShowsMap(page: Page, heap: HeapReport): Promise<void> {
+  // In a single call: a live page may redraw at any time, and elements that were replaced have no box.
   const drawn = await page.evaluate(() =>
     [...document.querySelectorAll<SVGPathElement>("svg.map path")]
       .filter((path) => path.getBBox().width > 0)

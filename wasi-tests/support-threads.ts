@@ -21,6 +21,8 @@ export const PLENTY = 16384;
 
 const WORKER = path.join(ROOT, "wasi-tests", "programs", "thread-worker.mjs");
 const STACK = 65536;
+/** The size of memory at the start, in wasm pages. */
+const INITIAL_PAGES = 4;
 const FEATURES = ["-matomics", "-mbulk-memory", "-mmutable-globals"];
 const EXPORTED = [
   "__heap_base",
@@ -98,8 +100,7 @@ export interface Threads {
 
 /** Starts a program on a memory of at most `pages` wasm pages. The host's random bytes all have the value `secret`. */
 export function startThreads(module: WebAssembly.Module, pages: number, secret = 1): Threads {
-  const initial = 4;
-  const memory = new WebAssembly.Memory({ initial, maximum: pages, shared: true });
+  const memory = new WebAssembly.Memory({ initial: INITIAL_PAGES, maximum: pages, shared: true });
   const nextId = new Int32Array(new SharedArrayBuffer(4)).fill(1);
   const cannotSpawn = () => -1;
   const random_get = (at: number, count: number): number => {
@@ -114,28 +115,7 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
   const instance = new WebAssembly.Instance(module, imports);
   const exports = instance.exports as unknown as Functions;
   const workers = new Set<Worker>();
-  const work = (data: object): Thread => {
-    const workerData = { module, memory, nextId, secret, ...data };
-    const worker = new Worker(WORKER, { workerData, execArgv: [] });
-    workers.add(worker);
-    const results = new Promise<number[]>((resolve, reject) => {
-      let made: number[] | undefined;
-      worker.on("message", (message: number[]) => (made = message));
-      worker.on("error", (error) => {
-        reject(error);
-        // The other threads might wait for this one forever.
-        for (const other of workers) void other.terminate();
-      });
-      worker.on("exit", (code) => {
-        workers.delete(worker);
-        if (made) resolve(made);
-        else reject(new Error(`a thread ended with ${code}`));
-      });
-    });
-    // A test that kills the thread does not wait for its results.
-    results.catch(() => {});
-    return { results, kill: async () => void (await worker.terminate()) };
-  };
+  const work = (data: object): Thread => startWorker({ module, memory, nextId, secret, ...data }, workers);
   const newStack = (): number => {
     const stack = exports.rsbpage_alloc!(STACK, 16);
     if (stack === 0) throw new Error("no memory for a thread's stack");
@@ -152,29 +132,60 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
       return results;
     },
     begin: (calls) => work({ calls, stack: newStack() + STACK }),
-    check(live = [], others = []) {
-      // This returns the slots in this thread's cache and in batches to their runs, where the checker sees them.
-      exports.rsbmalloc_check!();
-      const copy = new Uint8Array(memory.buffer).slice().buffer;
-      const address = (name: string): number => (instance.exports[name] as WebAssembly.Global).value;
-      const foreign = [
-        ...others,
-        [0, address("__heap_base")],
-        [address("__heap_end"), initial * WASM_PAGE],
-      ] as const;
-      const at = findState(copy);
-      if (at === undefined) {
-        // The state of a hardened heap has another magic number. `rsbmalloc_check` has checked that heap.
-        if (live.length === 0 && exports.in_use!() > 0) throw new Error("heap: something is in use");
-        return;
-      }
-      // All old page maps together are no larger than the present one.
-      const capacity = new Uint32Array(copy)[(at + LAYOUT.STATE_CAPACITY) / 4]!;
-      const expected = { foreign, unknown: UNKNOWN_PAGES + capacity / 2 ** (LAYOUT.PAGE_BITS - 2) };
-      checkHeap(copy, at, live === "any" ? expected : { live, ...expected });
-    },
+    check: (live = [], foreign = []) => checkShared(memory, instance.exports, live, foreign),
     size: () => memory.buffer.byteLength,
   };
+}
+
+/** Starts a worker, one of `workers`. If one of them traps, all end: the others might wait for it forever. */
+function startWorker(workerData: object, workers: Set<Worker>): Thread {
+  const worker = new Worker(WORKER, { workerData, execArgv: [] });
+  workers.add(worker);
+  const results = new Promise<number[]>((resolve, reject) => {
+    let made: number[] | undefined;
+    worker.on("message", (message: number[]) => (made = message));
+    worker.on("error", (error) => {
+      reject(error);
+      for (const other of workers) void other.terminate();
+    });
+    worker.on("exit", (code) => {
+      workers.delete(worker);
+      if (made) resolve(made);
+      else reject(new Error(`a thread ended with ${code}`));
+    });
+  });
+  // A test that kills the thread does not wait for its results.
+  results.catch(() => {});
+  return { results, kill: async () => void (await worker.terminate()) };
+}
+
+/** Checks a heap: see `Threads.check`. */
+function checkShared(
+  memory: WebAssembly.Memory,
+  exports: WebAssembly.Exports,
+  live: readonly number[] | "any",
+  others: readonly (readonly [number, number])[],
+): void {
+  const { rsbmalloc_check, in_use } = exports as unknown as Functions;
+  // This returns the slots in this thread's cache and in batches to their runs, where the checker sees them.
+  rsbmalloc_check!();
+  const copy = new Uint8Array(memory.buffer).slice().buffer;
+  const address = (name: string): number => (exports[name] as WebAssembly.Global).value;
+  const foreign = [
+    ...others,
+    [0, address("__heap_base")],
+    [address("__heap_end"), INITIAL_PAGES * WASM_PAGE],
+  ] as const;
+  const at = findState(copy);
+  if (at === undefined) {
+    // The state of a hardened heap has another magic number. `rsbmalloc_check` has checked that heap.
+    if (live.length === 0 && in_use!() > 0) throw new Error("heap: something is in use");
+    return;
+  }
+  // All old page maps together are no larger than the present one.
+  const capacity = new Uint32Array(copy)[(at + LAYOUT.STATE_CAPACITY) / 4]!;
+  const expected = { foreign, unknown: UNKNOWN_PAGES + capacity / 2 ** (LAYOUT.PAGE_BITS - 2) };
+  checkHeap(copy, at, live === "any" ? expected : { live, ...expected });
 }
 
 /** Waits until `count` threads have arrived in `churn`, `watch` or another function that counts arrivals. */
