@@ -40,6 +40,14 @@ function lockOf({ memory }: Threads): number {
   return findState(memory.buffer)! + LAYOUT.LOCK;
 }
 
+/** The number of thread caches. */
+function cachesOf(threads: Threads): number {
+  let count = 0;
+  const first = word(threads, findState(threads.memory.buffer)! + LAYOUT.STATE_CACHES);
+  for (let cache = first; cache !== 0; cache = word(threads, cache + LAYOUT.CACHE_RESERVE)) count += 1;
+  return count;
+}
+
 /** Frees the blocks that threads left for each other, and checks that nothing is in use. */
 function checkEmpty(threads: Threads): void {
   threads.exports.drain!();
@@ -286,11 +294,12 @@ for (const variant of VARIANTS) {
 test("a program can set the number of cores, and more threads than caches share those", async () => {
   const sources = [PROGRAM, "wasi-tests/programs/threads-cores.c"];
   const threads = startThreads(await buildThreaded("mt", sources, PLENTY), PLENTY);
-  // With threads-cores.c there are four caches. From the fifth thread on, no thread owns one.
+  // With threads-cores.c there is one core, for which there are four caches. From the fifth thread on, no thread owns one.
   const work = counts(6).map((index) => threads.run([["stress", index + 1, 3000]]));
   for (const [failed] of await Promise.all(work)) assert.is(failed, 0);
   const [failed] = await threads.run([["stress", 7, 1000], THREAD_END]);
   assert.is(failed, 0);
+  assert.is(cachesOf(threads), 4);
 });
 
 test("realloc uses free slots in batches before it grows memory", async () => {
