@@ -499,15 +499,14 @@ function checkLive(
   free: ReadonlySet<number>,
   live: ReadonlySet<number>,
 ): void {
-  const used = runs;
-  const byAddress = new Map(used.map((run) => [run.at, run]));
+  const byAddress = new Map(runs.map((run) => [run.at, run]));
   for (const block of live) {
     const run = byAddress.get(runAt(Math.floor(block / PAGE)));
     check(run !== undefined, `the block at ${block} should be in use, but its page is in no run`);
     check(isSlot(run, block), `the block at ${block} should be in use, but no block starts there`);
     check(!free.has(block), `the block at ${block} should be in use, but is free`);
   }
-  const blocks = used.reduce((sum, { slots }) => sum + slots, 0);
+  const blocks = runs.reduce((sum, { slots }) => sum + slots, 0);
   check(
     blocks - free.size === live.size,
     `${live.size} blocks should be in use, but ${blocks - free.size} are`,

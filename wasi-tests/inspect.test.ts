@@ -124,10 +124,7 @@ const NO_PROGRAMS: Readonly<Record<string, readonly [string | readonly number[],
 
 for (const [name, [contents, message]] of Object.entries(NO_PROGRAMS)) {
   test(`${name} is refused with a one-line error`, async () => {
-    const file = await write(
-      "refused.wasm",
-      typeof contents === "string" ? contents : Uint8Array.from(contents),
-    );
+    const file = await write("refused.wasm", contents);
     assert.match(await refusal(inspect(file, LAYOUTS)), message);
   });
 }
