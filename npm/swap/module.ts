@@ -21,6 +21,8 @@ export interface Subject {
   readonly module: binaryen.Module;
   readonly functions: readonly ModuleFunction[];
   readonly hasNames: boolean;
+  /** Whether the user named functions by their indices. */
+  readonly isNamedByHand: boolean;
   readonly replacements: readonly Replacement[];
   readonly constructor: Constructor | undefined;
   readonly sbrk: ModuleFunction | undefined;
@@ -51,6 +53,7 @@ export async function readSubject(
     module,
     functions,
     hasNames,
+    isNamedByHand: byHand.size > 0,
     replacements: findReplacements(functions, signatures),
     constructor: findConstructor(functions),
     sbrk: grower(functions, "sbrk"),

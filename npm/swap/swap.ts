@@ -198,7 +198,7 @@ function reachable(functions: readonly ModuleFunction[], roots: readonly ModuleF
  * `gone` wrote to, or that reads the header of a block.
  */
 function checkRemains(
-  { module, constructor }: Subject,
+  { module, constructor, isNamedByHand }: Subject,
   gone: ReadonlySet<ModuleFunction>,
   left: readonly ModuleFunction[],
   { errno, breakAddress }: Findings,
@@ -210,7 +210,7 @@ function checkRemains(
   for (const each of left) {
     const text = each === constructor?.owner ? currentText(module, each) : each.text;
     const found = accesses(text).find(({ address }) => own.has(address));
-    if (found || readsHeader(text)) throw new Error(inlined(each, found));
+    if (found || readsHeader(text)) throw new Error(inlined(each, found, isNamedByHand));
   }
 }
 
@@ -224,14 +224,22 @@ function nameOf({ index, names: [name] }: ModuleFunction): string {
   return name ? `function ${index} (${name})` : `function ${index}`;
 }
 
-function inlined(user: ModuleFunction, found: Access | undefined): string {
+function inlined(user: ModuleFunction, found: Access | undefined, isNamedByHand: boolean): string {
   const what = found ? `uses the old malloc's data at ${found.address}` : "reads the header of a block";
-  return (
-    `${nameOf(user)} ${what}, so the old malloc would stay in use there: ` +
-    `if the function is part of malloc, name it (--function calloc=${user.index}); if malloc was inlined into it, link again ` +
-    "with malloc's functions exported (-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_calloc,_realloc,_malloc_usable_size,...) " +
-    "or with less optimization"
-  );
+  const remedies = [
+    ...(hasTellingName(user)
+      ? []
+      : [`if the function is part of malloc, name it (--function NAME=${user.index})`]),
+    ...(isNamedByHand ? ["the functions given with --function may be the wrong ones"] : []),
+    "if malloc was inlined into it, link again with malloc's functions exported " +
+      "(-sEXPORTED_FUNCTIONS=_main,_malloc,_free,_calloc,_realloc,_malloc_usable_size,...) or with less optimization",
+  ];
+  return `${nameOf(user)} ${what}, so the old malloc would stay in use there: ${remedies.join("; ")}`;
+}
+
+/** Returns whether a function has a name from its source: Emscripten shortens those of exports to one or two characters. */
+function hasTellingName({ names }: ModuleFunction): boolean {
+  return [...names].some((name) => name.length > 2);
 }
 
 /**
