@@ -155,8 +155,20 @@ test("swap refuses a module without function names", async () => {
   await refuses(stripped, why);
 });
 
+test("swap tells a malloc that was inlined from missing function names", async () => {
+  const program = (names: boolean) => wat('(module (memory 1 1) (func $main (export "main")))', names);
+  const why =
+    /no function malloc: the optimizer .* link again with it exported \(.*\), or give its index with --function malloc=INDEX$/;
+  await refuses(program(true), why);
+  await refuses(program(false), why, new Map([["main", 0]]));
+  await refuses(program(false), /no function names/);
+});
+
 test("swap refuses a malloc if one of its functions is missing, imported or of another type", async () => {
-  await refuses(fake({ free: "" }), /no function free found: give its index with --function free=INDEX/);
+  await refuses(
+    fake({ free: "" }),
+    /no function free: the optimizer may have inlined it; .*, or give its index with --function free=INDEX/,
+  );
   const wrong = '(func $free (export "free") (param i32 i32))';
   await refuses(
     fake({ free: wrong }),

@@ -148,7 +148,8 @@ export function findReplacements(
     throw new Error(
       imported
         ? `its ${name} is an import: replace it in the module that defines it`
-        : `no function ${name} found: give its index with --function ${name}=INDEX`,
+        : `no function ${name}: the optimizer may have inlined it; link again with it exported ` +
+            `(-sEXPORTED_FUNCTIONS=_main,_malloc,_free,...), or give its index with --function ${name}=INDEX`,
     );
   }
   return replacements;

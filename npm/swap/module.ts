@@ -42,7 +42,7 @@ export async function readSubject(
   checkMemory(module);
   const functions = readFunctions(module, hasNames, new Map([...symbolMap, ...byHand]));
   const namesMalloc = ({ names }: ModuleFunction) => [...names].some((name) => isNeededName(name, "malloc"));
-  if (!hasNames && !functions.some(namesMalloc)) throw new Error(NO_NAMES);
+  if (!hasNames && symbolMap.size === 0 && !functions.some(namesMalloc)) throw new Error(NO_NAMES);
   if (functions.some(({ names }) => [...names].some((name) => /^rsbmalloc(\/|$)/.test(name)))) {
     throw new Error("its malloc is already rsbmalloc");
   }
