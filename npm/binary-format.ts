@@ -21,6 +21,9 @@ export const SECTION = {
   dataCount: 12,
 } as const;
 
+/** Flags of a table's or memory's limits. */
+export const LIMITS = { hasMaximum: 1, is64Bit: 4 } as const;
+
 /** Kinds of imports and exports. */
 export const EXTERN = { function: 0, table: 1, memory: 2, global: 3 } as const;
 
@@ -195,6 +198,16 @@ export interface Import {
   readonly kind: number;
   /** The function's type index; 0 for other kinds. */
   readonly type: number;
+  /** The flags of the table's or memory's limits; 0 for other kinds. */
+  readonly limits: number;
+}
+
+/** Reads the limits of a table or memory. Returns their flags. */
+function readLimits(read: ReturnType<typeof reader>): number {
+  const flags = read.byte();
+  read.leb();
+  if (flags & LIMITS.hasMaximum) read.leb();
+  return flags;
 }
 
 export function readImports(payload: Uint8Array): Import[] {
@@ -204,18 +217,25 @@ export function readImports(payload: Uint8Array): Import[] {
     const name = read.text();
     const kind = read.byte();
     let type = 0;
+    let limits = 0;
     if (kind === EXTERN.function) {
       type = read.u32();
     } else if (kind === EXTERN.global) {
       read.take(2); // value type, mutability
     } else {
       if (kind === EXTERN.table) read.byte(); // element type
-      const hasMaximum = read.byte() & 1;
-      read.u32();
-      if (hasMaximum) read.u32();
+      limits = readLimits(read);
     }
-    return { module, name, kind, type };
+    return { module, name, kind, type, limits };
   });
+}
+
+/** Returns the flags of the limits of each memory that a module imports or defines. */
+export function readMemories(sections: readonly Section[]): number[] {
+  const imports = readImports(payloadOf(sections, SECTION.import));
+  const imported = imports.flatMap(({ kind, limits }) => (kind === EXTERN.memory ? [limits] : []));
+  const read = reader(payloadOf(sections, SECTION.memory));
+  return [...imported, ...read.vector(() => readLimits(read))];
 }
 
 export interface Global {

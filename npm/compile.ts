@@ -1,16 +1,18 @@
 /** Compiles a linked program, and says what is wrong with files that are something else. */
-import { HEADER } from "./binary-format.ts";
+import { HEADER, LIMITS, readMemories, readSections } from "./binary-format.ts";
 import { reasonOf } from "./errors.ts";
 
 const MAGIC = HEADER.subarray(0, 4);
 /** Offset of the byte that is 0 in modules and not 0 in components. */
 const LAYER = 6;
 
-/** Throws a one-line Error if `bytes` are not a module, or are an object file or a dynamic library. */
+/** Throws a one-line Error if `bytes` are not a module, have 64-bit memory, or are an object file or a dynamic library. */
 export function compileProgram(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
   if (!MAGIC.every((byte, i) => bytes[i] === byte)) throw new Error("not a WebAssembly file");
   if (bytes[LAYER])
     throw new Error("component: extract its core module first (wasm-tools component unbundle)");
+  // Before compiling, because an old Node would say only that the memory's flags are invalid.
+  if (has64BitMemory(bytes)) throw new Error("its memory is 64-bit: rsbmalloc supports only 32-bit memory");
   const module = compile(bytes);
   const has = (section: string) => WebAssembly.Module.customSections(module, section).length > 0;
   if (has("linking")) throw new Error("object file: link it with librsbmallocc.a first");
@@ -24,6 +26,15 @@ function compile(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
     return new WebAssembly.Module(bytes);
   } catch (error) {
     const what = `Node ${process.version} cannot compile the module (${reasonOf(error)})`;
-    throw new Error(`${what}: link it again`, { cause: error });
+    throw new Error(`${what}: the file is damaged, or needs a newer Node`, { cause: error });
+  }
+}
+
+function has64BitMemory(bytes: Uint8Array): boolean {
+  try {
+    return readMemories(readSections(bytes)).some((limits) => limits & LIMITS.is64Bit);
+  } catch {
+    // The file is damaged: compiling it tells where.
+    return false;
   }
 }

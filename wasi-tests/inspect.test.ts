@@ -114,7 +114,7 @@ const NO_PROGRAMS: Readonly<Record<string, readonly [string | readonly number[],
   "a file that ends in its header": [EMPTY_MODULE.slice(0, 5), /: Node .* cannot compile the module/],
   "a damaged module": [
     [...EMPTY_MODULE, 1, 5, 0],
-    /: Node v\S+ cannot compile the module \(.*\): link it again/,
+    /: Node v\S+ cannot compile the module \(.*\): the file is damaged, or needs a newer Node/,
   ],
   "a module without a memory": [EMPTY_MODULE, /: exports no memory$/],
   "a module that is no program": [MEMORY_ALONE, /neither _start nor _initialize/],

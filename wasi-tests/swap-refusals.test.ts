@@ -5,7 +5,17 @@ import path from "node:path";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { HEADER, customSection, flatten } from "../npm/binary-format.ts";
+import {
+  EXTERN,
+  FUNCREF,
+  HEADER,
+  SECTION,
+  customSection,
+  flatten,
+  section,
+  text,
+  vector,
+} from "../npm/binary-format.ts";
 import { swap, type SwapReport } from "../npm/swap/swap.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { build, compileObject, findCompiler } from "../tools/compiler.ts";
@@ -138,7 +148,10 @@ test("swap refuses files that are not modules of a program", async () => {
   await refuses(new TextEncoder().encode("int main(void);"), /not a WebAssembly file/);
   await refuses(new Uint8Array(), /not a WebAssembly file/);
   await refuses(Uint8Array.from([0, 0x61, 0x73, 0x6d, 13, 0, 1, 0]), /component: extract its core module/);
-  await refuses(flatten([HEADER, 1, 5, 0]), /Node v\S+ cannot compile the module .*: link it again/);
+  await refuses(
+    flatten([HEADER, 1, 5, 0]),
+    /Node v\S+ cannot compile the module .*: the file is damaged, or needs a newer Node/,
+  );
   await refuses(await read(await compileObject(compiler, PROGRAM)), /object file: link it/);
   await refuses(
     flatten([HEADER, customSection("dylink.0", []), customSection("name", [])]),
@@ -153,6 +166,16 @@ test("swap refuses a module without function names", async () => {
   const why =
     /no function names: link it with names \(.*clang --no-wasm-opt\), .*--symbol-map FILE .*--function malloc=INDEX/;
   await refuses(stripped, why);
+});
+
+test("swap refuses 64-bit memory as such, whether or not Node can compile the module", async () => {
+  const limits = [4, 1];
+  const own = section(SECTION.memory, vector([limits]));
+  const memory = [text("env"), text("memory"), EXTERN.memory, limits];
+  const table = [text("env"), text("table"), EXTERN.table, FUNCREF, 1, 1, 1];
+  const imported = section(SECTION.import, vector([table, memory]));
+  for (const bytes of [own, imported])
+    await refuses(flatten([HEADER, bytes]), /memory is 64-bit: rsbmalloc supports only 32-bit memory/);
 });
 
 test("swap tells a malloc that was inlined from missing function names", async () => {

@@ -69,9 +69,8 @@ const NO_NAMES =
 
 function checkMemory(module: binaryen.Module): void {
   if (!module.hasMemory()) throw new Error("the module has no memory, so there is no malloc to replace");
-  const { shared, is64 } = module.getMemoryInfo();
-  if (is64) throw new Error("its memory is 64-bit: rsbmalloc supports only 32-bit memory");
-  if (shared) throw new Error("its memory is shared among threads: link it with librsbmallocc-mt.a instead");
+  if (module.getMemoryInfo().shared)
+    throw new Error("its memory is shared among threads: link it with librsbmallocc-mt.a instead");
 }
 
 const GROWER_SIGNATURE = "(i32) -> i32";
