@@ -7,12 +7,16 @@ import { single } from "./command-line.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** Triples that share the library of another one. */
+/** Triples that share the library of another one. cabi/packages/rsbmalloc-config.cmake accepts the same. */
 const SAME_AS: Readonly<Record<string, string>> = {
   wasm32: "wasm32-wasi",
   "wasm32-unknown-unknown": "wasm32-wasi",
+  "wasm32-unknown-wasi": "wasm32-wasi",
   "wasm32-wasip1": "wasm32-wasi",
+  "wasm32-unknown-wasip1": "wasm32-wasi",
+  "wasm32-unknown-wasi-threads": "wasm32-wasi-threads",
   "wasm32-wasip1-threads": "wasm32-wasi-threads",
+  "wasm32-unknown-wasip1-threads": "wasm32-wasi-threads",
   "wasm32-unknown-emscripten": "wasm32-emscripten",
 };
 

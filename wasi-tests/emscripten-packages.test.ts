@@ -6,6 +6,7 @@ import path from "node:path";
 import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { formatFlags } from "../npm/flags.ts";
 import { ROOT } from "../tools/command.ts";
 import { emscriptenEnvironment, runEmscripten } from "../tools/emscripten.ts";
 import { library, type LibraryTarget } from "../tools/libraries.ts";
@@ -133,6 +134,38 @@ needs("cmake")(
     );
   },
 );
+
+/** Returns the folder of the libraries that `rsbmalloc flags` names for a triple; undefined if it refuses the triple. */
+function folderOf(target: string): string | undefined {
+  try {
+    const variant = target.endsWith("-threads") ? "mt" : undefined;
+    return /-L(\S+)/.exec(formatFlags({ target, libs: true, ...(variant ? { variant } : {}) }))![1];
+  } catch {
+    return undefined;
+  }
+}
+
+needs("cmake")("CMake accepts the same triples as rsbmalloc flags, with the same libraries", async () => {
+  const triples = ["wasm32", "wasm32-unknown-unknown"];
+  for (const system of ["wasi", "wasip1", "emscripten", "wasi-threads", "wasip1-threads"])
+    triples.push(`wasm32-${system}`, `wasm32-unknown-${system}`);
+  for (const triple of triples) {
+    const targets = await cmakeTargets("CMAKE_SYSTEM_NAME=WASI", `CMAKE_C_COMPILER_TARGET=${triple}`);
+    assert.ok(Array.isArray(targets), `${triple}: ${targets}`);
+    const [, folder] = / (\S+)\//.exec(targets[0]!)!;
+    assert.is(folderOf(triple), folder, triple);
+  }
+  for (const triple of [
+    "wasm32-wasip2",
+    "wasm32-wasip1-other",
+    "wasm64-unknown-emscripten",
+    "x86_64-wasm32",
+  ]) {
+    assert.is(folderOf(triple), undefined);
+    const message = await cmakeTargets("CMAKE_SYSTEM_NAME=WASI", `CMAKE_C_COMPILER_TARGET=${triple}`);
+    assert.match(String(message), /no library for .*emcmake.* wasm32-wasip1/);
+  }
+});
 
 needs("cmake")(
   "CMake accepts the package for its version or major version, and refuses later and other exact ones",
