@@ -56,30 +56,42 @@ Examples:
 /** Returns the flags on one line. Throws a one-line Error if there is no such library. */
 export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags, libs }: Flags): string {
   const lib = path.join(ROOT, "lib");
-  const folders = existsSync(lib) ? readdirSync(lib).filter((name) => name.startsWith("wasm")) : [];
+  const folders = existsSync(lib) ? filesIn(lib).filter((name) => name.startsWith("wasm")) : [];
   const targets = [...folders, ...Object.keys(SAME_AS).filter((name) => folders.includes(SAME_AS[name]!))];
   const found = targets.includes(target);
   if (!found) throw new Error(`no library for target ${target}; available: ${list(targets)}`);
 
   const folder = path.join(lib, SAME_AS[target] ?? target);
-  const libraries = new Map(
-    readdirSync(folder).flatMap((file): [string, string][] => {
-      const [, name, prefixed, variant] = LIBRARY.exec(file) ?? [];
-      return name === undefined ? [] : [[optionsOf(prefixed, variant), name]];
-    }),
-  );
+  const libraries = librariesIn(folder);
   const asked = optionsOf(prefixed, variant);
   const name = libraries.get(asked);
   if (name === undefined) {
     const what = asked ? `with ${asked}` : "without --variant";
+    const elsewhere = asked ? folders.filter((other) => librariesIn(path.join(lib, other)).has(asked)) : [];
+    const use = elsewhere.length > 0 ? ` (use --target ${elsewhere.join(" or ")})` : "";
     const others = list([...libraries.keys()].filter(Boolean));
-    throw new Error(`no library ${what} for target ${target}; available: ${others}`);
+    throw new Error(`no library ${what} for target ${target}${use}; available: ${others}`);
   }
 
   const both = !cflags === !libs;
   const forCompiler = [`-I${flagPath(path.join(ROOT, "include"))}`];
   const forLinker = [`-L${flagPath(folder)}`, `-l${name}`];
   return [...(both || cflags ? forCompiler : []), ...(both || libs ? forLinker : [])].join(" ");
+}
+
+/** Returns the names in a folder, in the same order on every file system. */
+function filesIn(folder: string): string[] {
+  return readdirSync(folder).sort();
+}
+
+/** Returns the names of a folder's libraries, by the options that select them. */
+function librariesIn(folder: string): Map<string, string> {
+  return new Map(
+    filesIn(folder).flatMap((file): [string, string][] => {
+      const [, name, prefixed, variant] = LIBRARY.exec(file) ?? [];
+      return name === undefined ? [] : [[optionsOf(prefixed, variant), name]];
+    }),
+  );
 }
 
 /** Returns the options that select a library; empty for the default one. */

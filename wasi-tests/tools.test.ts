@@ -177,6 +177,18 @@ const COMMANDS: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv
     /no library without --variant for .*available: .*--variant mt-hardened/,
   ],
   [
+    "rsbmalloc flags for a variant that other targets have",
+    ["npm/cli.ts", "flags", "--variant", "mt"],
+    {},
+    /no library with --variant mt for target wasm32-wasi \(use --target wasm32-emscripten or wasm32-wasi-threads\); available: .*--prefixed/,
+  ],
+  [
+    "rsbmalloc flags for a variant that no target has",
+    ["npm/cli.ts", "flags", "--variant", "turbo"],
+    {},
+    /no library with --variant turbo for target wasm32-wasi; available: /,
+  ],
+  [
     "rsbmalloc flags without an option's value",
     ["npm/cli.ts", "flags", "--target"],
     {},
