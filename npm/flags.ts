@@ -48,6 +48,7 @@ Examples:
   $ rsbmalloc flags --prefixed --cflags
   $ rsbmalloc flags --target wasm32-wasi-threads --variant mt`,
     )
+    .showHelpAfterError("; see rsbmalloc flags --help")
     .action((flags: Flags) => {
       process.stdout.write(`${formatFlags(flags)}\n`);
     });

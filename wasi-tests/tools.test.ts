@@ -217,6 +217,20 @@ for (const [name, args, env, message] of COMMANDS) {
   });
 }
 
+test("usage errors name the help of the command that was called", () => {
+  for (const [args, help] of [
+    [["flags", "--turbo"], "rsbmalloc flags --help"],
+    [["flags", "--variant", ""], "rsbmalloc flags --help"],
+    [["swap"], "rsbmalloc swap --help"],
+    [["swap", "a.wasm", "-o", "a", "-o", "b"], "rsbmalloc swap --help"],
+    [["inspect"], "rsbmalloc inspect --help"],
+    [["--turbo"], "rsbmalloc --help"],
+  ] as const) {
+    const { lines } = command(["--import", "tsx", "npm/cli.ts", ...args]);
+    assert.match(lines.join("\n"), `; see ${help}`);
+  }
+});
+
 test("tools/check-node.cjs refuses an old Node in one line, and accepts this one", () => {
   const script = readFileSync(path.join(ROOT, "tools", "check-node.cjs"), "utf8");
   const future = path.join(FOLDER, "check-node.cjs");

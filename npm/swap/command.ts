@@ -35,6 +35,7 @@ Examples:
   $ rsbmalloc swap app.wasm --symbol-map app.js.symbols -o app.wasm
   $ rsbmalloc swap app.wasm --function malloc=12 --function free=13 --dry-run`,
     )
+    .showHelpAfterError("; see rsbmalloc swap --help")
     .action(run);
 }
 
