@@ -237,8 +237,29 @@ test("swap refuses function names given by hand that it cannot use", async () =>
     none,
     by(["malloc", 0]),
   );
-  await refuses(module, /unknown function name mallok: use malloc, /, none, by(["mallok", 1]));
+  await refuses(
+    module,
+    /unknown function name mallok: use malloc, .* or another one from docs\/swap\.md/,
+    none,
+    by(["mallok", 1]),
+  );
   await swap(module, by(["mallok", 1]), by(["malloc", 1], ["free", 2]));
+});
+
+test("docs/swap.md lists the function names that can be given by hand", async () => {
+  const [, section] = /### Names\n(.*?)\n##/s.exec(await readFile("docs/swap.md", "utf8")) ?? [];
+  assert.ok(section, "the page has no section Names");
+  const items = section.split(/^- /m).slice(1);
+  const lists = items.map((item) => [...item.matchAll(/`(\w+)`/g)].map(([, name]) => name!));
+  const [withPrefix, ...others] = lists as [string[], ...string[][]];
+  const [prefix, ...plain] = withPrefix;
+  assert.is(prefix, "dl");
+  const listed = new Set([...plain, ...plain.map((name) => `dl${name}`), ...others.flat()]);
+  const core = new WebAssembly.Module(await read("lib/swap/core-grow.wasm"));
+  for (const { name } of WebAssembly.Module.exports(core)) assert.ok(listed.has(name), name);
+  // Functions are looked at only if all names are known.
+  const byHand = new Map([...listed].map((name) => [name, 2]));
+  await refuses(fake(), /function 2 \(.*\) has signature/, new Map(), byHand);
 });
 
 test("swap refuses a memory that has no room for the new state and cannot grow", async () => {
