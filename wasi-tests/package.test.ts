@@ -7,7 +7,7 @@ import { build as bundle } from "esbuild";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ROOT } from "../tools/command.ts";
-import { build } from "../tools/compiler.ts";
+import { build, findCompiler } from "../tools/compiler.ts";
 import { runProgram } from "../tools/wasi.ts";
 import { assemble } from "./support-wat.ts";
 import { withCompilers } from "./support.ts";
@@ -19,6 +19,8 @@ function run(folder: string, command: string, ...args: readonly string[]): strin
   return execFileSync(command, args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 }
 
+const npmInstall = (name: string) =>
+  run(USER, "npm", "install", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", name);
 const inUser = (name: string, contents: string | Uint8Array) =>
   writeFileSync(path.join(USER, name), contents);
 const rsbmalloc = (...words: readonly string[]) => run(USER, "npx", "rsbmalloc", ...words).trim();
@@ -43,7 +45,7 @@ test.before(() => {
   run(ROOT, "npm", "pack", "--pack-destination", USER);
   const [tarball] = readdirSync(USER).filter((name) => name.endsWith(".tgz"));
   inUser("package.json", JSON.stringify({ name: "user", private: true, type: "module" }));
-  run(USER, "npm", "install", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", tarball!);
+  npmInstall(tarball!);
 });
 test.after(() => rmSync(USER, { recursive: true }));
 
@@ -137,6 +139,28 @@ test("every command and every entry point of the package can be loaded", () => {
   }
 });
 
+test("Binaryen is not installed with the package, and the commands that need it say how to install it", () => {
+  assert.not.ok(existsSync(path.join(USER, "node_modules", "binaryen")));
+  const module = path.join(PACKAGE, "lib", "rsbmalloc.wasm");
+  for (const words of [
+    ["swap", module, "--dry-run"],
+    ["inspect", "--leaks", module],
+    ["inspect", "--every", "5", module],
+  ])
+    assert.match(refusal(...words), /: this needs the npm package binaryen, .*: npm install binaryen@\d+$/);
+});
+
+test("the version of Binaryen that messages and pages name is that of the package's peer dependency", () => {
+  const { peerDependencies } = JSON.parse(readFileSync(path.join(PACKAGE, "package.json"), "utf8"));
+  const [, major] = /^\^(\d+)\./.exec(peerDependencies.binaryen)!;
+  const advice = refusal("swap", path.join(PACKAGE, "lib", "rsbmalloc.wasm"), "--dry-run");
+  assert.match(advice, new RegExp(`binaryen@${major}$`));
+  for (const page of ["README.md", "docs/swap.md", "docs/inspect.md"]) {
+    const named = readFileSync(path.join(PACKAGE, page), "utf8").matchAll(/binaryen@(\d+)/g);
+    assert.equal([...new Set([...named].map(([, version]) => version))], [major], page);
+  }
+});
+
 test("a bundler keeps the command, a module with side effects, and drops functions that are not used", async () => {
   const bundled = async (contents: string): Promise<string> => {
     const stdin = { contents, resolveDir: USER };
@@ -146,6 +170,7 @@ test("a bundler keeps the command, a module with side effects, and drops functio
       write: false,
       format: "esm",
       platform: "node",
+      external: ["binaryen"],
     });
     return outputFiles[0]!.text;
   };
@@ -305,6 +330,25 @@ test("a TypeScript program type-checks, runs, and shares a heap with two modules
   assert.is(
     run(USER, process.execPath, "consumer.js"),
     "1 function 0 function\ntrue true 0 true function function\n",
+  );
+});
+
+test("with Binaryen installed, a module's malloc can be replaced and a program's leaks listed", async () => {
+  const { peerDependencies } = JSON.parse(readFileSync(path.join(PACKAGE, "package.json"), "utf8"));
+  npmInstall(`binaryen@${peerDependencies.binaryen}`);
+
+  const compiler = await findCompiler("npm");
+  // Otherwise clang would run wasm-opt if it finds it, which drops the names of functions.
+  const options = { flags: ["-O1"], linkFlags: ["--no-wasm-opt"] };
+  const original = await build(compiler, { inputs: ["wasi-tests/programs/swap.c"], ...options });
+  assert.match(rsbmalloc("swap", original, "-o", "swapped.wasm"), /^dlmalloc replaced by rsbmalloc\n/);
+  const outputs = [original, path.join(USER, "swapped.wasm")].map((file) => runProgram("node", file));
+  const [before, after] = await Promise.all(outputs);
+  assert.is(after!.stdout, before!.stdout);
+
+  assert.match(
+    rsbmalloc("inspect", "--leaks", original),
+    /never freed, from \d+ places?; [\d,]+ calls in total/,
   );
 });
 

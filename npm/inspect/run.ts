@@ -4,6 +4,7 @@ import { runInNewContext } from "node:vm";
 import { compileProgram } from "../compile.ts";
 import { reasonOf } from "../errors.ts";
 import { importNodeWasi } from "../node-wasi.ts";
+import { withBinaryen } from "../with-binaryen.ts";
 import { withClock } from "./clock.ts";
 import type { Layout } from "./layout.ts";
 import { recordAllocations, wasmFrames } from "./leaks.ts";
@@ -136,14 +137,13 @@ async function prepare(
 }
 
 async function load(program: string, traced: boolean): Promise<WebAssembly.Module> {
+  // Binaryen is slow to load.
+  const tracer = traced ? await withBinaryen(() => import("./trace.ts")) : undefined;
   try {
     const bytes = await readFile(program);
     // Compile it first: Binaryen would end the process if the module is invalid.
     const module = compileProgram(bytes);
-    if (!traced) return module;
-    // Binaryen is slow to load.
-    const { traceModule } = await import("./trace.ts");
-    return await WebAssembly.compile(traceModule(bytes) as BufferSource);
+    return tracer ? await WebAssembly.compile(tracer.traceModule(bytes) as BufferSource) : module;
   } catch (error) {
     throw failure(program, error);
   }

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import type { Command } from "commander";
 import { list, nonEmpty, single } from "../command-line.ts";
 import { reasonOf } from "../errors.ts";
+import { withBinaryen } from "../with-binaryen.ts";
 import type { SwapReport } from "./swap.ts";
 
 interface Options {
@@ -47,7 +48,7 @@ async function run(file: string, options: Options): Promise<void> {
   const byHand = parseFunctions(functions);
   const bytes = readFile(file);
   // Binaryen takes a while to load.
-  const { swap } = await import("./swap.ts");
+  const { swap } = await withBinaryen(() => import("./swap.ts"));
   const { bytes: result, report } = await swap(new Uint8Array(bytes), names, byHand).catch(
     (error: unknown) => {
       throw new Error(`${file}: ${reasonOf(error)}`, { cause: error });
