@@ -8,7 +8,7 @@
 // `other` and `otherUsed` the other one. The half that slots are taken from has no free slot only if the other one has
 // none either. A ring's sentinel looks like a run without free slots.
 
-import { RUN_STEP, guards } from "./config";
+import { PAGE, RUN_STEP, guards } from "./config";
 import { Run } from "./pages";
 
 const HALF: u32 = 64;
@@ -68,6 +68,8 @@ function reciprocalOf(size: u32): u32 {
 /** Marks all slots of a run free, and none of them ever used. */
 export function freeAll(run: Run): void {
   if (offsetof<SlotRun>() != RUN_STEP) ERROR("a SlotRun is not as long as a Run must be");
+  // Runs of more than HALF slots are those of 16 bytes, one page each.
+  if (PAGE != 2 * HALF * 16) ERROR("the slots of such a run are not two full halves");
   const s = slotRun(run);
   setReady(run, allOf(s.slots));
   s.other = s.slots > HALF ? allOf(s.slots - HALF) : 0;
