@@ -475,7 +475,7 @@ export function grow(pages: u32, alignment: u32, isTry: bool): bool {
   let map: u32 = 0;
   let place: u32 = 0;
   if (grownEnd(memoryEnd, more) >= capacity) {
-    capacity = capacityFor(memoryEnd + pages);
+    capacity = capacityFor(memoryEnd + pages + alignment - 1);
     map = pagesFor(mapBytes(capacity));
     place = findFree(map, 1);
     if (!place) more = pages + alignment - 1 + map;

@@ -233,6 +233,17 @@ test("memory grows for an aligned block by no more than it needs", async () => {
   }
 });
 
+test("the page map covers the memory that an aligned block makes the heap grow by, however large the alignment", async () => {
+  for (let alignment = WASM_PAGE; alignment <= 512 * MIB; alignment *= 2) {
+    for (const earlier of [0, 300_000]) {
+      const { heap, base } = await newHeap();
+      const live = [heap.malloc(earlier), heap.aligned_alloc(alignment, 70_000), heap.malloc(100)];
+      assert.ok(live.every((block) => block > 0));
+      checkLive(heap, base, live);
+    }
+  }
+});
+
 test("malloc does not fail while freed blocks wait on the list of events", async () => {
   const { heap, left, large } = await fullHeap((heap) => slotOfEach(heap, 1024, 24));
   for (const block of [...large, ...left]) heap.free(block);
