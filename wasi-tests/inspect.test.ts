@@ -37,6 +37,14 @@ test("the command reports a trap with its stack, and exits with 1", async () => 
   assert.equal(report.args, ["trap"]);
 });
 
+test("an uncaught exception is reported like a trap", async () => {
+  const file = await write("throw.wasm", THROWING);
+  const { code, stdout, stderr } = await command("--timeout", "60", file);
+  assert.is(stderr, "");
+  assert.is(code, 1);
+  assert.match(stdout, /throw\.wasm: trapped \(uncaught exception\) after /);
+});
+
 test("--every takes a sample after so many calls or milliseconds", async () => {
   const calls = await command("--every", "500", "--json", program);
   const { timeline } = JSON.parse(calls.stdout) as RunReport;
@@ -103,6 +111,13 @@ const EMPTY_MODULE = [...HEADER];
 const IMPORTING = [...EMPTY_MODULE, 1, 4, 1, 0x60, 0, 0, 2, 9, 1, 3, 0x65, 0x6e, 0x76, 1, 0x66, 0, 0];
 // (memory (export "memory") 1)
 const MEMORY_ALONE = [...EMPTY_MODULE, 5, 3, 1, 0, 1, 7, 10, 1, 6, ...Buffer.from("memory"), 2, 0];
+
+// (tag $t) (memory (export "memory") 1) (func (export "_start") (throw $t))
+const THROWING = [
+  ...EMPTY_MODULE,
+  ...Buffer.from("\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x01\x0d\x03\x01\0\0"),
+  ...Buffer.from("\x07\x13\x02\x06memory\x02\0\x06_start\0\0\n\x06\x01\x04\0\x08\0\x0b"),
+];
 
 // A custom section `linking` with nothing but the version, 2.
 const OBJECT = [...EMPTY_MODULE, 0, 9, 7, ...Buffer.from("linking"), 2];

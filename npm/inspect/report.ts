@@ -17,7 +17,7 @@ export interface Sample {
 
 export type End =
   | { readonly exitCode: number }
-  /** The engine's message and its stack trace, innermost function first. */
+  /** The engine's message and its stack trace, innermost function first; an uncaught exception has no stack. */
   | { readonly trap: string; readonly stack: readonly string[] }
   /** Stopped after this many milliseconds. */
   | { readonly timeLimit: number };

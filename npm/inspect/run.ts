@@ -194,6 +194,8 @@ function run(start: () => number, timeLimit: number | undefined): End {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ERR_SCRIPT_EXECUTION_TIMEOUT")
       return { timeLimit: timeLimit! };
+    // Unlike a trap, it has no message and no stack.
+    if (error instanceof WebAssembly.Exception) return { trap: "uncaught exception", stack: [] };
     if (!(error instanceof WebAssembly.RuntimeError || error instanceof RangeError)) throw error;
     return { trap: error.message, stack: wasmFrames(error.stack ?? "") };
   }
