@@ -179,6 +179,22 @@ test("--leaks refuses a module without function names and says how to keep them 
   );
 });
 
+/** Contents of `name` sections: one that ends too early, and one of which Binaryen knows only the form. */
+const STRANGE_NAMES: Readonly<Record<string, readonly [readonly number[], RegExp]>> = {
+  damaged: [[1, 100], /^rsbmalloc: .*names\.wasm: Binaryen cannot read it \(error .*\): .* link it again\n$/],
+  unknown: [[99, 0], /^rsbmalloc: .*names\.wasm: no function named malloc: .*\n$/],
+};
+
+for (const [name, [contents, message]] of Object.entries(STRANGE_NAMES)) {
+  test(`--leaks refuses a module with ${name} function names with one line and nothing else`, async () => {
+    const section = [4, ...Buffer.from("name"), ...contents];
+    const file = await write("names.wasm", [...MEMORY_ALONE, 0, section.length, ...section]);
+    const { code, stdout, stderr } = await command("--leaks", file);
+    assert.equal([code, stdout], [1, ""]);
+    assert.match(stderr, message);
+  });
+}
+
 test("inspect refuses to run in an engine with an incomplete node:wasi and says that it needs Node", async () => {
   const { WASI } = await import("node:wasi");
   const { getImportObject } = WASI.prototype;

@@ -7,16 +7,20 @@
  */
 import binaryen from "binaryen";
 import { functionsOf } from "../binaryen.ts";
+import { reasonOf } from "../errors.ts";
 import { TRACED, TRACE_MODULE, isTracedName } from "./traced.ts";
 
 const MOST_PARAMETERS = 3;
 
-/** Returns the rewritten program. Throws a one-line Error if no function has the name of an allocation function. */
+/**
+ * Returns the rewritten program. Throws a one-line Error if Binaryen cannot read it, or if no function has the name of an
+ * allocation function.
+ */
 export function traceModule(program: BufferSource): Uint8Array {
   const bytes = ArrayBuffer.isView(program)
     ? new Uint8Array(program.buffer, program.byteOffset, program.byteLength)
     : new Uint8Array(program);
-  const module = binaryen.readBinaryWithFeatures(bytes, binaryen.Features.All);
+  const module = readModule(bytes);
   try {
     const { i32, none } = binaryen;
     module.addFunctionImport("enter", TRACE_MODULE, "enter", none, none);
@@ -34,6 +38,22 @@ export function traceModule(program: BufferSource): Uint8Array {
     return module.emitBinary();
   } finally {
     module.dispose();
+  }
+}
+
+function readModule(bytes: Uint8Array): binaryen.Module {
+  const { write } = process.stderr;
+  // Binaryen warns about parts of the `name` section that it does not know, which do no harm.
+  process.stderr.write = () => true;
+  try {
+    return binaryen.readBinaryWithFeatures(bytes, binaryen.Features.All);
+  } catch (error) {
+    throw new Error(
+      `Binaryen cannot read it (${reasonOf(error)}): its names are damaged, or it uses newer WebAssembly features; link it again`,
+      { cause: error },
+    );
+  } finally {
+    process.stderr.write = write;
   }
 }
 
