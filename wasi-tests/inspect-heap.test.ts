@@ -129,6 +129,33 @@ test("a copy of the state inside a block is not taken for a heap", async () => {
   );
 });
 
+test("a magic number alone is not taken for a heap, whatever follows it", async () => {
+  const heap = await instantiate();
+  fill(heap, SIZES);
+  for (const { MAGIC, STATE_MAGIC } of LAYOUTS)
+    for (const rest of [0, 9, 0x01020304, 0xffffffff]) {
+      const words = new Uint32Array(16384).fill(rest);
+      words[(4096 + STATE_MAGIC) / 4] = MAGIC;
+      assert.equal(readHeaps(words.buffer, LAYOUTS), []);
+      // In front of a heap it does not hide that.
+      const memory = heap.memory.buffer.slice();
+      new Uint32Array(memory).set([rest, MAGIC, rest], 4);
+      assert.equal(
+        readHeaps(memory, LAYOUTS).map(({ state }) => state),
+        [heap.state],
+      );
+    }
+});
+
+test("a heap without a map is damaged", async () => {
+  const heap = await instantiate();
+  heap.malloc(100);
+  const words = new Uint32Array(heap.memory.buffer);
+  const { STATE_MAP, STATE_START, STATE_END } = LAYOUTS.find(({ HARDENED }) => HARDENED === 0)!;
+  for (const field of [STATE_MAP, STATE_START, STATE_END]) words[(heap.state + field) / 4] = 0;
+  assert.throws(() => readHeaps(heap.memory.buffer, LAYOUTS), /^the heap .* is damaged: /);
+});
+
 const FAULTS: Readonly<Record<string, readonly [(heap: Heap, blocks: readonly number[]) => void, RegExp]>> = {
   "a double free": [(heap, [a, b]) => [a!, b!, a!].forEach(heap.free), /twice/],
   "a write after free": [

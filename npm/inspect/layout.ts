@@ -47,6 +47,7 @@ export interface Layout {
   readonly BIN_STEP: number;
   readonly BIN_FRESH: number;
   readonly BIN_FRESH_END: number;
+  readonly BIN_SIZE: number;
 
   /** 1 for a hardened build, 0 for others. The fields up to FAULT_SIZE are for hardened builds only. */
   readonly HARDENED: number;

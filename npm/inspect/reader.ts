@@ -78,6 +78,7 @@ export function readHeaps(memory: ArrayBufferLike, layouts: readonly Layout[]): 
   for (let state = STATE_ALIGNMENT; state < end; state = taken.get(state) ?? state + STATE_ALIGNMENT) {
     for (const layout of layouts) {
       if (words[(state + layout.STATE_MAGIC) >>> 2] !== layout.MAGIC || taken.has(state)) continue;
+      if (!hasBins(words, state, layout)) continue;
       const wrong = whatIsWrong(memory, state, layout);
       if (wrong === undefined) {
         const heap = readHeap(memory, state, layout);
@@ -158,14 +159,23 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
   };
 }
 
+/**
+ * Returns whether any bin has its slot size, which the allocator sets before the magic number: otherwise the word is just
+ * equal to that.
+ */
+function hasBins(words: Uint32Array, state: number, layout: Layout): boolean {
+  const { SLOT_SIZES, FIRST_BIN, BIN_TABLE, BIN_STEP, BIN_SIZE } = layout;
+  return SLOT_SIZES.some(
+    (size, bin) => words[(state + BIN_TABLE + BIN_STEP * (FIRST_BIN + bin) + BIN_SIZE) >>> 2] === size,
+  );
+}
+
 /** Returns what is wrong with the fields of a state, if anything. */
 function whatIsWrong(memory: ArrayBufferLike, state: number, layout: Layout): string | undefined {
   const size = memory.byteLength;
   if (state + layout.STATE_SIZE > size) return "it extends past the end of memory";
   const { start, end, map, mapEnd, field } = open(memory, state, layout, []);
   const capacity = field(layout.STATE_CAPACITY);
-  // There is no map yet if memory could not grow for the first one.
-  if (map === 0 && end === 0) return undefined;
   if (start > end) return `its first page, ${start}, is after its end, page ${end}`;
   if (end > size >>> layout.PAGE_BITS) return `its end, page ${end}, is outside memory`;
   if (capacity < end || capacity % layout.WORD_PAGES !== 0)
