@@ -8,7 +8,7 @@ import { formatHtml, formatText, largeSizes, readHeaps } from "../npm/inspect/in
 import { build, findCompiler } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
 import { startReactor } from "../tools/wasi.ts";
-import { LAYOUTS, SIZES, fill, reportOf } from "./support-inspect.ts";
+import { LAYOUTS, SIZES, checkRounding, fill, reportOf } from "./support-inspect.ts";
 
 test("the reader reports the same numbers as mallinfo", async () => {
   const heap = await instantiate();
@@ -154,6 +154,11 @@ test("a heap without a map is damaged", async () => {
   const { STATE_MAP, STATE_START, STATE_END } = LAYOUTS.find(({ HARDENED }) => HARDENED === 0)!;
   for (const field of [STATE_MAP, STATE_START, STATE_END]) words[(heap.state + field) / 4] = 0;
   assert.throws(() => readHeaps(heap.memory.buffer, LAYOUTS), /^the heap .* is damaged: /);
+});
+
+test("what is lost to rounding is the most that requests for slots of a size can lose", async () => {
+  const heap = await instantiate();
+  checkRounding(heap.memory, heap.malloc);
 });
 
 const FAULTS: Readonly<Record<string, readonly [(heap: Heap, blocks: readonly number[]) => void, RegExp]>> = {

@@ -7,7 +7,7 @@ import { largeSizes, readHeaps, type HeapReport } from "../npm/inspect/index.ts"
 import { buildEmscripten, linkLibrary, runEmscripten } from "../tools/emscripten.ts";
 import { library } from "../tools/libraries.ts";
 import { emscripten } from "./support-emscripten.ts";
-import { FOLDER, LAYOUTS, SIZES } from "./support-inspect.ts";
+import { FOLDER, LAYOUTS, SIZES, checkRounding } from "./support-inspect.ts";
 import {
   VARIANTS,
   buildThreaded,
@@ -54,6 +54,11 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
     assert.ok(inUse >= 52_100, `only ${inUse} bytes are in use`);
     for (const block of blocks) exports.rsbfree!(block);
     assert.is(readHeap(memory.buffer).inUse, 0);
+  });
+
+  test(`${variant}: what is lost to rounding is the most that requests can lose`, async () => {
+    const { memory, exports } = startThreads(await build(variant), PAGES);
+    checkRounding(memory, exports.rsbmalloc!);
   });
 }
 

@@ -7,7 +7,7 @@ import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
-import { readLayouts, type HeapReport, type RunReport } from "../npm/inspect/index.ts";
+import { readHeaps, readLayouts, type HeapReport, type RunReport } from "../npm/inspect/index.ts";
 import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
@@ -78,6 +78,27 @@ export const SIZES = Array.from(
   { length: 600 },
   (_, index) => ((index * index * 37) % 300) * ((index % 7) + 1) + (index % 50 ? 0 : 60_000),
 );
+
+/** Requests of each size up to some bin, and more of zero bytes than a hardened heap serves without slots. */
+const ALL_SIZES = [...Array<number>(4097).fill(0), ...Array.from({ length: 2176 }, (_, index) => index + 1)];
+
+/** Checks what a heap without blocks says is lost to rounding once it has them: the most that a request can lose. */
+export function checkRounding(memory: WebAssembly.Memory, malloc: (size: number) => number): void {
+  const blocks = ALL_SIZES.map((size) => ({ address: malloc(size) >>> 0, size }));
+  const [heap] = readHeaps(memory.buffer, LAYOUTS);
+  const lost = new Map<number, number>();
+  for (const { address, size } of blocks) {
+    const { slotSize } =
+      heap!.regions.findLast((region) => region.address <= address && region.serves === "slots") ?? {};
+    // The blocks of zero bytes that a hardened heap serves without slots lie outside memory.
+    if (slotSize === undefined || address >= memory.buffer.byteLength) continue;
+    lost.set(slotSize, Math.max(lost.get(slotSize) ?? 0, slotSize - size));
+  }
+  assert.equal(
+    heap!.bins.map(({ slotSize, usedSlots, rounding }) => [slotSize, rounding / usedSlots]),
+    [...lost].sort(([a], [b]) => a - b),
+  );
+}
 
 /** The report of a program run that ended with this heap. */
 export function reportOf(heap: HeapReport): RunReport {

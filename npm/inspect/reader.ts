@@ -28,7 +28,10 @@ export interface BinReport {
   readonly usedSlots: number;
   /** Unused space after the last slot of each run, where no slot fits. */
   readonly waste: number;
-  /** The most by which the used slots can exceed the requests: a smaller request would be in a smaller bin. */
+  /**
+   * The most by which the used slots can exceed the requests: a smaller request would be in a smaller bin, unless it was
+   * for an alignment or resized a block.
+   */
   readonly rounding: number;
 }
 
@@ -446,15 +449,28 @@ function sum(of: readonly Region[], value: (region: Region) => number): number {
   return of.reduce((total, region) => total + value(region), 0);
 }
 
+/** In a hardened heap: bytes of a slot that no block can use (src/guards.ts), and the smallest slot (src/hardened.ts). */
+const TAIL_SIZE = 4;
+const SMALLEST_HARDENED = 16;
+/** The smallest slot in a heap with thread caches (LEAST_BIN in src/config.ts). */
+const SMALLEST_CACHED = 8;
+
+/** Returns the smallest request that a bin serves. */
+function leastRequest({ layout: { HARDENED, SLOT_SIZES, STATE_CACHES }, field }: Raw, bin: number): number {
+  const smallest = HARDENED ? SMALLEST_HARDENED : field(STATE_CACHES) !== 0 ? SMALLEST_CACHED : 0;
+  const smaller = SLOT_SIZES[bin - 1] ?? 0;
+  return smaller === 0 || smaller < smallest ? 0 : smaller - (HARDENED ? TAIL_SIZE : 0) + 1;
+}
+
 /** Returns the bins that have pages, smallest slots first. */
-function binsOf(regions: readonly Region[], { layout: { SLOT_SIZES }, pageSize }: Raw): BinReport[] {
-  const bins = SLOT_SIZES.map((slotSize, bin): BinReport => {
+function binsOf(regions: readonly Region[], raw: Raw): BinReport[] {
+  const bins = raw.layout.SLOT_SIZES.map((slotSize, bin): BinReport => {
     const mine = regions.filter((region) => region.slotSize === slotSize);
     const pages = sum(mine, (region) => region.pages);
     const slots = sum(mine, (region) => region.slots!);
     const usedSlots = sum(mine, (region) => region.usedSlots!);
-    const waste = pages * pageSize - slots * slotSize;
-    const rounding = usedSlots * (slotSize - (SLOT_SIZES[bin - 1] ?? 0) - 1);
+    const waste = pages * raw.pageSize - slots * slotSize;
+    const rounding = usedSlots * (slotSize - leastRequest(raw, bin));
     return { slotSize, pages, slots, usedSlots, waste, rounding };
   });
   return bins.filter(({ pages }) => pages > 0);
