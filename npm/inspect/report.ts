@@ -35,7 +35,7 @@ export interface RunReport extends Look {
   readonly end: End;
   readonly ms: number;
   readonly memory: number;
-  /** The most bytes in use in any of the samples. */
+  /** The most bytes in use in any of the samples, including those that the timeline does not keep. */
   readonly peak: number;
   readonly timeline: readonly Sample[];
   readonly leaks?: LeakReport;

@@ -59,10 +59,12 @@ export async function inspect(
   for (const folder of Object.values(options.folders ?? {})) await checkFolder(folder);
 
   let memory: WebAssembly.Memory | undefined;
-  const look = (): Pick<Sample, "memory" | "heap" | "inUse"> => ({
-    memory: memory?.buffer.byteLength ?? 0,
-    ...totals(lookAt(memory, layouts).heaps),
-  });
+  let peak = 0;
+  const look = (): Pick<Sample, "memory" | "heap" | "inUse"> => {
+    const { heap, inUse } = totals(lookAt(memory, layouts).heaps);
+    peak = Math.max(peak, inUse);
+    return { memory: memory?.buffer.byteLength ?? 0, heap, inUse };
+  };
   const timeline = watch(look, every, options.onSample);
   const word = (address: number): number => new DataView(memory!.buffer).getUint32(address, true);
   const recorder = recordAllocations(word, leaks, timeline.onAllocation);
@@ -87,7 +89,7 @@ export async function inspect(
     end,
     ms,
     memory: memory.buffer.byteLength,
-    peak: samples.reduce((most, { inUse }) => Math.max(most, inUse), 0),
+    peak,
     ...lookAt(memory, layouts),
     timeline: samples,
     ...(leaks ? { leaks: recorder.report() } : {}),

@@ -1,0 +1,24 @@
+/** The options of `rsbmalloc inspect`: intervals, limits, formats and what the program gets. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { Sample } from "../npm/inspect/index.ts";
+import { watch } from "../npm/inspect/timeline.ts";
+
+test("every sample is printed, and the timeline keeps some from all of the run and the last one", () => {
+  const printed: Sample[] = [];
+  const look = () => ({ memory: 0, heap: 0, inUse: 0 });
+  const timeline = watch(look, { calls: 2 }, (sample) => printed.push(sample));
+  const most = 10_000;
+  for (let calls = 1; calls <= most; ++calls) timeline.onAllocation(calls);
+  assert.equal(
+    printed.map(({ calls }) => calls),
+    Array.from({ length: most / 2 }, (_, index) => 2 * index + 2),
+  );
+  const kept = timeline.take().map(({ calls }) => calls!);
+  assert.ok(kept.length > 400 && kept.length <= 1000, `${kept.length} samples`);
+  assert.is(kept.at(-1), most);
+  const gaps = kept.slice(1, -1).map((calls, index) => calls - kept[index]!);
+  assert.equal([...new Set(gaps)], [gaps[0]]);
+});
+
+test.run();
