@@ -3,6 +3,9 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Sample } from "../npm/inspect/index.ts";
 import { watch } from "../npm/inspect/timeline.ts";
+import { buildProgram, command } from "./support-inspect.ts";
+
+const program = await buildProgram();
 
 test("every sample is printed, and the timeline keeps some from all of the run and the last one", () => {
   const printed: Sample[] = [];
@@ -19,6 +22,13 @@ test("every sample is printed, and the timeline keeps some from all of the run a
   assert.is(kept.at(-1), most);
   const gaps = kept.slice(1, -1).map((calls, index) => calls - kept[index]!);
   assert.equal([...new Set(gaps)], [gaps[0]]);
+});
+
+test("an interval longer than Node's timers can wait is one that does not elapse", async () => {
+  const { code, stderr } = await command("--every", "2147483648ms", program);
+  assert.is(code, 3);
+  // The sample at the end.
+  assert.match(stderr, /^[^\n]* ms +memory [^\n]*\n$/);
 });
 
 test.run();

@@ -3,6 +3,9 @@ import { Worker } from "node:worker_threads";
 
 const KEY = "rsbmalloc.look";
 
+/** The longest that timers wait, in milliseconds: for a longer time they would wait only 1 ms. */
+const LONGEST = 2 ** 31 - 1;
+
 /**
  * The other thread, which calls the function by messages to V8's inspector. V8 handles these when it checks its stack, at
  * each call and each iteration of a loop. They are sent one at a time.
@@ -37,15 +40,15 @@ parentPort.postMessage("ready");
 `;
 
 /**
- * Runs `body`, and calls `look` every `ms` milliseconds meanwhile, but only if this is the main thread. Returns the result
- * of `body`, or undefined if a time limit within `body` terminated `body` itself.
+ * Runs `body`, and calls `look` every `ms` milliseconds, at most LONGEST, meanwhile, but only if this is the main thread.
+ * Returns the result of `body`, or undefined if a time limit within `body` terminated `body` itself.
  */
 export async function withClock<Result>(
   ms: number,
   look: () => void,
   body: () => Result,
 ): Promise<Result | undefined> {
-  const thread = new Worker(THREAD, { eval: true, workerData: ms });
+  const thread = new Worker(THREAD, { eval: true, workerData: Math.min(ms, LONGEST) });
   const globals = globalThis as { [key: symbol]: unknown };
   try {
     return await new Promise((resolve, reject) => {
