@@ -1,11 +1,13 @@
-/** The options of `rsbmalloc inspect`: intervals, limits, formats and what the program gets. */
+/** The options of `rsbmalloc inspect`: intervals, limits, formats, what the program gets; and the command's exit code. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import loadWabt from "wabt";
 import type { Sample } from "../npm/inspect/index.ts";
 import { watch } from "../npm/inspect/timeline.ts";
-import { buildProgram, command } from "./support-inspect.ts";
+import { buildProgram, command, write } from "./support-inspect.ts";
 
 const program = await buildProgram();
+const wabt = await loadWabt();
 
 test("every sample is printed, and the timeline keeps some from all of the run and the last one", () => {
   const printed: Sample[] = [];
@@ -29,6 +31,28 @@ test("an interval longer than Node's timers can wait is one that does not elapse
   assert.is(code, 3);
   // The sample at the end.
   assert.match(stderr, /^[^\n]* ms +memory [^\n]*\n$/);
+});
+
+test("the command exits with the program's exit code, or 1 where the system would make it 0", async () => {
+  for (const [exitCode, expected] of [
+    [255, 255],
+    [256, 1],
+    [300, 44],
+    [-256, 1],
+  ] as const) {
+    const parsed = wabt.parseWat(
+      "exit.wat",
+      `(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+        (memory (export "memory") 1)
+        (func (export "_start") (call 0 (i32.const ${exitCode}))))`,
+    );
+    const file = await write("exit.wasm", parsed.toBinary({}).buffer);
+    parsed.destroy();
+    const { code, stdout } = await command(file);
+    assert.match(stdout, `exited with code ${exitCode} `);
+    assert.is(code, expected);
+  }
 });
 
 test.run();

@@ -5,7 +5,7 @@ import { list, nonEmpty, single } from "../command-line.ts";
 import { reasonOf } from "../errors.ts";
 import { formatHtml } from "./html.ts";
 import { readLayouts } from "./layouts.ts";
-import type { RunReport } from "./report.ts";
+import type { End, RunReport } from "./report.ts";
 import { inspect } from "./run.ts";
 import { formatSample, formatText } from "./text.ts";
 import type { Every } from "./timeline.ts";
@@ -61,7 +61,6 @@ Examples:
     .action(run);
 }
 
-/** Sets the exit code: the program's own, or 1 if it trapped or was stopped. */
 async function run(program: string, args: readonly string[], options: Options): Promise<void> {
   const { json = false, html = false, output, every, leaks = false, timeout, dir = [] } = options;
   // Check before the program runs, which may take a long time.
@@ -78,7 +77,13 @@ async function run(program: string, args: readonly string[], options: Options): 
   const text = format(report, json, html);
   if (output === undefined) process.stdout.write(text);
   else writeFileSync(output, text);
-  process.exitCode = "exitCode" in report.end ? report.end.exitCode : 1;
+  process.exitCode = exitCodeFor(report.end);
+}
+
+/** Returns the low byte of the program's exit code, all that the system keeps, or 1 if that hides a failure. */
+function exitCodeFor(end: End): number {
+  const code = "exitCode" in end ? end.exitCode : 1;
+  return code & 0xff || Number(code !== 0);
 }
 
 function format(report: RunReport, json: boolean, html: boolean): string {
