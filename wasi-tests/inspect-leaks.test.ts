@@ -56,6 +56,28 @@ await withCompilers((compiler, add) => {
     );
   }
 
+  add(
+    "without function names, allocation functions are found by their exports, and others are numbers",
+    async () => {
+      const inputs = ["wasi-tests/programs/inspect-leaks.c", LIBRARY];
+      const exported = ["malloc", "calloc", "realloc", "free"].map((name) => `-Wl,--export=${name}`);
+      const leaksWith = async (...linkFlags: readonly string[]) => {
+        const program = await build(compiler, { inputs, flags: ["-O2", "-fno-builtin"], linkFlags });
+        const { leaks } = await inspect(program, LAYOUTS, { leaks: true, stdout: 2 });
+        return leaks!;
+      };
+      const named = await leaksWith("--no-wasm-opt");
+      const nameless = await leaksWith("--no-wasm-opt", "-Wl,--strip-all", ...exported);
+      for (const key of ["blocks", "bytes", "calls"] as const) assert.is(nameless[key], named[key]);
+      assert.equal(
+        nameless.sites.map(({ stack }) => stack.length),
+        named.sites.map(({ stack }) => stack.length),
+      );
+      for (const { stack } of nameless.sites)
+        for (const frame of stack) assert.match(frame, /^function \d+$/);
+    },
+  );
+
   add("a program without function names is refused with a line that says how to link it", async () => {
     const inputs = ["wasi-tests/programs/inspect-leaks.c", LIBRARY];
     const program = await build(compiler, { inputs, linkFlags: ["-Wl,--strip-all"] });

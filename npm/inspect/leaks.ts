@@ -128,14 +128,16 @@ export function wasmFrames(stack: string): string[] {
   const frames = stack.matchAll(
     /^ *at (?:(.*) \()?wasm:\/\/wasm\/(?:(.*)-)?[0-9a-f]+:wasm-function\[(\d+)\]/gm,
   );
-  return [...frames].map(([, name, module, index]) => {
-    if (!name) return `function ${index}`;
-    return module && name.startsWith(`${module}.`) ? name.slice(module.length + 1) : name;
+  return [...frames].map(([, full = "", module, index]) => {
+    const name = module && full.startsWith(`${module}.`) ? full.slice(module.length + 1) : full;
+    // In a traced program, where indices are others, Binaryen has made the index in the program the name.
+    return name === "" || /^\d+$/.test(name) ? `function ${name || index}` : name;
   });
 }
 
 function readableStack(stack: string): string[] {
   const frames = wasmFrames(stack);
   const outermost = frames.findLastIndex((name) => TRACED.some((traced) => isTracedName(name, traced)));
-  return frames.slice(outermost + 1);
+  // The function that called `leave` may have no name.
+  return frames.slice(Math.max(outermost, 0) + 1);
 }

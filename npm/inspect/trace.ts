@@ -3,10 +3,10 @@
  *
  *     malloc(size) { enter(); result = <what malloc was>(size); leave(number of malloc in TRACED, result, size, 0, 0); return result; }
  *
- * The functions are found by their names in the program's `name` section.
+ * The functions are found by their names in the program's `name` section, and by those of its exports.
  */
 import binaryen from "binaryen";
-import { functionsOf } from "../binaryen.ts";
+import { exportsOf, functionsOf } from "../binaryen.ts";
 import { reasonOf } from "../errors.ts";
 import { TRACED, TRACE_MODULE, isTracedName } from "./traced.ts";
 
@@ -26,14 +26,12 @@ export function traceModule(program: BufferSource): Uint8Array {
     module.addFunctionImport("enter", TRACE_MODULE, "enter", none, none);
     const leaveParameters = Array<binaryen.Type>(2 + MOST_PARAMETERS).fill(i32);
     module.addFunctionImport("leave", TRACE_MODULE, "leave", binaryen.createType(leaveParameters), none);
-    const wrapped = functionsOf(module).flatMap((info) => {
-      const traced = TRACED.findIndex((name) => isTracedName(info.name, name));
-      return traced >= 0 && !info.module && isAllocation(info) ? [wrap(module, info, traced)] : [];
-    });
-    if (wrapped.length === 0)
+    const functions = allocationFunctions(module);
+    if (functions.size === 0)
       throw new Error(
         "no function named malloc: link with names (clang: --no-wasm-opt and no -s; emcc: --profiling-funcs)",
       );
+    for (const [info, traced] of functions) wrap(module, info, traced);
     binaryen.setDebugInfo(true);
     return module.emitBinary();
   } finally {
@@ -57,6 +55,40 @@ function readModule(bytes: Uint8Array): binaryen.Module {
   }
 }
 
+/** Returns the allocation functions of the program, each with its number in TRACED. */
+function allocationFunctions(module: binaryen.Module): Map<binaryen.FunctionInfo, number> {
+  const all = new Map(functionsOf(module).map((info) => [info.name, info]));
+  const found = new Map<binaryen.FunctionInfo, number>();
+  const add = (info: binaryen.FunctionInfo | undefined, traced: number): void => {
+    if (info && !info.module && isAllocation(info) && !found.has(info)) found.set(info, traced);
+  };
+  const numberOf = (name: string): number => TRACED.findIndex((traced) => isTracedName(name, traced));
+  for (const info of all.values()) if (numberOf(info.name) >= 0) add(info, numberOf(info.name));
+  for (const { kind, name, value } of exportsOf(module)) {
+    const info = all.get(value);
+    if (kind !== binaryen.ExternalFunction || numberOf(name) < 0 || !info || info.module) continue;
+    add(info, numberOf(name));
+    add(forwardedTo(info, all), numberOf(name));
+  }
+  return found;
+}
+
+/**
+ * Returns the function that an exported one stands for, if any: what a linker exports from a program may be a function
+ * that calls the real one, which the program itself calls, and constructors before and destructors after that.
+ */
+function forwardedTo(
+  { body, params, results }: binaryen.FunctionInfo,
+  all: ReadonlyMap<string, binaryen.FunctionInfo>,
+): binaryen.FunctionInfo | undefined {
+  const code = binaryen.emitText(body);
+  if (/\((?!(?:call|block|result|return|local\.\w+)\b)/.test(code)) return undefined;
+  const same = [...code.matchAll(/\(call \$([^\s()]+)/g)]
+    .map(([, name]) => all.get(name!))
+    .filter((info) => info?.params === params && info.results === results);
+  return same.length === 1 ? same[0] : undefined;
+}
+
 /** Returns whether a function with such a name can be the C library's, judging by its parameters and result. */
 function isAllocation({ params, results }: binaryen.FunctionInfo): boolean {
   const types = binaryen.expandType(params);
@@ -68,7 +100,7 @@ function isAllocation({ params, results }: binaryen.FunctionInfo): boolean {
   );
 }
 
-function wrap(module: binaryen.Module, info: binaryen.FunctionInfo, traced: number): string {
+function wrap(module: binaryen.Module, info: binaryen.FunctionInfo, traced: number): void {
   const { i32, none } = binaryen;
   const { name, params, results, vars, body } = info;
   const inner = `${name} (traced)`;
@@ -99,5 +131,4 @@ function wrap(module: binaryen.Module, info: binaryen.FunctionInfo, traced: numb
     [i32],
     module.block(null, [module.call("enter", [], none), ...outer], results),
   );
-  return name;
 }
