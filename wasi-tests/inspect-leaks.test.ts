@@ -1,10 +1,11 @@
 /** `--leaks`: the places that allocated blocks which were never freed, by the function names in the module. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import loadWabt from "wabt";
 import { inspect, type LeakSite } from "../npm/inspect/index.ts";
 import { build } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
-import { LAYOUTS } from "./support-inspect.ts";
+import { LAYOUTS, write } from "./support-inspect.ts";
 import { refusal, withCompilers } from "./support.ts";
 
 const LIBRARY = library("wasm32-wasi");
@@ -84,6 +85,23 @@ await withCompilers((compiler, add) => {
     const message = await refusal(inspect(program, LAYOUTS, { leaks: true }));
     assert.match(message, /no function named malloc: link with names \(clang: --no-wasm-opt and no -s;/);
   });
+});
+
+test("leaks of a program are reported whatever its functions are called", async () => {
+  const wabt = await loadWabt();
+  const parsed = wabt.parseWat(
+    "names.wat",
+    `(module
+      (memory (export "memory") 1)
+      (func $malloc (param i32) (result i32) (i32.const 8))
+      (func $enter (drop (call $malloc (i32.const 5))))
+      (func $leave (call $enter))
+      (func $start (export "_start") (call $leave)))`,
+  );
+  const file = await write("names.wasm", parsed.toBinary({ write_debug_names: true }).buffer);
+  parsed.destroy();
+  const { leaks } = await inspect(file, LAYOUTS, { leaks: true });
+  assert.equal(leaks!.sites, [{ blocks: 1, bytes: 5, stack: ["enter", "leave", "start"] }]);
 });
 
 test.run();

@@ -12,6 +12,10 @@ import { TRACED, TRACE_MODULE, isTracedName } from "./traced.ts";
 
 const MOST_PARAMETERS = 3;
 
+/** Names for the imported functions that no function of a program has. */
+const ENTER = `${TRACE_MODULE}.enter`;
+const LEAVE = `${TRACE_MODULE}.leave`;
+
 /**
  * Returns the rewritten program. Throws a one-line Error if Binaryen cannot read it, or if no function has the name of an
  * allocation function.
@@ -23,9 +27,9 @@ export function traceModule(program: BufferSource): Uint8Array {
   const module = readModule(bytes);
   try {
     const { i32, none } = binaryen;
-    module.addFunctionImport("enter", TRACE_MODULE, "enter", none, none);
+    module.addFunctionImport(ENTER, TRACE_MODULE, "enter", none, none);
     const leaveParameters = Array<binaryen.Type>(2 + MOST_PARAMETERS).fill(i32);
-    module.addFunctionImport("leave", TRACE_MODULE, "leave", binaryen.createType(leaveParameters), none);
+    module.addFunctionImport(LEAVE, TRACE_MODULE, "leave", binaryen.createType(leaveParameters), none);
     const functions = allocationFunctions(module);
     if (functions.size === 0)
       throw new Error(
@@ -116,7 +120,7 @@ function wrap(module: binaryen.Module, info: binaryen.FunctionInfo, traced: numb
     (_, index) => parameters[index]?.() ?? module.i32.const(0),
   );
   const leave = (returned: binaryen.ExpressionRef): binaryen.ExpressionRef =>
-    module.call("leave", [module.i32.const(traced), returned, ...values], none);
+    module.call(LEAVE, [module.i32.const(traced), returned, ...values], none);
   const outer =
     results === i32
       ? [module.local.set(result, call), leave(module.local.get(result, i32)), module.local.get(result, i32)]
@@ -129,6 +133,6 @@ function wrap(module: binaryen.Module, info: binaryen.FunctionInfo, traced: numb
     params,
     results,
     [i32],
-    module.block(null, [module.call("enter", [], none), ...outer], results),
+    module.block(null, [module.call(ENTER, [], none), ...outer], results),
   );
 }
