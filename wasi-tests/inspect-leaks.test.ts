@@ -2,7 +2,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import loadWabt from "wabt";
-import { inspect, type LeakSite } from "../npm/inspect/index.ts";
+import { formatHtml, formatText, inspect, type LeakSite } from "../npm/inspect/index.ts";
 import { build } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
 import { LAYOUTS, write } from "./support-inspect.ts";
@@ -86,6 +86,31 @@ await withCompilers((compiler, add) => {
     assert.match(message, /no function named malloc: link with names \(clang: --no-wasm-opt and no -s;/);
   });
 });
+
+/** A program with an allocation that is never freed, and then a trap. */
+const TRAPPING = `(module
+  (import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))
+  (memory (export "memory") 1)
+  (func $malloc (export "malloc") (param i32) (result i32) (i32.const 8))
+  (func $inner (drop (call $malloc (i32.const 5))) (unreachable))
+  (func $start (export "_start") (call $inner)))`;
+
+for (const hasNames of [true, false])
+  test(`stacks ${hasNames ? "with" : "without"} function names, and how to get them`, async () => {
+    const wabt = await loadWabt();
+    const parsed = wabt.parseWat("trap.wat", TRAPPING);
+    const file = await write("trap.wasm", parsed.toBinary({ write_debug_names: hasNames }).buffer);
+    parsed.destroy();
+    for (const leaks of [false, true]) {
+      const report = await inspect(file, LAYOUTS, { leaks });
+      const stack = hasNames ? ["inner", "start"] : ["function 2", "function 3"];
+      assert.equal("stack" in report.end && report.end.stack, stack);
+      if (leaks) assert.equal(report.leaks!.sites, [{ blocks: 1, bytes: 5, stack }]);
+      const hints = hasNames ? 0 : leaks ? 2 : 1;
+      for (const text of [formatText(report), formatHtml(report)])
+        assert.is(text.match(/no function names: link with names \(clang: .*\)/g)?.length ?? 0, hints);
+    }
+  });
 
 test("leaks of a program are reported whatever its functions are called", async () => {
   const wabt = await loadWabt();

@@ -14,6 +14,7 @@ import {
 import { groupBy } from "./group.ts";
 import { summarizeLarge } from "./large.ts";
 import type { LeakReport } from "./leaks.ts";
+import { namesHint } from "./names.ts";
 import type { HeapReport, Region } from "./reader.ts";
 import { describeEnd, describeFault, type Look, type RunReport, type Sample } from "./report.ts";
 
@@ -74,7 +75,7 @@ export function formatHtml(report: RunReport): string {
 <body class="heap">
 <h1>${escape(title)}</h1>
 <p${"trap" in end ? ' class="damage"' : ""}>${escape(describeEnd(end))} after ${formatTime(ms)}${heaps.map(({ fault }) => (fault ? `: ${escape(describeFault(fault))}` : "")).join("")}</p>
-${"stack" in end ? formatStack(end.stack) : ""}
+${"stack" in end ? formatStack(end.stack) + formatHint(end.stack) : ""}
 ${leaks ? `<p><a href="#leaks">${leaks.blocks === 0 ? "Every block was freed" : `${plural(leaks.blocks, "block")} (${formatBytes(leaks.bytes)}) never freed, from ${plural(leaks.sites.length, "place")}`}</a></p>` : ""}
 ${facts([bytesFact("memory", "linear memory", memory), bytesFact("peak", "most in use (sampled)", peak)])}
 ${formatLook(report, timeline)}
@@ -325,6 +326,7 @@ ${facts([
   countFact("calls", "calls to allocation functions", calls),
   countFact("sites", "places", sites.length),
 ])}
+${formatHint(sites.flatMap(({ stack }) => stack))}
 ${rows.length === 0 ? "" : formatTable(["size", "blocks", "share", "called from"], rows)}
 ${more > 0 ? `<p>and ${plural(more, "more place")}</p>` : ""}
 </section>`;
@@ -336,6 +338,12 @@ function formatStack(stack: readonly string[]): string {
     `<ol>${frames.map((name) => `<li>${escape(name)}</li>`).join("")}</ol>`;
   const more = stack.slice(MOST_FRAMES);
   return `${list(stack.slice(0, MOST_FRAMES))}${more.length > 0 ? `<details><summary>and ${more.length} more</summary>${list(more)}</details>` : ""}`;
+}
+
+function formatHint(stack: readonly string[]): string {
+  return namesHint(stack)
+    .map((line) => `<p>${escape(line)}</p>`)
+    .join("");
 }
 
 function formatTable(head: readonly string[], rows: readonly string[]): string {

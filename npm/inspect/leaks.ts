@@ -1,6 +1,7 @@
 /** Records a traced program's allocations (trace.ts) and reports where the blocks that it never freed come from. */
 import { WASM_PAGE } from "../webassembly.ts";
 import { groupBy } from "./group.ts";
+import { nameless } from "./names.ts";
 import { TRACED, isTracedName, type Traced } from "./traced.ts";
 
 /** Blocks that were never freed, allocated with the same call stack. */
@@ -130,8 +131,8 @@ export function wasmFrames(stack: string): string[] {
   );
   return [...frames].map(([, full = "", module, index]) => {
     const name = module && full.startsWith(`${module}.`) ? full.slice(module.length + 1) : full;
-    // In a traced program, where indices are others, Binaryen has made the index in the program the name.
-    return name === "" || /^\d+$/.test(name) ? `function ${name || index}` : name;
+    // A rewritten program may have indices as names: trace.ts.
+    return name === "" || /^\d+$/.test(name) ? nameless(name || index!) : name;
   });
 }
 

@@ -10,6 +10,7 @@ import {
 } from "./format.ts";
 import { summarizeLarge } from "./large.ts";
 import type { LeakReport } from "./leaks.ts";
+import { namesHint } from "./names.ts";
 import type { HeapReport, Region } from "./reader.ts";
 import { describeEnd, describeFault, type RunReport, type Sample } from "./report.ts";
 
@@ -23,7 +24,7 @@ export function formatText(report: RunReport): string {
   const { program, args, heaps, memory, ms, peak, leaks, problem } = report;
   return [
     `${[program, ...args].join(" ")}: ${describeEnd(report.end)} after ${formatTime(ms)}`,
-    ...("stack" in report.end ? stackLines(report.end.stack) : []),
+    ...("stack" in report.end ? [...stackLines(report.end.stack), ...namesHint(report.end.stack)] : []),
     `linear memory ${formatBytes(memory)}; most in use ${formatBytes(peak)} (sampled)`,
     ...(problem === undefined ? [] : [problem]),
     ...(heaps.length === 0 && problem === undefined
@@ -101,6 +102,7 @@ function leakLines({ blocks, bytes, calls, sites }: LeakReport): string[] {
   const more = sites.length - MOST_SITES;
   return [
     `${plural(blocks, "block")} (${formatBytes(bytes)}) never freed, from ${plural(sites.length, "place")}; ${plural(calls, "call")} in total`,
+    ...namesHint(sites.flatMap(({ stack }) => stack)),
     ...sites
       .slice(0, MOST_SITES)
       .flatMap((site) => [

@@ -6,11 +6,30 @@
  * The functions are found by their names in the program's `name` section, and by those of its exports.
  */
 import binaryen from "binaryen";
+import {
+  EXTERN,
+  SECTION,
+  customSection,
+  flatten,
+  payloadOf,
+  reader,
+  readImports,
+  readSections,
+  section,
+  text,
+  unsigned,
+  vector,
+} from "../binary-format.ts";
 import { exportsOf, functionsOf } from "../binaryen.ts";
 import { reasonOf } from "../errors.ts";
+import { LINK_WITH_NAMES } from "./names.ts";
 import { TRACED, TRACE_MODULE, isTracedName } from "./traced.ts";
 
 const MOST_PARAMETERS = 3;
+
+const NAME_SECTION = "name";
+/** Its part with the names of functions. */
+const FUNCTION_NAMES = 1;
 
 /** Names for the imported functions that no function of a program has. */
 const ENTER = `${TRACE_MODULE}.enter`;
@@ -24,23 +43,31 @@ export function traceModule(program: BufferSource): Uint8Array {
   const bytes = ArrayBuffer.isView(program)
     ? new Uint8Array(program.buffer, program.byteOffset, program.byteLength)
     : new Uint8Array(program);
-  const module = readModule(bytes);
+  const module = readModule(withNames(bytes));
   try {
     const { i32, none } = binaryen;
     module.addFunctionImport(ENTER, TRACE_MODULE, "enter", none, none);
     const leaveParameters = Array<binaryen.Type>(2 + MOST_PARAMETERS).fill(i32);
     module.addFunctionImport(LEAVE, TRACE_MODULE, "leave", binaryen.createType(leaveParameters), none);
     const functions = allocationFunctions(module);
-    if (functions.size === 0)
-      throw new Error(
-        "no function named malloc: link with names (clang: --no-wasm-opt and no -s; emcc: --profiling-funcs)",
-      );
+    if (functions.size === 0) throw new Error(`no function named malloc: ${LINK_WITH_NAMES}`);
     for (const [info, traced] of functions) wrap(module, info, traced);
     binaryen.setDebugInfo(true);
     return module.emitBinary();
   } finally {
     module.dispose();
   }
+}
+
+/** Returns a program without names with each function's index as its name: in the rewritten program they have others. */
+function withNames(program: Uint8Array): Uint8Array {
+  const sections = readSections(program);
+  if (sections.some(({ id, name }) => id === SECTION.custom && name === NAME_SECTION)) return program;
+  const imports = readImports(payloadOf(sections, SECTION.import));
+  const imported = imports.filter(({ kind }) => kind === EXTERN.function).length;
+  const count = imported + reader(payloadOf(sections, SECTION.function)).u32();
+  const names = Array.from({ length: count }, (_, index) => [unsigned(index), text(`${index}`)]);
+  return flatten([program, customSection(NAME_SECTION, section(FUNCTION_NAMES, vector(names)))]);
 }
 
 function readModule(bytes: Uint8Array): binaryen.Module {
