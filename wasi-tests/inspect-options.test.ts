@@ -2,7 +2,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import loadWabt from "wabt";
-import type { Sample } from "../npm/inspect/index.ts";
+import type { RunReport, Sample } from "../npm/inspect/index.ts";
 import { watch } from "../npm/inspect/timeline.ts";
 import { buildProgram, command, write } from "./support-inspect.ts";
 
@@ -31,6 +31,32 @@ test("an interval longer than Node's timers can wait is one that does not elapse
   assert.is(code, 3);
   // The sample at the end.
   assert.match(stderr, /^[^\n]* ms +memory [^\n]*\n$/);
+});
+
+test("intervals and limits may be in milliseconds or in seconds", async () => {
+  for (const [every, lines] of [
+    ["1000000s", /^[^\n]* ms +memory [^\n]*\n$/],
+    ["1ms", / ms +memory /],
+    ["1000000", / ms +\d[\d,]* calls +memory /],
+  ] as const) {
+    const { code, stderr } = await command("--every", every, program);
+    assert.is(code, 3, stderr);
+    assert.match(stderr, lines);
+  }
+  for (const [limit, ms] of [
+    ["1", 1000],
+    ["1s", 1000],
+    ["1500ms", 1500],
+  ] as const) {
+    const { code, stdout } = await command("--timeout", limit, "--json", program, "loop");
+    assert.is(code, 1);
+    assert.equal((JSON.parse(stdout) as RunReport).end, { timeLimit: ms });
+  }
+  for (const wrong of ["0s", "1m", "1.5s", "s", "1000000s", "1000000000ms"]) {
+    const { code, stderr } = await command("--timeout", wrong, program);
+    assert.is(code, 1);
+    assert.match(stderr, /^[^\n]*--timeout [^\n]* Use a whole number of seconds from 1 to 999999[^\n]*\n$/);
+  }
 });
 
 test("the command exits with the program's exit code, or 1 where the system would make it 0", async () => {

@@ -21,6 +21,9 @@ interface Options {
   readonly dir?: readonly string[];
 }
 
+/** The longest time limit. */
+const MOST_SECONDS = 999_999;
+
 const STDOUT = 1;
 const STDERR = 2;
 
@@ -39,13 +42,13 @@ export function registerInspect(program: Command): void {
     .option("-o, --output <file>", "Write the report to this file instead of standard output", single)
     .option(
       "--every <time or calls>",
-      "Sample the heap at intervals: a time (100ms), or a number of calls to malloc and free (5000)",
+      "Sample the heap at intervals: a time (100ms, 5s), or a number of calls to malloc and free (5000)",
       parseEvery,
     )
     .option("--leaks", "List the calls whose blocks were never freed")
     .option(
-      "--timeout <seconds>",
-      "Stop the program after this many seconds and report on its heap",
+      "--timeout <time>",
+      "Stop the program after this time (10s, 500ms; a number alone is seconds) and report on its heap",
       parseTimeout,
     )
     .option("--dir <folder>", "Give the program access to a folder; may be repeated", list)
@@ -92,16 +95,24 @@ function format(report: RunReport, json: boolean, html: boolean): string {
 }
 
 function parseEvery(text: string, previous: Every | undefined): Every {
-  const [, digits, unit] = /^([1-9]\d{0,9})(ms)?$/.exec(single(text, previous)) ?? [];
+  const [, digits, unit] = /^([1-9]\d{0,9})(ms|s)?$/.exec(single(text, previous)) ?? [];
   if (digits === undefined)
     throw new InvalidArgumentError("Use a time such as 100ms or a number of calls such as 5000");
-  return unit ? { ms: Number(digits) } : { calls: Number(digits) };
+  return unit === undefined ? { calls: Number(digits) } : { ms: milliseconds(digits, unit) };
 }
 
 function parseTimeout(text: string, previous: number | undefined): number {
-  if (!/^[1-9]\d{0,5}$/.test(single(text, previous)))
-    throw new InvalidArgumentError("Use a whole number of seconds from 1 to 999999");
-  return Number(text) * 1000;
+  const [, digits, unit = "s"] = /^([1-9]\d*)(ms|s)?$/.exec(single(text, previous)) ?? [];
+  const ms = digits === undefined ? Infinity : milliseconds(digits, unit);
+  if (ms > MOST_SECONDS * 1000)
+    throw new InvalidArgumentError(
+      `Use a whole number of seconds from 1 to ${MOST_SECONDS}, or a time such as 500ms`,
+    );
+  return ms;
+}
+
+function milliseconds(digits: string, unit: string): number {
+  return Number(digits) * (unit === "s" ? 1000 : 1);
 }
 
 /** Throws a one-line Error if the file cannot be written. Neither changes nor leaves a file, since the run may fail. */
