@@ -1,4 +1,5 @@
 /** The options of `rsbmalloc inspect`: intervals, limits, formats, what the program gets; and the command's exit code. */
+import { readFile } from "node:fs/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import loadWabt from "wabt";
@@ -56,6 +57,25 @@ test("intervals and limits may be in milliseconds or in seconds", async () => {
     const { code, stderr } = await command("--timeout", wrong, program);
     assert.is(code, 1);
     assert.match(stderr, /^[^\n]*--timeout [^\n]* Use a whole number of seconds from 1 to 999999[^\n]*\n$/);
+  }
+});
+
+test("the name of the output chooses the format, unless an option does", async () => {
+  const formats = { text: /^\S+: exited with /, html: /^<!doctype html>/, json: /^\{/ };
+  for (const [name, options, format] of [
+    ["heap.html", [], "html"],
+    ["heap.HTML", [], "html"],
+    ["heap.json", [], "json"],
+    ["heap.txt", [], "text"],
+    ["html", [], "text"],
+    ["heap.html", ["--json"], "json"],
+    ["heap.json", ["--html"], "html"],
+  ] as const) {
+    const file = await write(name, "");
+    const { code, stdout, stderr } = await command(...options, "--output", file, program);
+    assert.is(code, 3, stderr);
+    assert.match(stdout, /^round 9$/m);
+    assert.match(await readFile(file, "utf8"), formats[format], name);
   }
 });
 

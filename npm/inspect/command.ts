@@ -39,7 +39,11 @@ export function registerInspect(program: Command): void {
       ),
     )
     .option("--html", "Report as an HTML page; the program's own output goes to standard error")
-    .option("-o, --output <file>", "Write the report to this file instead of standard output", single)
+    .option(
+      "-o, --output <file>",
+      "Write the report to this file instead of standard output, as HTML or JSON if its name ends in .html or .json",
+      single,
+    )
     .option(
       "--every <time or calls>",
       "Sample the heap at intervals: a time (100ms, 5s), or a number of calls to malloc and free (5000)",
@@ -57,7 +61,7 @@ export function registerInspect(program: Command): void {
       `
 Examples:
   $ rsbmalloc inspect app.wasm
-  $ rsbmalloc inspect --html --output heap.html app.wasm -- --option-of-the-app file.txt
+  $ rsbmalloc inspect --output heap.html app.wasm -- --option-of-the-app file.txt
   $ rsbmalloc inspect --leaks --dir . app.wasm file.txt`,
     )
     .showHelpAfterError("; see rsbmalloc inspect --help (options of the program go after --)")
@@ -77,7 +81,7 @@ async function run(program: string, args: readonly string[], options: Options): 
     ...(timeout === undefined ? {} : { timeLimit: timeout }),
     ...(every ? { every, onSample: (sample) => process.stderr.write(`${formatSample(sample)}\n`) } : {}),
   });
-  const text = format(report, json, html);
+  const text = FORMATS[json ? "json" : html ? "html" : formatNamed(output)](report);
   if (output === undefined) process.stdout.write(text);
   else writeFileSync(output, text);
   process.exitCode = exitCodeFor(report.end);
@@ -89,9 +93,16 @@ function exitCodeFor(end: End): number {
   return code & 0xff || Number(code !== 0);
 }
 
-function format(report: RunReport, json: boolean, html: boolean): string {
-  if (json) return `${JSON.stringify(report, null, 2)}\n`;
-  return html ? formatHtml(report) : formatText(report);
+const FORMATS = {
+  json: (report: RunReport) => `${JSON.stringify(report, null, 2)}\n`,
+  html: formatHtml,
+  text: formatText,
+};
+
+/** Returns the format that the name of the output stands for. */
+function formatNamed(output = ""): keyof typeof FORMATS {
+  const [, ending] = /\.(json|html)$/i.exec(output) ?? [];
+  return (ending?.toLowerCase() as "json" | "html" | undefined) ?? "text";
 }
 
 function parseEvery(text: string, previous: Every | undefined): Every {
