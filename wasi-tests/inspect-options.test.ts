@@ -1,10 +1,12 @@
 /** The options of `rsbmalloc inspect`: intervals, limits, formats, what the program gets; and the command's exit code. */
 import { readFile } from "node:fs/promises";
+import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import loadWabt from "wabt";
 import type { RunReport, Sample } from "../npm/inspect/index.ts";
 import { watch } from "../npm/inspect/timeline.ts";
+import { build, findCompiler } from "../tools/compiler.ts";
 import { buildProgram, command, write } from "./support-inspect.ts";
 
 const program = await buildProgram();
@@ -76,6 +78,23 @@ test("the name of the output chooses the format, unless an option does", async (
     assert.is(code, 3, stderr);
     assert.match(stdout, /^round 9$/m);
     assert.match(await readFile(file, "utf8"), formats[format], name);
+  }
+});
+
+test("--env sets a variable of the program's environment, and needs a name", async () => {
+  const reader = await build(await findCompiler(), {
+    inputs: ["wasi-tests/programs/inspect-host.c", "lib/wasm32-wasi/librsbmallocc.a"],
+  });
+  const file = await write("equation.txt", "a=b");
+  const run = (...env: readonly string[]) =>
+    command(...env.flatMap((each) => ["--env", each]), "--dir", path.dirname(file), reader, file);
+  assert.is((await run("OTHER=", "WORD=a=b")).code, 0);
+  assert.is((await run("WORD=a=b", "WORD=c")).code, 2);
+  assert.is((await run("WORD=")).code, 2);
+  for (const wrong of ["=a", "WORD", "="]) {
+    const { code, stderr } = await run(wrong);
+    assert.is(code, 1);
+    assert.match(stderr, /^[^\n]*--env [^\n]* Use NAME=VALUE[^\n]*\n$/);
   }
 });
 

@@ -19,6 +19,7 @@ interface Options {
   /** In milliseconds. */
   readonly timeout?: number;
   readonly dir?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** The longest time limit. */
@@ -56,6 +57,7 @@ export function registerInspect(program: Command): void {
       parseTimeout,
     )
     .option("--dir <folder>", "Give the program access to a folder; may be repeated", list)
+    .option("--env <name=value>", "Set a variable of the program's environment; may be repeated", parseEnv)
     .addHelpText(
       "after",
       `
@@ -69,12 +71,13 @@ Examples:
 }
 
 async function run(program: string, args: readonly string[], options: Options): Promise<void> {
-  const { json = false, html = false, output, every, leaks = false, timeout, dir = [] } = options;
+  const { json = false, html = false, output, every, leaks = false, timeout, dir = [], env = {} } = options;
   // Check before the program runs, which may take a long time.
   if (output !== undefined) checkOutput(output, program);
 
   const report = await inspect(program, readLayouts(), {
     args,
+    env,
     folders: Object.fromEntries(dir.map((folder) => [folder, folder])),
     leaks,
     stdout: (json || html) && output === undefined ? STDERR : STDOUT,
@@ -120,6 +123,12 @@ function parseTimeout(text: string, previous: number | undefined): number {
       `Use a whole number of seconds from 1 to ${MOST_SECONDS}, or a time such as 500ms`,
     );
   return ms;
+}
+
+function parseEnv(text: string, previous: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const [, name, value] = /^([^=]+)=(.*)$/s.exec(single(text, undefined)) ?? [];
+  if (name === undefined) throw new InvalidArgumentError("Use NAME=VALUE");
+  return { ...previous, [name]: value! };
 }
 
 function milliseconds(digits: string, unit: string): number {
