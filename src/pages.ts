@@ -434,7 +434,7 @@ export function startPages(): bool {
     const pages = pagesFor(bytes);
     const page = growMemory(pages);
     end = grownEnd(page, pages);
-    if (!page) return false;
+    if (!page || end < page + pages) return false;
     // Another thread grew memory meanwhile, and this map would not reach so far. Start over; these pages are lost.
     if (LOCKED && end >= capacity) return startPages();
     base = addressOf(page);

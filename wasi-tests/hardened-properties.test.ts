@@ -67,8 +67,8 @@ for (const { name, archive, shared } of LIBRARIES) {
   const module = new WebAssembly.Module(await readFile(await link(MOST_PAGES, WASM_PAGE)));
 
   /** Makes an empty heap in a memory of at most `pages` wasm pages. The host's random bytes depend on `seed`. */
-  const start = (seed: number, pages: number) => {
-    const memory = new WebAssembly.Memory({ initial: INITIAL, maximum: pages, shared });
+  const start = (seed: number, pages: number, program = module, initial = INITIAL) => {
+    const memory = new WebAssembly.Memory({ initial, maximum: pages, shared });
     const random_get = (at: number, count: number) => {
       const bytes = Uint8Array.from(
         { length: count },
@@ -77,7 +77,7 @@ for (const { name, archive, shared } of LIBRARIES) {
       new Uint8Array(memory.buffer, at, count).set(bytes);
       return 0;
     };
-    const instance = new WebAssembly.Instance(module, {
+    const instance = new WebAssembly.Instance(program, {
       env: { memory },
       wasi_snapshot_preview1: { random_get },
     });
@@ -232,6 +232,19 @@ for (const { name, archive, shared } of LIBRARIES) {
     api.page_free(low);
     const next = api.page_alloc(2000, 1);
     assert(next !== low && next !== high, "the run begins where a freed one did");
+  });
+
+  test(`${name}: a heap that others left only the end of 4 GiB keeps off the addresses of blocks of no bytes`, async () => {
+    const whole = new WebAssembly.Module(await readFile(await link(65_536, WASM_PAGE)));
+    for (let initial = 65_395; initial <= 65_410; ++initial) {
+      const { exports, api } = start(1, 65_536, whole, initial);
+      const empty = api.malloc(0);
+      const block = api.malloc(2077);
+      if (empty !== 0) api.free(empty);
+      if (block !== 0) api.free(block);
+      exports.rsbmalloc_check!();
+      assert(block < 65_535 * WASM_PAGE, `a block was allocated at ${block}`);
+    }
   });
 
   test(`${name}: where memory holds the page map and no more, malloc fails`, async () => {
