@@ -227,7 +227,7 @@ function fillBin(kind: u32): bool {
   const pages = runPages(bytes, WASTE_BITS);
   let run = findPages(pages, 1);
   if (!run) return false;
-  run = avoidGone(run);
+  run = avoidGone(run, 1);
   const slots = (pages << PAGE_BITS) / bytes;
   setKind(run, kind, slots);
   run.size = bytes;
@@ -285,10 +285,8 @@ function takeLarge(size: usize, alignment: usize): usize {
   avoidRisk(pages, multiple);
   let run = findPages(pages, multiple);
   if (!run) return 0;
-  if (multiple == 1) {
-    if (isOwn(pageOf(run.start) - 1)) run = moveOn(run);
-    run = avoidGone(run);
-  }
+  if (multiple == 1 && isOwn(pageOf(run.start) - 1)) run = moveOn(run, 1);
+  run = avoidGone(run, multiple);
   expectUnused(run, fresh);
   setRuns(run, run);
   guardLarge(run, size, log2(alignment));
@@ -300,17 +298,20 @@ function isOwn(page: u32): bool {
   return runAt(page) == metadata() || isMapPage(page);
 }
 
-/** Exchanges a run for one of the same length that begins elsewhere, if there is one. Returns the run to use. */
-function moveOn(run: Run): Run {
+/**
+ * Exchanges a run for one of the same length that begins elsewhere, at a multiple of `alignment` pages, if there is one.
+ * Returns the run to use.
+ */
+function moveOn(run: Run, alignment: u32): Run {
   const s = state();
   const peak = s.peak;
   const pages = pagesOf(run);
-  if (!mayGrow(pages) && !findFree(pages + 1, 1)) return run;
+  if (!mayGrow(pages + alignment) && !findFree(pages + 1, alignment)) return run;
   let other = run;
-  if (lengthenRun(run, pages + 1)) cutFront(run, 1);
+  if (alignment == 1 && lengthenRun(run, pages + 1)) cutFront(run, 1);
   // Keep the run until there is another: if it were free, a page of it might become Runs, which could leave no run that
   // is long enough.
-  else other = obtainPages(pages, 1);
+  else other = obtainPages(pages, alignment);
   // Only one of the two ever serves a block.
   s.peak = peak;
   if (!other || other == run) return run;
@@ -319,8 +320,8 @@ function moveOn(run: Run): Run {
 }
 
 /** Exchanges a run that begins where large blocks were freed recently, if there is room elsewhere. */
-function avoidGone(run: Run): Run {
-  while (takeNote(run.start)) run = moveOn(run);
+function avoidGone(run: Run, alignment: u32): Run {
+  while (takeNote(run.start)) run = moveOn(run, alignment);
   return run;
 }
 

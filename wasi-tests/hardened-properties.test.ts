@@ -127,6 +127,20 @@ for (const { name, archive, shared } of LIBRARIES) {
     }
   });
 
+  test(`${name}: an over-aligned large block does not begin where the one just freed did`, () => {
+    const { exports, api } = start(1, MOST_PAGES);
+    for (const alignment of [4096, WASM_PAGE]) {
+      const freed = api.aligned_alloc(alignment, 100_000);
+      api.free(freed);
+      const block = api.aligned_alloc(alignment, 100_000);
+      assert(
+        block !== freed && block % alignment === 0,
+        `the block begins at ${block}, like the one just freed`,
+      );
+      exports.rsbmalloc_check!();
+    }
+  });
+
   test(`${name}: malloc takes a slot from quarantine when memory is out`, () => {
     const { api } = start(1, 5);
     const pages: number[] = [];
