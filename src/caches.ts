@@ -93,9 +93,9 @@ const MOST: usize = NO_CACHE + 12;
  * Limits of a batch: in slots, and in bytes, which are divided by the number of caches. Slots of up to SMALL_SLOT bytes
  * have a limit of their own.
  */
-const BATCH_SLOTS: u32 = 32;
-const BATCH_BYTES: u32 = 8192;
-const SMALL_BATCH_BYTES: u32 = 3 * BATCH_BYTES;
+const BATCH_SLOTS: u32 = 20;
+const BATCH_BYTES: u32 = 6144;
+const SMALL_BATCH_BYTES: u32 = 2 * BATCH_BYTES;
 const SMALL_SLOT: u32 = 256;
 
 /** State that all caches share, at CACHES. The lock guards it. */
