@@ -1,11 +1,11 @@
 /** `--leaks`: the places that allocated blocks which were never freed, by the function names in the module. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import loadWabt from "wabt";
 import { formatHtml, formatText, inspect, type LeakSite } from "../npm/inspect/index.ts";
 import { build } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
 import { LAYOUTS, write } from "./support-inspect.ts";
+import { assemble } from "./support-wat.ts";
 import { refusal, withCompilers } from "./support.ts";
 
 const LIBRARY = library("wasm32-wasi");
@@ -97,10 +97,7 @@ const TRAPPING = `(module
 
 for (const hasNames of [true, false])
   test(`stacks ${hasNames ? "with" : "without"} function names, and how to get them`, async () => {
-    const wabt = await loadWabt();
-    const parsed = wabt.parseWat("trap.wat", TRAPPING);
-    const file = await write("trap.wasm", parsed.toBinary({ write_debug_names: hasNames }).buffer);
-    parsed.destroy();
+    const file = await write("trap.wasm", assemble(TRAPPING, {}, { write_debug_names: hasNames }));
     for (const leaks of [false, true]) {
       const report = await inspect(file, LAYOUTS, { leaks });
       const stack = hasNames ? ["inner", "start"] : ["function 2", "function 3"];
@@ -113,18 +110,17 @@ for (const hasNames of [true, false])
   });
 
 test("leaks of a program are reported whatever its functions are called", async () => {
-  const wabt = await loadWabt();
-  const parsed = wabt.parseWat(
-    "names.wat",
+  const module = assemble(
     `(module
       (memory (export "memory") 1)
       (func $malloc (param i32) (result i32) (i32.const 8))
       (func $enter (drop (call $malloc (i32.const 5))))
       (func $leave (call $enter))
       (func $start (export "_start") (call $leave)))`,
+    {},
+    { write_debug_names: true },
   );
-  const file = await write("names.wasm", parsed.toBinary({ write_debug_names: true }).buffer);
-  parsed.destroy();
+  const file = await write("names.wasm", module);
   const { leaks } = await inspect(file, LAYOUTS, { leaks: true });
   assert.equal(leaks!.sites, [{ blocks: 1, bytes: 5, stack: ["enter", "leave", "start"] }]);
 });

@@ -3,14 +3,13 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import loadWabt from "wabt";
 import type { RunReport, Sample } from "../npm/inspect/index.ts";
 import { watch } from "../npm/inspect/timeline.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
 import { buildProgram, command, write } from "./support-inspect.ts";
+import { assemble } from "./support-wat.ts";
 
 const program = await buildProgram();
-const wabt = await loadWabt();
 
 test("every sample is printed, and the timeline keeps some from all of the run and the last one", () => {
   const printed: Sample[] = [];
@@ -105,15 +104,13 @@ test("the command exits with the program's exit code, or 1 where the system woul
     [300, 44],
     [-256, 1],
   ] as const) {
-    const parsed = wabt.parseWat(
-      "exit.wat",
+    const module = assemble(
       `(module
         (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
         (memory (export "memory") 1)
         (func (export "_start") (call 0 (i32.const ${exitCode}))))`,
     );
-    const file = await write("exit.wasm", parsed.toBinary({}).buffer);
-    parsed.destroy();
+    const file = await write("exit.wasm", module);
     const { code, stdout } = await command(file);
     assert.match(stdout, `exited with code ${exitCode} `);
     assert.is(code, expected);
