@@ -22,9 +22,9 @@
 // that oscillates around the edge of a run need not remake it each time. Before memory grows, such runs are freed as
 // well.
 //
-// Runs of slots larger than a page have few slots. Such a run is often empty, and as long as it is not freed, it is in
-// the way of large blocks, so it is always freed. To be recognized as empty even if some of its slots were never used,
-// it starts with all of its slots in its list but the first, which is handed out.
+// Runs of slots larger than KEPT_MAX are long and have few slots. Such a run is often empty, and as long as it is not
+// freed, it is in the way of large blocks, so it is always freed. To be recognized as empty even if some of its slots
+// were never used, it starts with all of its slots in its list but the first, which is handed out.
 
 import {
   BIN_BITS,
@@ -61,6 +61,7 @@ import {
   pagesFor,
   pagesOf,
   remove,
+  reserve,
   runAt,
   setKind,
   setRuns,
@@ -112,6 +113,9 @@ const FOUR_WASTE_BITS: u32 = 3;
 const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
 
+/** The largest slots whose empty runs a bin may keep. */
+const KEPT_MAX: u32 = 8192;
+
 /** More pages than a bin's shortest run has: if memory may grow by so many, any slot can be had. */
 export const ROOM_TO_GROW: u32 = 16;
 
@@ -119,7 +123,7 @@ export const ROOM_TO_GROW: u32 = 16;
  * How many events to settle at a time for lack of a page run, and of a slot. Not all: with many large blocks freed, the
  * next request may fit one of them, and no call should have to do all the work that others have left.
  */
-const RUN_EVENTS: u32 = 24;
+const RUN_EVENTS: u32 = 12;
 const SLOT_EVENTS: u32 = 32;
 
 
@@ -237,7 +241,7 @@ function settleSlots(run: Run): void {
  */
 function offerFresh(bin: Bin, run: Run, from: usize): bool {
   const size = bin.size;
-  if (size > PAGE || hasFresh(bin)) return false;
+  if (size > KEPT_MAX || hasFresh(bin)) return false;
   bin.fresh = from;
   bin.freshEnd = run.start + run.slots * size;
   return true;
@@ -274,8 +278,9 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   if (!HARDENED) settleSome(RUN_EVENTS);
   let isTidy = false;
   while (true) {
+    const canTake = hasSpareRun();
     // Rather than make a page of Runs, see whether some have become spare.
-    if (isTidy || hasSpareRun()) {
+    if (canTake || isTidy) {
       let page = findFree(pages, alignment);
       let found = pages;
       if (!page && pages > least) {
@@ -283,8 +288,9 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
         found = least;
       }
       if (page) {
-        const run = take(page, found);
-        if (run || found == least) return run;
+        if (canTake) return take(page, found);
+        if (reserve(page, found)) continue;
+        if (found == least) return changetype<Run>(0);
         // What was found held the last page for its Run.
         pages = least;
         continue;

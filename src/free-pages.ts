@@ -51,35 +51,49 @@ function setGrade(word: u32, grade: u32): void {
   store<u8>(state().grades + word, grade);
 }
 
-/** Sets a word's grade without looking at other words: to BEST if a series may go on in the next. */
+/** Sets the grade of a word of these bits without looking at other words: to BEST if a series may go on in the next. */
 @inline
-function rate(word: u32): void {
-  const bits = load<u64>(addressOfWord(word));
+function rate(word: u32, bits: u64): void {
   setGrade(word, <i64>bits < 0 ? BEST : <u32>popcnt<u64>(bits));
 }
 
-/** Sets the bits of `pages` pages to those of `bits`, 0 or ALL. All of them must be the opposite before. */
-function setBits(page: u32, pages: u32, bits: u64): void {
-  let at = wordAt(page);
-  let mask = ALL << page;
-  let end = (page & IN_WORD) + pages;
-  if (end > WORD_PAGES) {
-    store<u64>(at, load<u64>(at) ^ mask);
-    at += sizeof<u64>();
-    mask = ALL;
-    const between = (((end - 1) >>> WORD_BITS) << 3) - sizeof<u64>();
-    if (between) {
-      fillMemory(at, <u8>bits, between);
-      at += between;
-    }
-  }
-  store<u64>(at, load<u64>(at) ^ (mask & (ALL >>> -end)));
+/** `rate`, not inlined. */
+function rateWord(word: u32): void {
+  rate(word, load<u64>(addressOfWord(word)));
+}
+
+/**
+ * Sets the bits of `pages` pages to those of `bits`, 0 or ALL. All of them must be the opposite before. `at` is the
+ * address of the first one's word.
+ */
+@inline
+function setBits(at: usize, page: u32, pages: u32, bits: u64): void {
+  if ((page & IN_WORD) + pages > WORD_PAGES) setWords(at, page, page + pages, bits);
+  else store<u64>(at, load<u64>(at) ^ ((ALL >>> -(<u64>pages)) << page));
+}
+
+/** `setBits` for pages from `page` to `end` whose bits lie in several words. */
+function setWords(at: usize, page: u32, end: u32, bits: u64): void {
+  const last = wordAt(end - 1);
+  store<u64>(at, load<u64>(at) ^ (ALL << page));
+  while ((at += sizeof<u64>()) < last) store<u64>(at, bits);
+  store<u64>(at, load<u64>(at) ^ (ALL >>> -(<u64>end)));
 }
 
 /** Marks pages as free. */
 export function addFree(page: u32, pages: u32): void {
-  setBits(page, pages, ALL);
-  rate((page - freeBefore(page)) >>> WORD_BITS);
+  addFreeInline(page, pages);
+}
+
+
+@inline
+export function addFreeInline(page: u32, pages: u32): void {
+  const at = wordAt(page);
+  setBits(at, page, pages, ALL);
+  const bits = load<u64>(at);
+  // Are all pages of this word free up to here? Then the series may begin in an earlier one.
+  if ((bits | (ALL << page)) != ALL) rate(page >>> WORD_BITS, bits);
+  else rateWord((page - freeBefore(page)) >>> WORD_BITS);
 }
 
 /**
@@ -87,11 +101,17 @@ export function addFree(page: u32, pages: u32): void {
  * the grade of their word high enough for what is left of the series there. A later word gets a new one.
  */
 export function takeFree(page: u32, pages: u32): void {
+  takeFreeInline(page, pages);
+}
+
+
+@inline
+export function takeFreeInline(page: u32, pages: u32): void {
   const s = state();
   const end = page + pages;
-  setBits(page, pages, 0);
+  setBits(wordAt(page), page, pages, 0);
   if (end > s.fresh) s.fresh = end;
-  if ((end ^ page) >>> WORD_BITS) rate(end >>> WORD_BITS);
+  if ((end ^ page) >>> WORD_BITS) rateWord(end >>> WORD_BITS);
 }
 
 /** Returns the lowest multiple of `alignment`, a power of two, from which on `pages` pages are free; 0 if none. */
@@ -123,13 +143,14 @@ function findIn(word: u32, pages: u32, mask: u32): u32 {
   while (bits) {
     const start = <u32>ctz<u64>(bits);
     const page = (word << WORD_BITS) + start;
-    const length = freeFrom(page, pages + mask);
+    let length = <u32>ctz<u64>(~(bits >>> start));
+    if (start + length == WORD_PAGES) length += freeFrom(page + length, pages + mask);
     if (length >= pages) {
       const skipped = -page & mask;
       if (!skipped) return page;
       if (length >= pages + skipped) {
         // `takeFree` counts on the grade of this word, but the series may begin in an earlier one.
-        rate((page + skipped) >>> WORD_BITS);
+        rateWord((page + skipped) >>> WORD_BITS);
         return page + skipped;
       }
     }

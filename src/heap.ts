@@ -129,18 +129,16 @@ export function allocate(size: usize): usize {
     }
     unlockInline();
   }
-  return allocateSlow(size);
-}
-
-/** The slow path of `allocate`, for any size: here a call costs little compared with the rest. */
-function allocateSlow(size: usize): usize {
-  return orFail(takeAny(size));
+  // Here a call costs little compared with the rest.
+  return takeAny(size, true);
 }
 
 // The `take` functions and those that they call return 0 when memory is out, and leave errno to their callers.
 
-function takeAny(size: usize): usize {
-  return size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
+/** Allocates `size` bytes. If told to report, it sets errno when memory is out: that saves `malloc` a call. */
+function takeAny(size: usize, reports: bool): usize {
+  const block = size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
+  return block || !reports ? block : fail(ENOMEM);
 }
 
 /** Allocates a slot of a bin, which gets a new run if need be. */
@@ -272,10 +270,10 @@ function resizeSlow(run: Run, block: usize, size: usize): usize {
     if ((size > BIN_MAX >>> 1 || !isSafe) && resizeInPlace(run, size)) return block;
   } else if (size - old < old >>> 3 && isSafe) {
     // A block that grows by little may well grow again, so it gets a slot with room for that.
-    moved = takeAny(size + (old >>> 2));
+    moved = takeAny(size + (old >>> 2), false);
   }
   // Not to a slot of 4 B, because `copy` may write a whole double word.
-  if (!moved && (size > old || isSafe)) moved = takeAny(max<usize>(size, 8));
+  if (!moved && (size > old || isSafe)) moved = takeAny(max<usize>(size, 8), false);
   if (!moved) return size <= old ? block : fail(ENOMEM);
   copy(moved, block, min(old, size));
   release(block);

@@ -55,12 +55,14 @@ import { rsbmalloc_use_after_free } from "./faults";
 import {
   WORD_PAGES,
   addFree,
+  addFreeInline,
   findFree,
   freeBefore,
   freeBytes,
   freeFrom,
   moveFree,
   takeFree,
+  takeFreeInline,
 } from "./free-pages";
 import { isZero } from "./guards";
 import { trapUnlocked } from "./lock";
@@ -271,14 +273,19 @@ export function hasSpareRun(): bool {
   return metadataPages().next != metadataPages();
 }
 
-/** Makes sure that there is a spare Run. Returns false when memory is out. */
-function reserve(): bool {
+/**
+ * Makes sure that there is a spare Run, without using up any of the `pages` free pages from `page` on. Returns false
+ * when memory is out.
+ */
+export function reserve(page: u32, pages: u32): bool {
+  takeFree(page, pages);
   while (!hasSpareRun()) {
-    const page = findFree(1, 1);
-    if (page) makeMetadata(takeOwn(page, 1));
-    else if (!grow(1, 1, false)) return false;
+    const own = findFree(1, 1);
+    if (own) makeMetadata(takeOwn(own, 1));
+    else if (!grow(1, 1, false)) break;
   }
-  return true;
+  addFree(page, pages);
+  return hasSpareRun();
 }
 
 /** Turns a page that points to `noRun` into a metadata page. */
@@ -344,22 +351,18 @@ function use(pages: u32): void {
 }
 
 /**
- * Hands out free pages as a run of kind LARGE whose pages still point to `noRun`. Returns null if there is no page for
- * its Run. Traps if the program has freed an address where no block starts, for it may lie in these pages.
+ * Hands out free pages as a run of kind LARGE whose pages still point to `noRun`. There must be a spare Run. Traps if the
+ * program has freed an address where no block starts, for it may lie in these pages.
  */
+@inline
 export function take(page: u32, pages: u32): Run {
   if (noRun().left != 1) trapUnlocked();
-  takeFree(page, pages);
-  if (!reserve()) {
-    addFree(page, pages);
-    return changetype<Run>(0);
-  }
+  takeFreeInline(page, pages);
   use(pages);
   return newRun(addressOf(page), pages << PAGE_BITS);
 }
 
 /** Frees pages that were handed out and point to `noRun`. */
-@inline
 function putFree(start: usize, pages: u32): void {
   state().used -= pages;
   addFree(pageOf(start), pages);
@@ -371,7 +374,8 @@ export function freeRun(run: Run): void {
   const start = run.start;
   setRuns(run, noRun());
   dropRun(run);
-  putFree(start, pages);
+  state().used -= pages;
+  addFreeInline(pageOf(start), pages);
 }
 
 /** Frees all but the first `pages` pages of a run of kind LARGE. */
