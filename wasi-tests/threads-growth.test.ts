@@ -3,64 +3,45 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../cabi/core.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
+import { compileForEmscripten, startProgram, type Exports } from "./support-sbrk.ts";
 
-/** The end of the program's data, and the address of the allocator's state among them. */
+/** The end of the program's data, and the address of the state of `sbrk` among them. */
 const HEAP_BASE = 3 * WASM_PAGE - 16;
-const STATE = WASM_PAGE;
+const BREAK = WASM_PAGE;
 
-type Exports = Record<string, CallableFunction>;
+const module = await compileForEmscripten("RSB_LOCKED");
 
 /**
- * Makes an instance of the core, as built for Emscripten with a lock. Whenever it asks for memory, another thread has
- * just taken `grab()` bytes. `taken` returns the bytes that both have taken together.
+ * Makes an instance of the core with a lock. Whenever it asks for memory, another thread has just taken `grab()` bytes.
+ * `taken` returns the bytes that both have taken together.
  */
-async function core(
-  module: WebAssembly.Module,
-  grab: () => number,
-): Promise<{ exports: Exports; taken: () => number }> {
-  const memory = new WebAssembly.Memory({ initial: 4, maximum: 1024 });
-  let end = HEAP_BASE;
-  const take = (bytes: number): number => {
-    const start = end;
-    const missing = Math.ceil((start + bytes) / WASM_PAGE) - memory.buffer.byteLength / WASM_PAGE;
-    if (missing > 0) memory.grow(missing);
-    end += bytes;
-    return start;
-  };
-  const known: Record<string, unknown> = {
-    memory,
-    __heap_base: HEAP_BASE,
-    __rsb_state: STATE,
-    sbrk(bytes: number) {
+function start(grab: () => number): { exports: Exports; taken: () => number } {
+  const { instances, take } = startProgram(module, {
+    base: HEAP_BASE,
+    initial: 4,
+    maximum: 1024,
+    before(bytes) {
       if (bytes > 0) take(grab());
-      return take(bytes);
+      return true;
     },
-    __errno_location: () => 16,
-  };
-  const env: WebAssembly.ModuleImports = {};
-  for (const { name, kind } of WebAssembly.Module.imports(module))
-    env[name] = (known[name] ?? (kind === "global" ? 0 : () => 0)) as WebAssembly.ImportValue;
-  const { exports } = await WebAssembly.instantiate(module, { env });
-  return { exports: exports as Exports, taken: () => end - HEAP_BASE };
+  });
+  return { exports: instances[0]!, taken: () => take(0) - HEAP_BASE };
 }
 
-const { module: bytes } = await compile(["src/index.ts"], ["RSB_EMSCRIPTEN", "RSB_LOCKED"]);
-const module = new WebAssembly.Module(Uint8Array.from(bytes));
-
 for (const grabbed of [16, 2048, 5000, 300_000, 5_000_000]) {
-  test(`malloc succeeds although another thread takes ${grabbed} bytes just before memory grows`, async () => {
+  test(`malloc succeeds although another thread takes ${grabbed} bytes just before memory grows`, () => {
     for (const size of [100, 5000, 200_000]) {
       for (let moment = 0; moment < 10; ++moment) {
         let asked = 0;
-        const { exports } = await core(module, () => (asked++ === moment ? grabbed : 0));
+        const { exports } = start(() => (asked++ === moment ? grabbed : 0));
         const { malloc, free, malloc_usable_size } = exports;
-        const blocks = Array.from({ length: 40 }, () => malloc!(size) as number);
+        const blocks = Array.from({ length: 40 }, () => malloc!(size));
         assert.not.ok(
           blocks.includes(0),
           `malloc ${blocks.indexOf(0)} of ${size} bytes failed; the other thread took memory before request ${moment}`,
         );
         for (const block of blocks) {
-          assert.ok((malloc_usable_size!(block) as number) >= size);
+          assert.ok(malloc_usable_size!(block) >= size);
           free!(block);
         }
         if (size > 5000) assert.ok(asked > 1);
@@ -69,17 +50,17 @@ for (const grabbed of [16, 2048, 5000, 300_000, 5_000_000]) {
   });
 }
 
-test("the heap takes at most a tenth more memory than the blocks need", async () => {
-  const { exports, taken } = await core(module, () => 0);
+test("the heap takes at most a tenth more memory than the blocks need", () => {
+  const { exports, taken } = start(() => 0);
   const size = 1000;
   const count = 2000;
   for (let i = 0; i < count; ++i) assert.is.not(exports.malloc!(size), 0);
   assert.ok(taken() < 1.1 * count * size, `${taken()} bytes were taken for ${count * size} bytes of blocks`);
 });
 
-test("small blocks make the heap ask for 32 KiB at a time", async () => {
+test("small blocks make the heap ask for 32 KiB at a time", () => {
   let asked = 0;
-  const { exports, taken } = await core(module, () => {
+  const { exports, taken } = start(() => {
     asked += 1;
     return 0;
   });
@@ -88,8 +69,8 @@ test("small blocks make the heap ask for 32 KiB at a time", async () => {
   assert.ok(asked < (2 * taken()) / 32_768, `${asked} calls for ${taken()} bytes`);
 });
 
-test("each request is made at most twice when another thread takes a few bytes every time", async () => {
-  const { exports, taken } = await core(module, () => 8);
+test("each request is made at most twice when another thread takes a few bytes every time", () => {
+  const { exports, taken } = start(() => 8);
   const size = 1_000_000;
   const count = 20;
   for (let i = 0; i < count; ++i) assert.is.not(exports.malloc!(size), 0);
@@ -107,7 +88,7 @@ test("sbrk succeeds although another thread has just grown memory", async () => 
   const env = {
     memory,
     __heap_base: HEAP_BASE,
-    __rsb_break: STATE,
+    __rsb_break: BREAK,
     __errno_location: () => 16,
     // Like Emscripten's function, it returns false if memory is already that large.
     emscripten_resize_heap(wanted: number) {
@@ -131,7 +112,7 @@ test("the break never moves down: sbrk refuses negative sizes, and brk refuses a
   const env = {
     memory,
     __heap_base: HEAP_BASE,
-    __rsb_break: STATE,
+    __rsb_break: BREAK,
     __errno_location: () => 16,
     emscripten_resize_heap: () => 0,
   };
