@@ -18,6 +18,7 @@ import {
   assertKept,
   calls,
   emptyModel,
+  fillUp,
   make,
   release,
   type Call,
@@ -25,6 +26,8 @@ import {
 
 const INITIAL = 4;
 const MOST_PAGES = 16384;
+/** The number of wasm pages in 4 GiB. */
+const ALL_PAGES = 65_536;
 /** More bytes than the program has besides its stack, in multiples of the stack's alignment. */
 const STATIC = 4096;
 const EXPORTED = ["rsbmalloc_check", ...PREFIXED_NAMES];
@@ -65,6 +68,7 @@ for (const { name, archive, shared } of LIBRARIES) {
       ].map((flag) => `-Wl,${flag}`),
     });
   const module = new WebAssembly.Module(await readFile(await link(MOST_PAGES, WASM_PAGE)));
+  const whole = new WebAssembly.Module(await readFile(await link(ALL_PAGES, WASM_PAGE)));
 
   /** Makes an empty heap in a memory of at most `pages` wasm pages. The host's random bytes depend on `seed`. */
   const start = (seed: number, pages: number, program = module, initial = INITIAL) => {
@@ -85,14 +89,22 @@ for (const { name, archive, shared } of LIBRARIES) {
     return { exports, api: apiOf(memory, exports) };
   };
 
-  /** Runs a sequence on a new heap, checks the heap after every 16 calls, and frees all blocks in the end. */
-  const run = (sequence: readonly Call[], seed: number, pages: number, mayFail: boolean): void => {
-    const { exports, api } = start(seed, pages);
-    const model = emptyModel();
+  /**
+   * Runs a sequence on a new heap, which it fills up in the end if calls may fail, and frees all blocks. Checks the heap
+   * after every 16 calls.
+   */
+  const run = (
+    sequence: readonly Call[],
+    mayFail: boolean,
+    { exports, api }: ReturnType<typeof start>,
+  ): void => {
+    // Addresses in the last wasm page stand for blocks of no bytes.
+    const model = emptyModel((ALL_PAGES - 1) * WASM_PAGE);
     for (const [at, step] of sequence.entries()) {
       make(api, model, step, mayFail);
       if (at % 16 === 15) exports.rsbmalloc_check!();
     }
+    if (mayFail) fillUp(api, model);
     assertKept(api, model);
     exports.rsbmalloc_check!();
     while (model.blocks.length > 0) release(api, model, model.blocks.length - 1);
@@ -248,16 +260,15 @@ for (const { name, archive, shared } of LIBRARIES) {
     assert(next !== low && next !== high, "the run begins where a freed one did");
   });
 
-  test(`${name}: a heap that others left only the end of 4 GiB keeps off the addresses of blocks of no bytes`, async () => {
-    const whole = new WebAssembly.Module(await readFile(await link(65_536, WASM_PAGE)));
+  test(`${name}: a heap that others left only the end of 4 GiB keeps off the addresses of blocks of no bytes`, () => {
     for (let initial = 65_395; initial <= 65_410; ++initial) {
-      const { exports, api } = start(1, 65_536, whole, initial);
+      const { exports, api } = start(1, ALL_PAGES, whole, initial);
       const empty = api.malloc(0);
       const block = api.malloc(2077);
       if (empty !== 0) api.free(empty);
       if (block !== 0) api.free(block);
       exports.rsbmalloc_check!();
-      assert(block < 65_535 * WASM_PAGE, `a block was allocated at ${block}`);
+      assert(block < (ALL_PAGES - 1) * WASM_PAGE, `a block was allocated at ${block}`);
     }
   });
 
@@ -353,7 +364,7 @@ for (const { name, archive, shared } of LIBRARIES) {
 
   test(`${name}: any sequence of calls agrees with the model and does not trap`, () => {
     const property = fc.property(sequences, seeds, (sequence, seed) =>
-      run(sequence, seed, MOST_PAGES, false),
+      run(sequence, false, start(seed, MOST_PAGES)),
     );
     fc.assert(property, { numRuns: 500, includeErrorInReport: true });
   });
@@ -361,10 +372,27 @@ for (const { name, archive, shared } of LIBRARIES) {
   test(`${name}: any sequence of calls in a small memory agrees with the model, where calls may fail with ENOMEM`, () => {
     const pages = fc.integer({ min: INITIAL, max: 24 });
     const property = fc.property(sequences, seeds, pages, (sequence, seed, most) =>
-      run(sequence, seed, most, true),
+      run(sequence, true, start(seed, most)),
     );
     fc.assert(property, { numRuns: 500, includeErrorInReport: true });
   });
+
+  for (const { place, pages, most, mayFail } of [
+    { place: "just below 2 GiB", pages: ALL_PAGES / 2, most: 150, mayFail: false },
+    {
+      place: "just below 4 GiB, where calls may fail with ENOMEM",
+      pages: ALL_PAGES,
+      most: 300,
+      mayFail: true,
+    },
+  ]) {
+    test(`${name}: any sequence of calls agrees with the model if others took the memory up to ${place}`, () => {
+      const property = fc.property(sequences, seeds, fc.nat(most), (sequence, seed, left) =>
+        run(sequence, mayFail, start(seed, ALL_PAGES, whole, pages - left)),
+      );
+      fc.assert(property, { numRuns: 25, includeErrorInReport: true });
+    });
+  }
 }
 
 test.run();

@@ -38,13 +38,10 @@ const NAMES = [
 /** The functions' names as linked programs export them. */
 export const PREFIXED_NAMES = NAMES.map(prefixed);
 
-/** The functions of a linked program with these exports. */
-export function apiOf(memory: WebAssembly.Memory, exports: Functions): Api {
+/** The functions of a linked program with these exports, or of the core as compiled, whose names have no prefix. */
+export function apiOf(memory: WebAssembly.Memory, exports: Functions, nameOf = prefixed): Api {
   const errno = () => new Uint32Array(memory.buffer, exports.__errno_location!(), 1);
-  const functions = NAMES.map((name) => [
-    name,
-    (...args: number[]) => exports[prefixed(name)]!(...args) >>> 0,
-  ]);
+  const functions = NAMES.map((name) => [name, (...args: number[]) => exports[nameOf(name)]!(...args) >>> 0]);
   const api = { memory, ...Object.fromEntries(functions) };
   Object.defineProperty(api, "errno", {
     get: () => errno()[0],
@@ -67,8 +64,10 @@ export interface Block {
 
 export interface Model {
   readonly blocks: Block[];
-  /** Ranges [from, to) that others took by growing memory. They are filled with FOREIGN. */
+  /** Ranges [from, to) that others took. They are filled with FOREIGN. */
   readonly foreign: [number, number][];
+  /** Where blocks end at the latest. */
+  readonly end: number;
   /** What a caller sees: the calls in order, and which of them failed with which errno. */
   readonly seen: string[];
   tag: number;
@@ -76,8 +75,9 @@ export interface Model {
 
 const FOREIGN = 0xf0;
 
-export function emptyModel(): Model {
-  return { blocks: [], foreign: [], seen: [], tag: 0 };
+/** By default blocks may lie anywhere except in the last page below 4 GiB. */
+export function emptyModel(end = 2 ** 32 - PAGE): Model {
+  return { blocks: [], foreign: [], end, seen: [], tag: 0 };
 }
 
 /** Reads a word of a heap's state. */
@@ -152,10 +152,10 @@ function adopt(
   const usable = api.malloc_usable_size(address);
   assert(usable >= size, `a block for ${size} bytes has ${usable} usable bytes`);
   const end = address + usable;
-  // A block of zero bytes may lie outside memory, as in hardened builds.
+  // A block of zero bytes may lie anywhere, as in hardened builds.
   assert(
-    usable === 0 || end <= api.memory.buffer.byteLength,
-    `the block at ${address}, of ${usable} bytes, ends beyond the end of memory`,
+    usable === 0 || end <= Math.min(api.memory.buffer.byteLength, model.end),
+    `the block at ${address}, of ${usable} bytes, ends beyond the end of memory or where no block may`,
   );
   for (const other of model.blocks) {
     assert(
@@ -164,7 +164,10 @@ function adopt(
     );
   }
   for (const [from, to] of model.foreign)
-    assert(end <= from || to <= address, `the block at ${address} lies in memory that others took`);
+    assert(
+      usable === 0 || end <= from || to <= address,
+      `the block at ${address} lies in memory that others took`,
+    );
   model.tag = (model.tag + 1) & 0x7f;
   if (usable > 0) new Uint8Array(api.memory.buffer, address, usable).fill(model.tag);
   model.blocks.push({ address, usable, tag: model.tag, alignment, fromPages });
@@ -315,7 +318,10 @@ export function make(api: Api, model: Model, step: Call, mayFail = false): void 
       else release(api, model, index, step.call);
       return;
     case "burst":
-      for (let i = 0; i < step.count; ++i) got(trial, "malloc", api.malloc(step.size), step.size);
+      for (let i = 0; i < step.count; ++i) {
+        api.errno = 0;
+        got(trial, "malloc", api.malloc(step.size), step.size);
+      }
       return;
     case "thin":
       for (let at = model.blocks.length - 1; at >= 0; at -= step.every) release(api, model, at);
@@ -327,7 +333,18 @@ export function make(api: Api, model: Model, step: Call, mayFail = false): void 
   }
 }
 
-/** Checks the result of a call that allocates, and updates the model. */
+/** Allocates page runs until no page is left, so that blocks lie wherever the heap may place them. */
+export function fillUp(api: Api, model: Model): void {
+  for (const pages of [512, 64, 8, 1]) {
+    for (let count = -1; count < model.blocks.length;) {
+      count = model.blocks.length;
+      // One byte less, for the guard of a hardened build.
+      make(api, model, { call: "page_alloc", bits: 0, size: pages * PAGE - 1 }, true);
+    }
+  }
+}
+
+/** Checks the result of a call that allocates, before which errno was 0, and updates the model. */
 function got(
   { api, model, mayFail }: Trial,
   name: string,
@@ -337,8 +354,12 @@ function got(
   fromPages = false,
 ): void {
   model.seen.push(address === 0 ? `${name} fails with ${api.errno}` : name);
-  if (address !== 0) adopt(api, model, address, size, alignment, fromPages);
-  else assert(mayFail && api.errno === ENOMEM, `${name} of ${size} bytes failed with errno ${api.errno}`);
+  if (address === 0) {
+    assert(mayFail && api.errno === ENOMEM, `${name} of ${size} bytes failed with errno ${api.errno}`);
+    return;
+  }
+  assert(api.errno === 0, `${name} of ${size} bytes succeeded, but set errno to ${api.errno}`);
+  adopt(api, model, address, size, alignment, fromPages);
 }
 
 function makePosixMemalign(trial: Trial, alignment: number, size: number): void {
@@ -390,8 +411,13 @@ function growBehind({ memory }: Api, model: Model, pages: number): void {
   } catch {
     return;
   }
-  new Uint8Array(memory.buffer).fill(FOREIGN, end);
-  model.foreign.push([end, memory.buffer.byteLength]);
+  addForeign(memory, model, end, memory.buffer.byteLength);
+}
+
+/** Fills memory that others took, from `from` to `to`, and adds it to the model. */
+export function addForeign(memory: WebAssembly.Memory, model: Model, from: number, to: number): void {
+  new Uint8Array(memory.buffer).fill(FOREIGN, from, to);
+  model.foreign.push([from, to]);
 }
 
 /** Checks that a block's contents are unchanged and frees it, which must not change errno. */

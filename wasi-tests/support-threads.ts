@@ -182,10 +182,15 @@ function checkShared(
     if (live.length === 0 && in_use!() > 0) throw new Error("heap: something is in use");
     return;
   }
-  // All old page maps together are no larger than the present one.
-  const capacity = new Uint32Array(copy)[(at + LAYOUT.STATE_CAPACITY) / 4]!;
-  const expected = { foreign, unknown: UNKNOWN_PAGES + capacity / 2 ** (LAYOUT.PAGE_BITS - 2) };
+  const expected = { foreign, unknown: unknownPages(copy, at) };
   checkHeap(copy, at, live === "any" ? expected : { live, ...expected });
+}
+
+/** Returns how many pages of a heap for threads may have no owner that the heap's checker knows. */
+export function unknownPages(memory: ArrayBufferLike, state: number): number {
+  // All old page maps together are no larger than the present one.
+  const capacity = new Uint32Array(memory)[(state + LAYOUT.STATE_CAPACITY) / 4]!;
+  return UNKNOWN_PAGES + capacity / 2 ** (LAYOUT.PAGE_BITS - 2);
 }
 
 /** Waits until `count` threads have arrived in `churn`, `watch` or another function that counts arrivals. */
