@@ -85,7 +85,7 @@ export function addFree(page: u32, pages: u32): void {
   addFreeInline(page, pages);
 }
 
-
+/** `addFree`, inlined: for where a call would cost too much. */
 @inline
 export function addFreeInline(page: u32, pages: u32): void {
   const at = wordAt(page);
@@ -104,7 +104,7 @@ export function takeFree(page: u32, pages: u32): void {
   takeFreeInline(page, pages);
 }
 
-
+/** `takeFree`, inlined. */
 @inline
 export function takeFreeInline(page: u32, pages: u32): void {
   const s = state();
