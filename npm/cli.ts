@@ -11,12 +11,6 @@ function fail(error: unknown): void {
   process.exitCode = 1;
 }
 
-// The reader may stop early, as `head` does. Failures to write to standard error cannot be reported anywhere.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") fail(error);
-});
-process.stderr.on("error", () => {});
-
 const manifest = new URL("../package.json", import.meta.url);
 const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string };
 const program = newCommand("rsbmalloc", "rsbmalloc --help")

@@ -1,8 +1,15 @@
 /** Parsing of command lines. Every usage error is reported in one line. */
 import { Command, InvalidArgumentError } from "commander";
 
-/** Returns a command without options. `help` is the command line that prints its help. */
+/** Returns a program's command, without options. `help` is the command line that prints its help. */
 export function newCommand(name: string, help: string): Command {
+  // The reader may stop early, as `head` does. Failures to write to standard error cannot be reported anywhere.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") return;
+    console.error(`${name}: ${error.message}`);
+    process.exitCode = 1;
+  });
+  process.stderr.on("error", () => {});
   return (
     new Command(name)
       .enablePositionalOptions()
