@@ -26,5 +26,28 @@ void *calloc(size_t, size_t);
 void *realloc(void *, size_t);
 int posix_memalign(void **, size_t, size_t);
 
+// Makes the call of an operation. Returns the place of its block.
+__attribute__((always_inline)) static inline void **make_call(const struct op *op, void **blocks) {
+  void **block = &blocks[op_slot(op)];
+  switch (op_kind(op)) {
+  case OP_MALLOC:
+    *block = malloc(op->size);
+    break;
+  case OP_FREE:
+    free(*block);
+    break;
+  case OP_CALLOC:
+    *block = calloc(1, op->size);
+    break;
+  case OP_REALLOC:
+    *block = realloc(*block, op->size);
+    break;
+  case OP_ALIGNED:
+    posix_memalign(block, aligned_alignment(op), aligned_size(op));
+    break;
+  }
+  return block;
+}
+
 #define EXPORT(name) __attribute__((export_name(#name), used)) name
 #endif
