@@ -63,33 +63,47 @@ function rateWord(word: u32): void {
 }
 
 /**
- * Sets the bits of `pages` pages to those of `bits`, 0 or ALL. All of them must be the opposite before. `at` is the
- * address of the first one's word.
+ * Flips the bits of the pages from `page` to `end`, which lie in the word at `at`: all from `page` on, and once more
+ * those from `end` on.
  */
 @inline
-function setBits(at: usize, page: u32, pages: u32, bits: u64): void {
-  if ((page & IN_WORD) + pages > WORD_PAGES) setWords(at, page, page + pages, bits);
-  else store<u64>(at, load<u64>(at) ^ ((ALL >>> -(<u64>pages)) << page));
+function flipInWord(at: usize, page: u32, end: u32): void {
+  store<u64>(at, load<u64>(at) ^ (ALL << page) ^ (ALL << end));
 }
 
-/** `setBits` for pages from `page` to `end` whose bits lie in several words. */
-function setWords(at: usize, page: u32, end: u32, bits: u64): void {
-  const last = wordAt(end - 1);
+/** `flipInWord` for pages of any words. */
+function flipWords(page: u32, end: u32): void {
+  const last = wordAt(end);
+  let at = wordAt(page);
   store<u64>(at, load<u64>(at) ^ (ALL << page));
-  while ((at += sizeof<u64>()) < last) store<u64>(at, bits);
-  store<u64>(at, load<u64>(at) ^ (ALL >>> -(<u64>end)));
+  if (at < last)
+    do {
+      at += sizeof<u64>();
+      store<u64>(at, ~load<u64>(at));
+    } while (at < last);
+  store<u64>(at, load<u64>(at) ^ (ALL << end));
+}
+
+/** Notes that the pages before `end` are no longer fresh. */
+@inline
+function raiseFresh(end: u32): void {
+  const s = state();
+  if (end > s.fresh) s.fresh = end;
 }
 
 /** Marks pages as free. */
 export function addFree(page: u32, pages: u32): void {
-  addFreeInline(page, pages);
+  flipWords(page, page + pages);
+  rateWord((page - freeBefore(page)) >>> WORD_BITS);
 }
 
 /** `addFree`, inlined: for where a call would cost too much. */
 @inline
 export function addFreeInline(page: u32, pages: u32): void {
   const at = wordAt(page);
-  setBits(at, page, pages, ALL);
+  const end = page + pages;
+  if ((page ^ end) >>> WORD_BITS) flipWords(page, end);
+  else flipInWord(at, page, end);
   const bits = load<u64>(at);
   // Are all pages of this word free up to here? Then the series may begin in an earlier one.
   if ((bits | (ALL << page)) != ALL) rate(page >>> WORD_BITS, bits);
@@ -101,17 +115,23 @@ export function addFreeInline(page: u32, pages: u32): void {
  * the grade of their word high enough for what is left of the series there. A later word gets a new one.
  */
 export function takeFree(page: u32, pages: u32): void {
-  takeFreeInline(page, pages);
+  const end = page + pages;
+  raiseFresh(end);
+  flipWords(page, end);
+  rateWord(end >>> WORD_BITS);
 }
 
 /** `takeFree`, inlined. */
 @inline
 export function takeFreeInline(page: u32, pages: u32): void {
-  const s = state();
   const end = page + pages;
-  setBits(wordAt(page), page, pages, 0);
-  if (end > s.fresh) s.fresh = end;
-  if ((end ^ page) >>> WORD_BITS) rateWord(end >>> WORD_BITS);
+  raiseFresh(end);
+  if ((page ^ end) >>> WORD_BITS) {
+    flipWords(page, end);
+    rateWord(end >>> WORD_BITS);
+  } else {
+    flipInWord(wordAt(page), page, end);
+  }
 }
 
 /** Returns the lowest multiple of `alignment`, a power of two, from which on `pages` pages are free; 0 if none. */
