@@ -51,17 +51,17 @@ import { trapUnlocked } from "./lock";
 import {
   Run,
   addBefore,
-  extendRun,
   freeRun,
   grow,
   hasSpareRun,
   isLast,
+  largePages,
   pack,
   pageOf,
   pagesFor,
-  pagesOf,
   remove,
   reserve,
+  resizeRun,
   runAt,
   setKind,
   setRuns,
@@ -208,14 +208,14 @@ export function settle(): void {
 /** Settles up to `limit` events, the latest first. Traps if an invalid pointer was freed. */
 function settleSome(limit: u32): void {
   const s = state();
-  for (let i: u32 = 0; s.events && i < limit; ++i) {
+  for (; limit; --limit) {
     const run = changetype<Run>(s.events);
+    if (!run) return;
     s.events = run.event;
     if (run.kind < FIRST_BIN) {
       if (!isFreed(run)) trapUnlocked();
       freeRun(run);
     } else {
-      run.left -= QUEUED;
       settleSlots(run);
     }
   }
@@ -223,13 +223,16 @@ function settleSome(limit: u32): void {
 
 function settleSlots(run: Run): void {
   const bin = binAt(run.kind);
-  if (!run.next) {
-    // The event is out of date: all slots were taken again.
-    if (run.left > 0) return;
-    run.left += <i32>run.slots - 1;
-    if (run.left) addBefore(ringOf(bin), run);
-  } else if (!run.left) remove(run);
-  if (run.left) return;
+  let left = run.left - QUEUED;
+  if (run.next) {
+    if (!left) remove(run);
+  } else if (left <= 0) {
+    // Otherwise the event is out of date: all slots were taken again.
+    left += <i32>run.slots - 1;
+    if (left) addBefore(ringOf(bin), run);
+  }
+  run.left = left;
+  if (left) return;
   run.left = 1;
   run.free = 0;
   if (!offerFresh(bin, run, run.start)) freeEmpty(bin, run);
@@ -248,23 +251,23 @@ function offerFresh(bin: Bin, run: Run, from: usize): bool {
 }
 
 function freeEmpty(bin: Bin, run: Run): void {
-  bin.pages -= pagesOf(run);
-  freeRun(run);
+  bin.pages -= freeRun(run);
 }
 
 /** Frees the runs whose slots are all free or never used. */
 function freeUnused(): void {
   for (let i = FIRST_BIN; i < END_BIN; ++i) {
     const bin = binAt(i);
-    const fresh = bin.freshEnd - bin.fresh;
-    if (!fresh) continue;
-    const run = runAt(pageOf(bin.fresh));
-    if (bin.fresh != run.start) {
+    const fresh = bin.fresh;
+    const bytes = bin.freshEnd - fresh;
+    if (!bytes) continue;
+    const run = runAt(pageOf(fresh));
+    if (fresh != run.start) {
       // Are all slots free that were ever used? Then the never-used ones alone count as taken.
-      if (!run.next || <u32>run.left != <u32>fresh / bin.size) continue;
+      if (!run.next || <u32>run.left != <u32>bytes / bin.size) continue;
       remove(run);
     }
-    bin.fresh = bin.freshEnd;
+    bin.fresh = fresh + bytes;
     freeEmpty(bin, run);
   }
 }
@@ -279,34 +282,26 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   let isTidy = false;
   while (true) {
     const canTake = hasSpareRun();
+    let page: u32 = 0;
     // Rather than make a page of Runs, see whether some have become spare.
     if (canTake || isTidy) {
-      let page = findFree(pages, alignment);
-      let found = pages;
+      page = findFree(pages, alignment);
       if (!page && pages > least) {
         page = findFree(least, alignment);
-        found = least;
+        if (page) pages = least;
       }
-      if (page) {
-        if (canTake) return take(page, found);
-        if (reserve(page, found)) continue;
-        if (found == least) return changetype<Run>(0);
-        // What was found held the last page for its Run.
-        pages = least;
-        continue;
-      }
+      if (page && canTake) return take(page, pages);
     }
     if (!isTidy) {
       tidy(pages + alignment - 1);
       isTidy = true;
-      continue;
+    } else if (!(page ? reserve(page, pages) : grow(pages, alignment, pages > least))) {
+      if (pages == least) return changetype<Run>(0);
+      // With fewer pages, there may be one for Runs as well.
+      pages = least;
     }
     // Even after growth the search may fail: if another thread grew linear memory as well, what is free may be in two
     // pieces. Then grow again.
-    const isTry = pages > least;
-    if (grow(pages, alignment, isTry)) continue;
-    if (!isTry) return changetype<Run>(0);
-    pages = least;
   }
 }
 
@@ -320,15 +315,15 @@ function tidy(pages: u32): void {
   if (s.end - s.start - s.used >= pages && !findFree(pages, 1)) pack();
 }
 
-/** Like `extendRun`, but makes memory grow if the run is the heap's last and its block could not move to free pages. */
+/** Like `resizeRun`, but makes memory grow if the run is the heap's last and its block could not move to free pages. */
 export function lengthenRun(run: Run, pages: u32): bool {
-  if (extendRun(run, pages)) return true;
-  if (!isLast(run) || findFree(pages, 1)) return false;
-  tidy(pages);
-  if (extendRun(run, pages)) return true;
-  if (findFree(pages, 1)) return false;
-  // The new pages may not adjoin the run: the map may have moved there.
-  return grow(pages - (run.size >>> PAGE_BITS), 1, false) && extendRun(run, pages);
+  for (let tries = 0; !resizeRun(run, pages); ++tries) {
+    // In the end the new pages may not adjoin the run: the map may have moved there.
+    if (tries > 1 || !isLast(run) || findFree(pages, 1)) return false;
+    if (!tries) tidy(pages);
+    else if (!grow(pages - largePages(run), 1, false)) return false;
+  }
+  return true;
 }
 
 /** Sets up the heap, unless that was done before. Returns false when memory is out. */
@@ -345,8 +340,7 @@ function start(): bool {
     startRing(ringOf(bin));
     bin.size = slotSize(i);
     const entry = CACHED ? (<usize>max(i, LEAST_BIN)) << CACHE_BIN_BITS : changetype<usize>(bin);
-    const end = min<usize>(bin.size, SMALL_MAX);
-    for (; size <= end; size += 4) store<usize>(STATE + size, entry, BIN_OF);
+    for (; size <= bin.size && size <= SMALL_MAX; size += 4) store<usize>(STATE + size, entry, BIN_OF);
   }
   // A hardened heap has yet to get its wall page.
   if (!HARDENED) state().smallEnd = SMALL_MAX + 1;
@@ -422,7 +416,7 @@ function newSlots(bin: Bin): Run {
   const bytes = run.size;
   setKind(run, kindOf(bin), bytes / size);
   run.size = size;
-  setRuns(run, run);
+  setRuns(run, bytes >>> PAGE_BITS, run);
   bin.pages += bytes >>> PAGE_BITS;
   return run;
 }

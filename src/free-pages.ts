@@ -223,13 +223,14 @@ export function freeBytes(capacity: u32): usize {
   return (capacity >>> 3) + (capacity >>> WORD_BITS) + END_GRADES;
 }
 
-/** Moves the bits and grades to `to`, enlarged to `capacity` pages. */
-export function moveFree(to: usize, capacity: u32): void {
+/** Moves the bits and grades of `old` pages to `to`, enlarged to `capacity` pages. */
+@inline
+export function moveFree(to: usize, old: u32, capacity: u32): void {
   const s = state();
   const grades = to + (capacity >>> 3);
   fillMemory(to, 0, freeBytes(capacity));
-  copyMemory(to, s.free, s.capacity >>> 3);
-  copyMemory(grades, s.grades, s.capacity >>> WORD_BITS);
+  copyMemory(to, s.free, old >>> 3);
+  copyMemory(grades, s.grades, old >>> WORD_BITS);
   fillMemory(grades + (capacity >>> WORD_BITS), <u8>BEST, END_GRADES);
   s.free = to;
   s.grades = grades;

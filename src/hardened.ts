@@ -115,12 +115,13 @@ import {
   pageOf,
   pagesFor,
   pagesOf,
+  resizeRun,
   remove,
   runAt,
   runOf,
   setKind,
+  setRun,
   setRuns,
-  shrinkRun,
 } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
@@ -232,7 +233,7 @@ function fillBin(kind: u32): bool {
   setKind(run, kind, slots);
   run.size = bytes;
   freeAll(run);
-  setRuns(run, run);
+  setRuns(run, pages, run);
   addBefore(binAt(kind).first, run);
   return true;
 }
@@ -288,7 +289,7 @@ function takeLarge(size: usize, alignment: usize): usize {
   if (multiple == 1 && isOwn(pageOf(run.start) - 1)) run = moveOn(run, 1);
   run = avoidGone(run, multiple);
   expectUnused(run, fresh);
-  setRuns(run, run);
+  setRun(run.start, run);
   guardLarge(run, size, log2(alignment));
   return run.start;
 }
@@ -665,7 +666,7 @@ function resizeInPlace(run: Run, block: usize, old: usize, size: usize): bool {
   if (run.kind != LARGE) {
     guardSlot(block, bytes, size, 0);
   } else {
-    shrinkRun(run, pagesFor(size + 1));
+    resizeRun(run, pagesFor(size + 1));
     guardLarge(run, size, 0);
   }
   return true;

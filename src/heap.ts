@@ -49,19 +49,7 @@ import {
 import { isFree } from "./free-pages";
 import { lock, lockInline, unlock, unlockInline } from "./lock";
 import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
-import {
-  Run,
-  extendRun,
-  pageOf,
-  pagesFor,
-  lengthOf,
-  mayGrow,
-  pagesOf,
-  runAt,
-  runOf,
-  setRun,
-  shrinkRun,
-} from "./pages";
+import { Run, pageOf, pagesFor, lengthOf, mayGrow, resizeRun, runAt, runOf, setRun } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
 
@@ -155,6 +143,12 @@ function allocateSlot(kind: u32): usize {
   return slot;
 }
 
+/** Returns the number of pages of a large block: one at least. */
+@inline
+function blockPages(size: usize): u32 {
+  return pagesFor(size | usize(!size));
+}
+
 /** Allocates a page run for `size` bytes at a multiple of `alignment` pages, a power of two. */
 function allocateLarge(size: usize, alignment: u32): usize {
   lock();
@@ -166,7 +160,7 @@ function allocateLarge(size: usize, alignment: u32): usize {
 /** `allocateLarge` for a caller that has the lock. */
 function takeLarge(size: usize, alignment: u32): usize {
   if (<isize>size < 0 || !ensureStarted()) return 0;
-  const pages = max<u32>(pagesFor(size), 1);
+  const pages = blockPages(size);
   // The block freed last may have just the right length, and its run is not free yet.
   const last = changetype<Run>(state().events);
   if (last) {
@@ -238,12 +232,12 @@ export function usableSize(block: usize): usize {
 
 /** Resizes the run of a large block in place. Returns whether that was possible. */
 export function resizeInPlace(run: Run, size: usize): bool {
+  if (<isize>size < 0) return false;
   lock();
-  const pages = max<u32>(pagesFor(size), 1);
+  const pages = blockPages(size);
   settle();
-  if (CACHED && pages > pagesOf(run) && !extendRun(run, pages)) makeRoom(pages, 1);
-  const resized = pages <= pagesOf(run) || lengthenRun(run, pages);
-  if (resized) shrinkRun(run, pages);
+  if (CACHED && !resizeRun(run, pages)) makeRoom(pages, 1);
+  const resized = lengthenRun(run, pages);
   unlock();
   return resized;
 }
@@ -265,7 +259,6 @@ function resizeSlow(run: Run, block: usize, size: usize): usize {
   const isSafe = mayGrow(ROOM_TO_GROW);
   if (run.kind == LARGE) {
     if (old - size < PAGE) return block;
-    if (<isize>size < 0) return fail(ENOMEM);
     // A large block that is better off in a slot moves there.
     if ((size > BIN_MAX >>> 1 || !isSafe) && resizeInPlace(run, size)) return block;
   } else if (size - old < old >>> 3 && isSafe) {
@@ -360,12 +353,11 @@ export function allocatePages(size: usize, alignment: usize): usize {
 /** Resizes a page run, in place or by moving it; 0 and ENOMEM, with the run unchanged, when memory is out. */
 export function resizePages(run: usize, size: usize): usize {
   if (!run) return allocatePages(size, 1);
-  if (<isize>size < 0) return fail(ENOMEM);
   if (HARDENED) return orFail(resizePagesChecked(run, size));
   const old = usableSize(run);
   if (resizeInPlace(runOf(run), size)) return run;
-  const moved = allocateLarge(size, 1);
-  if (!moved) return fail(ENOMEM);
+  const moved = orFail(allocateLarge(size, 1));
+  if (!moved) return 0;
   copyMemory(moved, run, min(old, size));
   release(run);
   return moved;

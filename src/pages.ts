@@ -194,24 +194,26 @@ export function runAt(page: u32): Run {
   return changetype<Run>(load<usize>(entryOf(page)));
 }
 
-/** Makes the page that an address lies in point to a Run. */
+/** Makes the page that starts at `start` point to a Run. */
 @inline
-export function setRun(address: usize, run: Run): void {
-  store<Run>(entryOf(pageOf(address)), run);
+export function setRun(start: usize, run: Run): void {
+  store<Run>(entryAt(start), run);
 }
 
-/** Makes the pages of a run in use point to it or to `noRun`; only the first page if it holds a single block. */
+/** Makes the `pages` pages of a run point to it or to `noRun`; only the first page if it holds a single block. */
 @inline
-export function setRuns(run: Run, to: Run): void {
+export function setRuns(run: Run, pages: u32, to: Run): void {
   let entry = entryAt(run.start);
-  const end = entry + (run.slots > 1 ? (<usize>pagesOf(run)) << 2 : ENTRY);
-  for (; entry < end; entry += ENTRY) store<Run>(entry, to);
+  const end = entry + (run.slots > 1 ? (<usize>pages) << 2 : ENTRY);
+  do {
+    store<Run>(entry, to);
+    entry += ENTRY;
+  } while (entry < end);
 }
 
-/** Makes `bytes` of entries, none or many, point to `noRun`: each copy doubles the part that is done. */
+/** Makes `bytes` of entries, one at least, point to `noRun`: each copy doubles the part that is done. */
 @inline
 function clearEntries(first: usize, bytes: usize): void {
-  if (!bytes) return;
   store<Run>(first, noRun());
   for (let done = ENTRY; done < bytes; done <<= 1) copyMemory(first + done, first, min(done, bytes - done));
 }
@@ -274,18 +276,17 @@ export function hasSpareRun(): bool {
 }
 
 /**
- * Makes sure that there is a spare Run, without using up any of the `pages` free pages from `page` on. Returns false
- * when memory is out.
+ * Makes a page of spare Runs, but not of any of the `pages` free pages from `page` on. Returns false when memory is
+ * out.
  */
 export function reserve(page: u32, pages: u32): bool {
   takeFree(page, pages);
-  while (!hasSpareRun()) {
-    const own = findFree(1, 1);
-    if (own) makeMetadata(takeOwn(own, 1));
-    else if (!grow(1, 1, false)) break;
-  }
+  let own: u32;
+  do own = findFree(1, 1);
+  while (!own && grow(1, 1, false));
+  if (own) makeMetadata(takeOwn(own, 1));
   addFree(page, pages);
-  return hasSpareRun();
+  return !!own;
 }
 
 /** Turns a page that points to `noRun` into a metadata page. */
@@ -341,7 +342,7 @@ function takeOwn(page: u32, pages: u32): usize {
   return start;
 }
 
-/** Counts pages as handed out. */
+/** Counts pages as handed out; as given back, if negative. */
 @inline
 function use(pages: u32): void {
   const s = state();
@@ -362,28 +363,15 @@ export function take(page: u32, pages: u32): Run {
   return newRun(addressOf(page), pages << PAGE_BITS);
 }
 
-/** Frees pages that were handed out and point to `noRun`. */
-function putFree(start: usize, pages: u32): void {
-  state().used -= pages;
-  addFree(pageOf(start), pages);
-}
-
-/** Frees a run: its pages and its Run. */
-export function freeRun(run: Run): void {
+/** Frees a run: its pages and its Run. Returns the number of pages. */
+export function freeRun(run: Run): u32 {
   const pages = pagesOf(run);
   const start = run.start;
-  setRuns(run, noRun());
+  setRuns(run, pages, noRun());
   dropRun(run);
   state().used -= pages;
   addFreeInline(pageOf(start), pages);
-}
-
-/** Frees all but the first `pages` pages of a run of kind LARGE. */
-export function shrinkRun(run: Run, pages: u32): void {
-  const rest = (run.size >>> PAGE_BITS) - pages;
-  if (!rest) return;
-  run.size = pages << PAGE_BITS;
-  putFree(run.start + run.size, rest);
+  return pages;
 }
 
 /** Frees the first `pages` pages of a run whose pages point to `noRun`. */
@@ -391,25 +379,37 @@ export function cutFront(run: Run, pages: u32): void {
   const start = run.start;
   run.start = start + addressOf(pages);
   run.size -= pages << PAGE_BITS;
-  putFree(start, pages);
+  state().used -= pages;
+  addFree(pageOf(start), pages);
 }
 
-/** Extends a run of kind LARGE to `pages` pages in place. Returns whether enough pages after it were free. */
-export function extendRun(run: Run, pages: u32): bool {
-  const next = pageOf(run.start + run.size);
-  const more = pages - (run.size >>> PAGE_BITS);
-  if (freeFrom(next, more) < more) return false;
+/** Returns the number of pages of a run of kind LARGE. */
+@inline
+export function largePages(run: Run): u32 {
+  return run.size >>> PAGE_BITS;
+}
+
+/** Resizes a run of kind LARGE to `pages` pages in place. Returns false if it would need pages that are not free. */
+export function resizeRun(run: Run, pages: u32): bool {
+  const more = pages - largePages(run);
+  const start = pageOf(run.start);
+  if (<i32>more >= 0) {
+    const end = start + largePages(run);
+    if (freeFrom(end, more) < more) return false;
+    takeFree(end, more);
+  } else {
+    addFree(start + pages, -more);
+  }
   use(more);
-  takeFree(next, more);
   run.size = pages << PAGE_BITS;
   return true;
 }
 
 /** Returns whether only free pages follow a run of kind LARGE, up to the end of memory, so that it can grow there. */
+@inline
 export function isLast(run: Run): bool {
-  const s = state();
-  const next = pageOf(run.start + run.size);
-  return s.end == memoryEndPage() && next + freeFrom(next, s.end) == s.end;
+  const end = pageOf(run.start) + largePages(run);
+  return end + freeFrom(end, u32.MAX_VALUE) == memoryEndPage();
 }
 
 // Growing.
@@ -428,8 +428,8 @@ export function startPages(): bool {
   startRing(metadataPages());
   let base = heapBase();
   let end = heapEndPage();
-  // No more than needed, including the pages of the map itself: memory may be unable to grow.
-  let capacity = max(end, memoryEndPage()) + SLACK;
+  // No more than needed, including the pages of the map itself: memory may be unable to grow. It reaches `end` already.
+  let capacity = memoryEndPage() + SLACK;
   capacity = (capacity + capacity / (MAP_PAGE / 2) + WORD_PAGES) & -WORD_PAGES;
   // Compare pages: unlike addresses they do not wrap at 4 GiB.
   const bytes = mapBytes(capacity) + FIRST_METADATA_PAGES * PAGE;
@@ -438,20 +438,23 @@ export function startPages(): bool {
     const pages = pagesFor(bytes);
     const page = growMemory(pages);
     end = grownEnd(page, pages);
-    if (!page || end < page + pages) return false;
+    firstFree = page + pages;
+    if (!page || end < firstFree) return false;
     // Another thread grew memory meanwhile, and this map would not reach so far. Start over; these pages are lost.
     if (LOCKED && end >= capacity) return startPages();
     base = addressOf(page);
-    firstFree = page + pages;
   }
   s.start = pageOf(base);
   s.end = end;
   s.fresh = firstFree;
   moveMap(base, capacity);
-  if (HARDENED) makeMetadata(addressOf(firstFree - 2));
-  makeMetadata(addressOf(firstFree - 1));
+  const first = addressOf(firstFree - FIRST_METADATA_PAGES);
+  makeMetadata(first);
+  if (HARDENED) makeMetadata(first + PAGE);
   // A Run that is never dropped keeps the first metadata page, low in the heap, from becoming free.
-  newRun(0, 0);
+  const header = changetype<Run>(first);
+  header.free += RUN_STEP;
+  header.left = 1;
   addPages(firstFree, end);
   return true;
 }
@@ -463,7 +466,7 @@ function capacityFor(end: u32): u32 {
 
 /**
  * Grows linear memory until a run of `pages` pages at a multiple of `alignment` pages fits at its end, together with what
- * is free there already. Returns false, with the heap unchanged, if it can't grow that far.
+ * is free there already: not enough for the run. Returns false, with the heap unchanged, if it can't grow that far.
  * Under Emscripten, where sbrk may abort the program when memory is out, a try never makes linear memory itself grow.
  */
 export function grow(pages: u32, alignment: u32, isTry: bool): bool {
@@ -471,7 +474,7 @@ export function grow(pages: u32, alignment: u32, isTry: bool): bool {
   const memoryEnd = memoryEndPage();
   const room = s.end == memoryEnd ? freeBefore(memoryEnd) : 0;
   const padding = (room - memoryEnd) & (alignment - 1);
-  let more = max<i32>(padding + pages - room, 1);
+  let more = padding + pages - room;
   if (EMSCRIPTEN) more = max(more, leastGrowth(memoryEnd));
   let capacity = s.capacity;
   // Pages of a larger map, if one is needed, and where it goes: rather in the middle of the heap than at its end, where
@@ -479,10 +482,11 @@ export function grow(pages: u32, alignment: u32, isTry: bool): bool {
   let map: u32 = 0;
   let place: u32 = 0;
   if (grownEnd(memoryEnd, more) >= capacity) {
-    capacity = capacityFor(memoryEnd + pages + alignment - 1);
+    const most = pages + alignment - 1;
+    capacity = capacityFor(memoryEnd + most);
     map = pagesFor(mapBytes(capacity));
     place = findFree(map, 1);
-    if (!place) more = pages + alignment - 1 + map;
+    if (!place) more = most + map;
     // The map will take up some of the free pages at the end.
     else if (place >= memoryEnd - room) more += map;
   }
@@ -554,22 +558,23 @@ function mapBytes(capacity: u32): usize {
 function moveMap(address: usize, capacity: u32): void {
   const s = state();
   const old = pageMap();
-  const oldSize = mapBytes(s.capacity);
-  const copied = (<usize>s.capacity) << 2;
+  const oldCapacity = s.capacity;
+  const copied = (<usize>oldCapacity) << 2;
   const entries = (<usize>capacity) << 2;
   copyMemory(address, old, copied);
+  // Even if there are none: what follows the entries is not written yet.
   clearEntries(address + copied, entries - copied);
-  moveFree(address + entries, capacity);
+  moveFree(address + entries, oldCapacity, capacity);
   s.capacity = capacity;
   if (LOCK_FREE_MAP) {
     atomic.store<usize>(STATE, address, MAP);
     return;
   }
   store<usize>(STATE, address, MAP);
+  if (!old) return;
   // The first map may share its first page with the program's data.
   const page = pagesFor(old);
-  const end = pagesFor(old + oldSize);
-  if (!old || page >= end) return;
+  const end = pagesFor(old + mapBytes(oldCapacity));
   // The map may lie where pages were still fresh when the present call began. If that is a calloc, it counts on zeros.
   fillMemory(addressOf(page), 0, addressOf(end - page));
   addPages(page, end);
