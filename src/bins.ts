@@ -404,6 +404,7 @@ export function takeFreed(bin: Bin): usize {
 }
 
 /** Makes a run of slots for a bin. Returns null when memory is out. */
+@inline
 function newSlots(bin: Bin): Run {
   const size = bin.size;
   const least = runPages(size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);

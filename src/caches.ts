@@ -114,7 +114,7 @@ class Common {
 
 /** The offset of the calling thread's cache from NO_CACHE; 0 if it has none. */
 let cache: usize = 0;
-/** The number of caches when this cache's batches were last sized. */
+/** The number of caches when this cache's batches were last sized; 0 if they have yet to be. */
 let sizedFor: u32 = 0;
 
 /** The table index of this module's `thread_destructor`. */
@@ -198,7 +198,7 @@ function takeFromHeap(kind: u32): usize {
   if (slot) {
     // Claim a cache only now: had it been made first, it might have taken the last free page, which the slot needed.
     if (!cache) claim();
-    else if (sizedFor != common().made) sizeBatches();
+    sizeBatches();
     const cell = cellOf(kind);
     let room = load<u32>(cell, MOST);
     let last = slot;
@@ -249,7 +249,7 @@ function releaseSlow(run: Run, block: usize): void {
   if (kind < LARGE) unreachable();
   store<usize>(block, 0);
   if (cache && kind != LARGE) {
-    if (sizedFor != common().made) sizeBatches();
+    sizeBatches();
     const cell = cellOf(kind);
     const most = load<u32>(cell, MOST);
     let batch = block;
@@ -310,15 +310,17 @@ function claim(): void {
   c.spare = load<usize>(spare);
   store<usize>(spare, 0);
   cache = spare - (STATE + NO_CACHE);
-  sizeBatches();
+  sizedFor = 0;
   if (!endIsKnown()) return;
   if (!c.hasKey) c.hasKey = createKey(STATE + CACHES + offsetof<Common>("key"), DESTRUCTOR);
   if (c.hasKey) atThreadEnd(c.key);
 }
 
-/** Sets the batch sizes of the thread's cache according to the present number of caches. */
+/** Sets the batch sizes of the thread's cache, if it has one, according to the present number of caches. */
 function sizeBatches(): void {
-  sizedFor = common().made;
+  const made = common().made;
+  if (!cache || sizedFor == made) return;
+  sizedFor = made;
   for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
     const size = slotSize(bin);
     const bytes = size <= SMALL_SLOT ? SMALL_BATCH_BYTES : BATCH_BYTES;

@@ -115,7 +115,7 @@ export function allocate(size: usize): usize {
         return fresh;
       }
     }
-    unlockInline();
+    unlock();
   }
   // Here a call costs little compared with the rest.
   return takeAny(size, true);
