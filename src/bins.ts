@@ -295,13 +295,16 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
     if (!isTidy) {
       tidy(pages + alignment - 1);
       isTidy = true;
-    } else if (!(page ? reserve(page, pages) : grow(pages, alignment, pages > least))) {
-      if (pages == least) return changetype<Run>(0);
-      // With fewer pages, there may be one for Runs as well.
-      pages = least;
+    } else {
+      const isTry = pages > least;
+      if (!(page ? reserve(page, pages, isTry) : grow(pages, alignment, isTry))) {
+        if (!isTry) return changetype<Run>(0);
+        // With fewer pages, there may be one for Runs as well.
+        pages = least;
+      }
     }
-    // Even after growth the search may fail: if another thread grew linear memory as well, what is free may be in two
-    // pieces. Then grow again.
+    // Even after growth the search may fail: an aligned run may miss its place because the map moved there, or, if
+    // another thread grew linear memory as well, what is free may be in two pieces. Then grow again.
   }
 }
 

@@ -679,6 +679,7 @@ function fitLarge(run: Run, size: usize): bool {
   if (pages <= pagesOf(run)) return true;
   const end = endOf(run);
   freeEmptyRuns(pages, 1);
+  avoidRisk(pages, 1);
   if (!lengthenRun(run, pages)) return false;
   // The block itself is not to blame: its end was checked before.
   if (!isZero(end, endOf(run))) blameFreed(end, endOf(run));

@@ -277,13 +277,13 @@ export function hasSpareRun(): bool {
 
 /**
  * Makes a page of spare Runs, but not of any of the `pages` free pages from `page` on. Returns false when memory is
- * out.
+ * out. A try never makes linear memory itself grow: see `grow`.
  */
-export function reserve(page: u32, pages: u32): bool {
+export function reserve(page: u32, pages: u32, isTry: bool): bool {
   takeFree(page, pages);
   let own: u32;
   do own = findFree(1, 1);
-  while (!own && grow(1, 1, false));
+  while (!own && grow(1, 1, isTry));
   if (own) makeMetadata(takeOwn(own, 1));
   addFree(page, pages);
   return !!own;
@@ -475,8 +475,9 @@ export function grow(pages: u32, alignment: u32, isTry: bool): bool {
   const room = s.end == memoryEnd ? freeBefore(memoryEnd) : 0;
   const padding = (room - memoryEnd) & (alignment - 1);
   let more = padding + pages - room;
-  if (EMSCRIPTEN) more = max(more, leastGrowth(memoryEnd));
   let capacity = s.capacity;
+  // Rather not so far that it would take a larger map.
+  if (EMSCRIPTEN) more = max<i32>(more, min<i32>(leastGrowth(memoryEnd), capacity - memoryEnd - 1));
   // Pages of a larger map, if one is needed, and where it goes: rather in the middle of the heap than at its end, where
   // it would be in the way of blocks that grow.
   let map: u32 = 0;

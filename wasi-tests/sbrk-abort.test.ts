@@ -5,11 +5,14 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { WASM_PAGE } from "../npm/webassembly.ts";
+import { PAGE } from "./support-heap.ts";
 import { compileForEmscripten, startProgram, type Exports } from "./support-sbrk.ts";
 
 const END = 8 * WASM_PAGE;
 /** What memory is filled with: blocks of one page, its guard in the hardened build included. */
 const FILL = 2000;
+/** A large block, in bytes. */
+const BLOCK = 20_480;
 
 /** Makes instances of the core that share a memory of 8 wasm pages. */
 function start(module: WebAssembly.Module, threads = 1) {
@@ -24,14 +27,18 @@ function start(module: WebAssembly.Module, threads = 1) {
       return true;
     },
   });
+  /** From now on, `sbrk` ends the program if it is asked for more than there is. */
+  const close = () => {
+    isFull = true;
+  };
   /** Uses up all pages, and all slots for `size` bytes. From then on `sbrk` ends the program. */
   const fill = (size = FILL) => {
     const { page_alloc, malloc } = instances[0]!;
     while (page_alloc!(FILL, 1) !== 0);
     while (malloc!(size) !== 0);
-    isFull = true;
+    close();
   };
-  return { instances, fill };
+  return { instances, fill, close };
 }
 
 const release = await compileForEmscripten();
@@ -65,6 +72,83 @@ test("the first malloc of a thread takes a free slot, if need be without a cache
   // The pages stay in use, so that there is none for a cache.
   for (const [i, block] of blocks.entries()) if (i % 2) one.free!(block);
   assert.is.not(other.malloc!(500), 0);
+});
+
+for (const [name, module] of [
+  ["release", release],
+  ["locked", await compileForEmscripten("RSB_LOCKED")],
+  ["threads", threads],
+] as const) {
+  test(`${name}: memory is used up to less than a block before sbrk would end the program`, () => {
+    for (const pages of [6, 16, 32]) {
+      for (let base = WASM_PAGE; base < 2 * WASM_PAGE; base += 9000) {
+        const end = pages * WASM_PAGE;
+        let unused = 0;
+        const { instances, take } = startProgram(module, {
+          base,
+          initial: pages,
+          maximum: pages,
+          before(bytes) {
+            const place = take(0);
+            if (place + bytes <= end) return true;
+            unused = end - place;
+            throw new Error("Aborted(OOM)");
+          },
+        });
+        assert.throws(() => {
+          while (instances[0]!.malloc!(BLOCK) !== 0);
+        }, /Aborted/);
+        // What the block needs beside its own pages: a page of Runs, and the page map, if it has to move.
+        const beside = 2 * PAGE + end / 128;
+        assert.ok(
+          unused < BLOCK + beside,
+          `${unused} bytes were left of ${pages} wasm pages, with the break at ${base} first`,
+        );
+      }
+    }
+  });
+
+  test(`${name}: malloc makes do with a short run if a long one would leave no page for its Run`, () => {
+    // How many pages are in use decides whether one of them has a spare Run.
+    for (let singles = 0; singles < 70; ++singles) {
+      for (let pages = 2; pages < 8; ++pages) {
+        let isRefused = false;
+        const { instances } = startProgram(module, {
+          base: WASM_PAGE,
+          initial: 6,
+          maximum: 6,
+          before(bytes) {
+            isRefused ||= bytes > 0;
+            return true;
+          },
+        });
+        const { malloc, free, page_alloc } = instances[0]!;
+        for (let i = 0; i < 120; ++i) malloc!(500);
+        for (let i = 0; i < singles; ++i) page_alloc!(1, 1);
+        let last = 0;
+        for (let block; (block = page_alloc!(pages * PAGE, 1)) !== 0;) last = block;
+        while (page_alloc!(PAGE, 1) !== 0);
+        while (malloc!(500) !== 0);
+        if (last === 0) continue;
+        free!(last);
+        page_alloc!(PAGE, 1);
+        isRefused = false;
+        if (malloc!(500) !== 0)
+          assert.not(isRefused, `sbrk was asked, with ${pages - 1} pages free and ${singles} blocks of a page`);
+      }
+    }
+  });
+}
+
+test("hardened: a large block that grows moves to the pages of slots in quarantine", () => {
+  const { instances, close } = start(hardened);
+  const { malloc, free, realloc } = instances[0]!;
+  const slots = Array.from({ length: 8 }, () => malloc!(15_000));
+  let last = 0;
+  for (let block; (block = malloc!(40_000)) !== 0;) last = Math.max(last, block);
+  close();
+  for (const slot of slots) free!(slot);
+  assert.is.not(realloc!(last, 80_000), 0);
 });
 
 test("hardened: a large block begins where one was just freed, as there is no room elsewhere", () => {
