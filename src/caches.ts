@@ -329,7 +329,7 @@ function sizeBatches(): void {
   }
 }
 
-/** Returns a new, empty cache; 0 if there are `most` already, or no memory or only at a risk. */
+/** Returns a new, empty cache; 0 if there are `most` already, or if memory is out or might be (see `mayGrow`). */
 function make(c: Common): usize {
   const s = state();
   const peak = s.peak;

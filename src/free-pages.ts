@@ -51,7 +51,7 @@ function setGrade(word: u32, grade: u32): void {
   store<u8>(state().grades + word, grade);
 }
 
-/** Sets the grade of a word of these bits without looking at other words: to BEST if a series may go on in the next. */
+/** Sets the grade of a word whose bits are `bits`: to BEST if its last series may go on in the next word. */
 @inline
 function rate(word: u32, bits: u64): void {
   setGrade(word, <i64>bits < 0 ? BEST : <u32>popcnt<u64>(bits));

@@ -134,7 +134,10 @@ for (const [name, module] of [
         page_alloc!(PAGE, 1);
         isRefused = false;
         if (malloc!(500) !== 0)
-          assert.not(isRefused, `sbrk was asked, with ${pages - 1} pages free and ${singles} blocks of a page`);
+          assert.not(
+            isRefused,
+            `sbrk was asked, with ${pages - 1} pages free and ${singles} blocks of a page`,
+          );
       }
     }
   });
