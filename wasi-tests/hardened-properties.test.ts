@@ -11,6 +11,7 @@ import { build, findCompiler } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
 import { HARDENED_LAYOUT } from "./heap-check.ts";
 import {
+  ALL_PAGES,
   PAGE,
   PREFIXED_NAMES,
   apiOf,
@@ -26,8 +27,6 @@ import {
 
 const INITIAL = 4;
 const MOST_PAGES = 16384;
-/** The number of wasm pages in 4 GiB. */
-const ALL_PAGES = 65_536;
 /** More bytes than the program has besides its stack, in multiples of the stack's alignment. */
 const STATIC = 4096;
 const EXPORTED = ["rsbmalloc_check", ...PREFIXED_NAMES];

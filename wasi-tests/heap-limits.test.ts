@@ -6,6 +6,7 @@ import { ENOMEM, instantiate, type Heap } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
 import {
+  ALL_PAGES,
   PAGE,
   assertFilled,
   assertKept,
@@ -389,7 +390,7 @@ test("a request fails without growing memory if there is room for the block but 
 });
 
 test("malloc fails with ENOMEM if a memory that is 4 GiB from the start has no room for a block", async () => {
-  const memory = new WebAssembly.Memory({ initial: 65_536, maximum: 65_536 });
+  const memory = new WebAssembly.Memory({ initial: ALL_PAGES, maximum: ALL_PAGES });
   const heap = await instantiate({ memory, heapBase: MIB });
   for (let i = 0; i < 7; ++i) assert.is.not(heap.malloc(500 * MIB), 0);
   assert.is(heap.malloc(GIB), 0);
@@ -536,7 +537,7 @@ test("one block can span free pages at the heap's end and the memory left below 
 
 for (const distance of [1, 2, 5, 16, 100, 200, 1000]) {
   test(`a heap that starts ${distance} wasm pages below 4 GiB allocates only between there and 4 GiB`, async () => {
-    const memory = new WebAssembly.Memory({ initial: 65_536 });
+    const memory = new WebAssembly.Memory({ initial: ALL_PAGES });
     const heapBase = END - distance * WASM_PAGE;
     const heap = await instantiate({ memory, heapBase });
     for (const size of [8, 5000, 40_000, 200_000, 30 * MIB]) {
@@ -551,7 +552,7 @@ for (const distance of [1, 2, 5, 16, 100, 200, 1000]) {
 
 for (const initial of [54_776, 59_844, 64_882]) {
   test(`a heap that starts behind ${initial} wasm pages of others never hands out these`, async () => {
-    const memory = new WebAssembly.Memory({ initial, maximum: 65_536 });
+    const memory = new WebAssembly.Memory({ initial, maximum: ALL_PAGES });
     const heap = await instantiate({ memory });
     const live = Array.from({ length: 1000 }, () => heap.page_alloc(PAGE, 1));
     for (const block of live) assert.ok(block > heap.state, `a block was allocated at ${block}`);
@@ -568,11 +569,11 @@ test("calloc does not write to fresh memory, so it takes no physical memory", as
 });
 
 test("malloc fails if others have left only as much below 4 GiB as the larger page map needs", async () => {
-  const { heap, base } = await newHeap({ maximum: 65_536 });
+  const { heap, base } = await newHeap({ maximum: ALL_PAGES });
   const first = heap.malloc(100);
   const map = (4 * END) / PAGE / WASM_PAGE;
   const start = heap.memory.buffer.byteLength;
-  heap.memory.grow(65_536 - map - start / WASM_PAGE);
+  heap.memory.grow(ALL_PAGES - map - start / WASM_PAGE);
   assert.is(heap.malloc(MIB), 0);
   const second = heap.malloc(100);
   assert.is.not(second, 0);

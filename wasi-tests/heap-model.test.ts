@@ -5,6 +5,7 @@ import * as assert from "uvu/assert";
 import type { Options } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import {
+  ALL_PAGES,
   assertKept,
   calls,
   checkAgainst,
@@ -15,9 +16,6 @@ import {
   release,
   type Call,
 } from "./support-heap.ts";
-
-/** The number of wasm pages in 4 GiB. */
-const ALL_PAGES = 65_536;
 
 /**
  * Runs a sequence on a new heap, which it fills up in the end if calls may fail, and frees all blocks. Checks the heap

@@ -112,13 +112,13 @@ for (const [name, module] of [
     // How many pages are in use decides whether one of them has a spare Run.
     for (let singles = 0; singles < 70; ++singles) {
       for (let pages = 2; pages < 8; ++pages) {
-        let isRefused = false;
+        let isAsked = false;
         const { instances } = startProgram(module, {
           base: WASM_PAGE,
           initial: 6,
           maximum: 6,
           before(bytes) {
-            isRefused ||= bytes > 0;
+            isAsked ||= bytes > 0;
             return true;
           },
         });
@@ -132,12 +132,9 @@ for (const [name, module] of [
         if (last === 0) continue;
         free!(last);
         page_alloc!(PAGE, 1);
-        isRefused = false;
+        isAsked = false;
         if (malloc!(500) !== 0)
-          assert.not(
-            isRefused,
-            `sbrk was asked, with ${pages - 1} pages free and ${singles} blocks of a page`,
-          );
+          assert.not(isAsked, `sbrk was asked, with ${pages - 1} pages free and ${singles} blocks of a page`);
       }
     }
   });

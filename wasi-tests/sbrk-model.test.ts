@@ -7,6 +7,7 @@ import { test } from "uvu";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { checkHeap } from "./heap-check.ts";
 import {
+  ALL_PAGES,
   PAGE,
   addForeign,
   apiOf,
@@ -21,8 +22,6 @@ import {
 import { BREAK_ALIGNMENT, STATE, compileForEmscripten, startProgram, type Setting } from "./support-sbrk.ts";
 import { unknownPages } from "./support-threads.ts";
 
-/** The number of wasm pages in 4 GiB. */
-const ALL_PAGES = 65_536;
 const GIB = 2 ** 30;
 const ADDRESSES = 2 ** 32;
 /** Where `mallinfo` stores its result: in front of the allocator's state. */

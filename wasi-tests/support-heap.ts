@@ -9,6 +9,8 @@ import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
 
 export const PAGE = 2 ** LAYOUT.PAGE_BITS;
+/** The number of wasm pages in 4 GiB. */
+export const ALL_PAGES = 65_536;
 export const PTRDIFF_MAX = 2 ** 31 - 1;
 
 /** The functions that a sequence calls: those of a heap of the stand-alone module, or of a linked program. */
