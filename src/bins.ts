@@ -318,13 +318,16 @@ function tidy(pages: u32): void {
   if (s.end - s.start - s.used >= pages && !findFree(pages, 1)) pack();
 }
 
-/** Like `resizeRun`, but makes memory grow if the run is the heap's last and its block could not move to free pages. */
+/**
+ * Like `resizeRun`, but if the run's block could not move to free pages either, frees unused runs, which may lie behind
+ * it, and makes memory grow if the run is the heap's last.
+ */
 export function lengthenRun(run: Run, pages: u32): bool {
   for (let tries = 0; !resizeRun(run, pages); ++tries) {
     // In the end the new pages may not adjoin the run: the map may have moved there.
-    if (tries > 1 || !isLast(run) || findFree(pages, 1)) return false;
+    if (tries > 1 || findFree(pages, 1)) return false;
     if (!tries) tidy(pages);
-    else if (!grow(pages - largePages(run), 1, false)) return false;
+    else if (!isLast(run) || !grow(pages - largePages(run), 1, false)) return false;
   }
   return true;
 }

@@ -108,6 +108,24 @@ for (const [name, module] of [
     }
   });
 
+  test(`${name}: a large block grows into the pages of free slots behind it`, () => {
+    const { instances, close } = start(module);
+    const { malloc, free, realloc, page_alloc } = instances[0]!;
+    // Now the thread has its cache.
+    malloc!(1);
+    const pages: number[] = [];
+    for (let page; (page = page_alloc!(PAGE, 1)) !== 0;) pages.push(page);
+    const adjacent = BLOCK / PAGE + 1;
+    const first = pages.findIndex((page, i) => pages[i + adjacent - 1] === page + (adjacent - 1) * PAGE);
+    for (const page of pages.slice(first, first + adjacent)) free!(page);
+    const block = malloc!(BLOCK);
+    const slot = malloc!(1000);
+    assert.is(slot, block + BLOCK);
+    free!(slot);
+    close();
+    assert.is(realloc!(block, BLOCK + PAGE), block);
+  });
+
   test(`${name}: malloc makes do with a short run if a long one would leave no page for its Run`, () => {
     // How many pages are in use decides whether one of them has a spare Run.
     for (let singles = 0; singles < 70; ++singles) {
