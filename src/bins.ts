@@ -28,6 +28,7 @@
 
 import {
   BIN_BITS,
+  BIN_MAX,
   BIN_OF,
   BIN_TABLE,
   CACHED,
@@ -112,6 +113,9 @@ export const WASTE_BITS: u32 = 4;
 const FOUR_WASTE_BITS: u32 = 3;
 const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
+
+/** The length in pages of the largest block that may move to a slot. */
+const BIN_MAX_PAGES: u32 = <u32>BIN_MAX >>> PAGE_BITS;
 
 /** The largest slots whose empty runs a bin may keep. */
 const KEPT_MAX: u32 = 8192;
@@ -327,7 +331,8 @@ export function lengthenRun(run: Run, pages: u32): bool {
     // In the end the new pages may not adjoin the run: the map may have moved there.
     if (tries > 1 || findFree(pages, 1)) return false;
     if (!tries) tidy(pages);
-    else if (!isLast(run) || !grow(pages - largePages(run), 1, false)) return false;
+    // The block may still move to a free slot if it is small enough: then growing is only a try.
+    else if (!isLast(run) || !grow(pages - largePages(run), 1, pages <= BIN_MAX_PAGES)) return false;
   }
   return true;
 }

@@ -126,6 +126,19 @@ for (const [name, module] of [
     assert.is(realloc!(block, BLOCK + PAGE), block);
   });
 
+  test(`${name}: a block of a page at the end of memory that grows to 13,000 bytes moves to a free slot`, () => {
+    const { instances, close } = start(module);
+    const { malloc, free, realloc, page_alloc } = instances[0]!;
+    // The first two runs have one slot each, the third has two.
+    const slots = Array.from({ length: 4 }, () => malloc!(13_000));
+    let last = 0;
+    for (let page; (page = page_alloc!(PAGE, 1)) !== 0;) last = Math.max(last, page);
+    assert.is(last, END - PAGE);
+    free!(slots[3]!);
+    close();
+    assert.is(realloc!(last, 13_000), slots[3]!);
+  });
+
   test(`${name}: malloc makes do with a short run if a long one would leave no page for its Run`, () => {
     // How many pages are in use decides whether one of them has a spare Run.
     for (let singles = 0; singles < 70; ++singles) {
