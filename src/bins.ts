@@ -115,7 +115,7 @@ const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
 
 /** The length in pages of the largest block that may move to a slot. */
-const BIN_MAX_PAGES: u32 = <u32>BIN_MAX >>> PAGE_BITS;
+const BIN_MAX_PAGES: u32 = (<u32>BIN_MAX) >>> PAGE_BITS;
 
 /** The largest slots whose empty runs a bin may keep. */
 const KEPT_MAX: u32 = 8192;
@@ -344,7 +344,7 @@ export function ensureStarted(): bool {
 }
 
 function start(): bool {
-  if (!startPages()) return false;
+  if (!startPages(0)) return false;
   let size: usize = 0;
   for (let i = FIRST_BIN; i < END_BIN; ++i) {
     const bin = binAt(i);

@@ -419,8 +419,11 @@ function grownEnd(page: u32, pages: u32): u32 {
   return min<u32>(page + grownPages(pages), LAST_PAGE);
 }
 
-/** Makes the first map and the first Runs, and frees the memory after them. Returns false when memory is out. */
-export function startPages(): bool {
+/**
+ * Makes the first map, with room for `more` pages beyond those needed, and the first Runs, and frees the memory after them.
+ * Returns false when memory is out.
+ */
+export function startPages(more: u32): bool {
   startLibc();
   const s = state();
   noRun().left = 1;
@@ -429,7 +432,7 @@ export function startPages(): bool {
   let base = heapBase();
   let end = heapEndPage();
   // No more than needed, including the pages of the map itself: memory may be unable to grow. It reaches `end` already.
-  let capacity = memoryEndPage() + SLACK;
+  let capacity = more + memoryEndPage() + SLACK;
   capacity = (capacity + capacity / (MAP_PAGE / 2) + WORD_PAGES) & -WORD_PAGES;
   // Compare pages: unlike addresses they do not wrap at 4 GiB.
   const bytes = mapBytes(capacity) + FIRST_METADATA_PAGES * PAGE;
@@ -440,8 +443,9 @@ export function startPages(): bool {
     end = grownEnd(page, pages);
     firstFree = page + pages;
     if (!page || end < firstFree) return false;
-    // Another thread grew memory meanwhile, and this map would not reach so far. Start over; these pages are lost.
-    if (LOCKED && end >= capacity) return startPages();
+    // Another thread grew memory meanwhile, and this map would not reach so far. Start over with one that reaches twice
+    // as far, since that may happen again; these pages are lost.
+    if (LOCKED && end >= capacity) return startPages(end);
     base = addressOf(page);
   }
   s.start = pageOf(base);

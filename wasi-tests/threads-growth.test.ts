@@ -50,6 +50,19 @@ for (const grabbed of [16, 2048, 5000, 300_000, 5_000_000]) {
   });
 }
 
+for (const grabbed of [300_000, 2_000_000, 5_000_000]) {
+  test(`the first malloc asks for memory a few times although another thread takes ${grabbed} bytes each time`, () => {
+    let asked = 0;
+    const { exports } = start(() => {
+      asked += 1;
+      return grabbed;
+    });
+    assert.is.not(exports.malloc!(100), 0);
+    // Each attempt takes two calls at most, and makes a page map that reaches twice as far.
+    assert.ok(asked < 10, `${asked} calls`);
+  });
+}
+
 test("the heap takes at most a tenth more memory than the blocks need", () => {
   const { exports, taken } = start(() => 0);
   const size = 1000;
