@@ -82,32 +82,3 @@ export interface WorkloadResult extends Row {
   /** Nanoseconds per call, without the loop's time, by engine and peer. */
   readonly times: Record<string, Readonly<Record<string, Measured>>>;
 }
-
-/** Returns the geometric mean of a / b over the pairs of two positive numbers; undefined if there is no such pair. */
-export function geometricMean(pairs: readonly (readonly [Measured | undefined, Measured | undefined])[]) {
-  const logs = pairs.flatMap(([a, b]) =>
-    typeof a === "number" && typeof b === "number" && a > 0 && b > 0 ? [Math.log(a / b)] : [],
-  );
-  return logs.length === 0 ? undefined : Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
-}
-
-/** Returns the values of two peers, row by row, for `geometricMean`. */
-export function ratioPairs<T extends Row>(
-  rows: readonly T[],
-  values: (row: T) => Readonly<Record<string, Measured>>,
-  subject: string,
-  peer: string,
-): (readonly [Measured | undefined, Measured | undefined])[] {
-  return rows.map((row) => [values(row)[subject], values(row)[peer]]);
-}
-
-/** Returns the subject's value as a multiple of the smallest of the others' values; undefined if either is missing. */
-export function againstBest(
-  values: Readonly<Record<string, Measured>>,
-  subject: string,
-  others: readonly string[],
-): number | undefined {
-  const own = values[subject];
-  const best = Math.min(...others.map((name) => values[name]).filter((value) => typeof value === "number"));
-  return typeof own === "number" && Number.isFinite(best) && best > 0 ? own / best : undefined;
-}

@@ -21,10 +21,10 @@ export async function debianSource(name: string): Promise<string> {
   const folder = path.join(FOLDER, name);
   if (existsSync(folder)) return folder;
   try {
-    const environment = await aptEnvironment();
+    const env = await (environment ??= prepareApt());
     const archives = path.join(FOLDER, "archives");
     mkdirSync(archives, { recursive: true });
-    const options = { cwd: archives, env: environment };
+    const options = { cwd: archives, env };
     // This may fail because Debian's patches have left the archive while the upstream source, all we need, is still there.
     await run("apt-get", ["source", "--download-only", "-q", name], options).catch(() => undefined);
     const upstream = readdirSync(archives).find(
@@ -43,10 +43,7 @@ export async function debianSource(name: string): Promise<string> {
 
 let environment: Promise<NodeJS.ProcessEnv> | undefined;
 
-function aptEnvironment(): Promise<NodeJS.ProcessEnv> {
-  return (environment ??= prepareApt());
-}
-
+/** Returns the environment variables for apt-get, after it has updated the package lists. */
 async function prepareApt(): Promise<NodeJS.ProcessEnv> {
   const file = APT_SOURCES.find((f) => existsSync(f));
   if (!file) throw new Error("this is not a Debian system");

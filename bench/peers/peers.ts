@@ -21,7 +21,7 @@ export interface Peer {
   readonly link: (program: Program) => Promise<string>;
 }
 
-export type Optimization = "speed" | "size";
+type Optimization = "speed" | "size";
 
 interface PeerSource {
   readonly name: string;

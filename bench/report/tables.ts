@@ -1,17 +1,14 @@
 /** Turns results into the tables and plots that all reports show. */
-import {
-  againstBest,
-  geometricMean,
-  ratioPairs,
-  type BugResults,
-  type EmscriptenResults,
-  type Measured,
-  type ProgramResult,
-  type Results,
-  type Row,
-  type ThreadResult,
-  type ThreadResults,
-  type WorkloadResult,
+import type {
+  BugResults,
+  EmscriptenResults,
+  Measured,
+  ProgramResult,
+  Results,
+  Row,
+  ThreadResult,
+  ThreadResults,
+  WorkloadResult,
 } from "../results.ts";
 import { groups } from "../workloads/workload.ts";
 
@@ -179,7 +176,9 @@ function rowTable<T extends Row>(
   for (const group of [...Object.keys(groups), "threads"]) {
     const inGroup = all.filter((row) => row.group === group);
     if (!comparing || inGroup.length === 0) continue;
-    const means = peers.map((peer) => ratio(geometricMean(ratioPairs(inGroup, values, subject, peer))));
+    const means = peers.map((peer) =>
+      ratio(geometricMean(inGroup.map((row) => [values(row)[subject], values(row)[peer]]))),
+    );
     rows.push([`${subject} / peer, ${group}`, ...means, ""]);
   }
   const series = peers.map((name) => ({
@@ -196,6 +195,27 @@ function rowTable<T extends Row>(
     faults,
     chart: { unit, categories: all.map(({ name }) => name), series },
   };
+}
+
+/** Returns the geometric mean of a / b over the pairs of two positive numbers; undefined if there is no such pair. */
+function geometricMean(
+  pairs: readonly (readonly [Measured | undefined, Measured | undefined])[],
+): number | undefined {
+  const logs = pairs.flatMap(([a, b]) =>
+    typeof a === "number" && typeof b === "number" && a > 0 && b > 0 ? [Math.log(a / b)] : [],
+  );
+  return logs.length === 0 ? undefined : Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
+}
+
+/** Returns the subject's value as a multiple of the smallest of the others' values; undefined if either is missing. */
+function againstBest(
+  values: Readonly<Record<string, Measured>>,
+  subject: string,
+  others: readonly string[],
+): number | undefined {
+  const own = values[subject];
+  const best = Math.min(...others.map((name) => values[name]).filter((value) => typeof value === "number"));
+  return typeof own === "number" && Number.isFinite(best) && best > 0 ? own / best : undefined;
 }
 
 function ratio(value: number | undefined): string {

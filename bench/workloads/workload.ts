@@ -38,7 +38,7 @@ const ALIGNMENT_SHIFT = 27;
 const MAX_ALIGNED_SIZE = 2 ** ALIGNMENT_SHIFT - 1;
 
 /** Returns the second word of an aligned operation. Throws a RangeError if the size does not fit. */
-export function alignedWord(alignmentBits: number, size: number): number {
+function alignedWord(alignmentBits: number, size: number): number {
   if (size > MAX_ALIGNED_SIZE)
     throw new RangeError(`an aligned block of ${size} bytes does not fit a workload`);
   return (alignmentBits << ALIGNMENT_SHIFT) | size;
