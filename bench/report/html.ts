@@ -3,6 +3,8 @@ import * as echarts from "echarts";
 import type { Results } from "../results.ts";
 import { tables, type Chart, type Table } from "./tables.ts";
 
+const { encodeHTML: escape } = echarts.format;
+
 /** Returns the report as one self-contained HTML file. Plots are SVG, without scripts. */
 export function htmlReport(results: Results): string {
   const about = results.workloads.map(
@@ -73,8 +75,4 @@ function plot({ unit, categories, series }: Chart): string {
   const svg = chart.renderToSVGString();
   chart.dispose();
   return svg;
-}
-
-function escape(text: string): string {
-  return text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 }
