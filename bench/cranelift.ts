@@ -5,10 +5,11 @@ import path from "node:path";
 import { promisify } from "node:util";
 import {
   HEADER,
+  OPCODE,
   SECTION,
+  appended,
   flatten,
   payloadOf,
-  reader,
   readSections,
   section,
   signed,
@@ -69,15 +70,12 @@ function jobBytes(ops: Uint8Array, workload: TimedWorkload, samples: number, rep
 /** Returns the module with a further data segment, which puts `bytes` at an address. */
 function embed(module: Uint8Array, address: number, bytes: Uint8Array): Uint8Array {
   const sections = readSections(module).filter(({ id }) => id !== SECTION.custom && id !== SECTION.dataCount);
-  const data = payloadOf(sections, SECTION.data);
-  const read = reader(data);
-  const count = read.u32();
-  const [ACTIVE, I32_CONST, END] = [0, 0x41, 0x0b];
-  const segment = [ACTIVE, I32_CONST, signed(address), END, unsigned(bytes.length), bytes];
+  const ACTIVE = 0;
+  const segment = [ACTIVE, OPCODE.i32Const, signed(address), OPCODE.end, unsigned(bytes.length), bytes];
   const others = sections.filter(({ id }) => id !== SECTION.data);
   return flatten([
     HEADER,
     others.map(({ id, payload }) => section(id, payload)),
-    section(SECTION.data, [unsigned(count + 1), data.subarray(read.position()), segment]),
+    section(SECTION.data, appended(payloadOf(sections, SECTION.data), segment)),
   ]);
 }

@@ -6,7 +6,9 @@ import {
   EXTERN,
   HEADER,
   I32,
+  OPCODE,
   SECTION,
+  appended,
   flatten,
   payloadOf,
   reader,
@@ -28,20 +30,14 @@ export const COUNTER = "instructions";
 const BULK_SHIFT = 4;
 
 const OP = {
+  ...OPCODE,
   block: 0x02,
   loop: 0x03,
   if: 0x04,
   else: 0x05,
-  end: 0x0b,
   brTable: 0x0e,
   returnCallIndirect: 0x13,
   selectTyped: 0x1c,
-  localGet: 0x20,
-  localTee: 0x22,
-  globalGet: 0x23,
-  globalSet: 0x24,
-  i32Const: 0x41,
-  i32Add: 0x6a,
   i32ShrU: 0x76,
   prefixFc: 0xfc,
   prefixFd: 0xfd,
@@ -122,14 +118,10 @@ export function countInstructions(module: Uint8Array, without: readonly string[]
     return [unsigned(counted.length), counted];
   });
 
-  const append = (id: number, item: Bytes): Bytes => {
-    const read = reader(payload(id));
-    const count = read.u32();
-    return [unsigned(count + 1), payload(id).subarray(read.position()), item];
-  };
+  const MUTABLE = 1;
   const changed: Record<number, Bytes> = {
-    [SECTION.global]: append(SECTION.global, [I32, 1, OP.i32Const, 0, OP.end]),
-    [SECTION.export]: append(SECTION.export, [text(COUNTER), EXTERN.global, unsigned(counter)]),
+    [SECTION.global]: appended(payload(SECTION.global), [I32, MUTABLE, OP.i32Const, 0, OP.end]),
+    [SECTION.export]: appended(payload(SECTION.export), [text(COUNTER), EXTERN.global, unsigned(counter)]),
     [SECTION.code]: vector(bodies),
   };
   // The module may have no globals, and thus no section for them.
@@ -200,8 +192,8 @@ function skipImmediates(read: ReturnType<typeof reader>, opcode: number): boolea
     read.vector(read.u32);
     read.u32();
   } else if (opcode === OP.selectTyped) read.take(read.u32());
-  else if (opcode === 0x43) read.take(4);
-  else if (opcode === 0x44) read.take(8);
+  else if (opcode === OP.f32Const) read.take(4);
+  else if (opcode === OP.f64Const) read.take(8);
   else if (opcode === OP.prefixFc) {
     const minor = read.u32();
     for (let i = FC_IMMEDIATES[minor]!; i > 0; i--) read.u32();

@@ -508,11 +508,10 @@ function segmentInfo({ name, alignment }: Segment): Bytes {
 /** Returns the data segments, laid out one after the other. */
 function placeSegments(segments: readonly Segment[]): Bytes[] {
   const ACTIVE = 0;
-  const END = 0x0b;
   let end = 0;
   return segments.map(({ contents, alignment }) => {
     const start = Math.ceil(end / alignment) * alignment;
     end = start + contents.length;
-    return [ACTIVE, OPCODE.i32Const, signed(start), END, unsigned(contents.length), contents];
+    return [ACTIVE, OPCODE.i32Const, signed(start), OPCODE.end, unsigned(contents.length), contents];
   });
 }

@@ -31,8 +31,11 @@ export const FUNCREF = 0x70;
 export const I32 = 0x7f;
 
 export const OPCODE = {
+  end: 0x0b,
   localGet: 0x20,
+  localTee: 0x22,
   globalGet: 0x23,
+  globalSet: 0x24,
   firstLoad: 0x28,
   lastLoad: 0x35,
   i32Const: 0x41,
@@ -101,6 +104,13 @@ export function text(value: string): Bytes {
 /** Encodes a vector: the number of items, then the items. */
 export function vector(items: readonly Bytes[]): Bytes {
   return [unsigned(items.length), items];
+}
+
+/** Returns a vector, given as encoded, with one more item. */
+export function appended(items: Uint8Array, item: Bytes): Bytes {
+  const read = reader(items);
+  const count = read.u32();
+  return [unsigned(count + 1), items.subarray(read.position()), item];
 }
 
 export function section(id: number, payload: Bytes): Bytes {
