@@ -324,10 +324,8 @@ int pthread_setspecific(u32 key, const void *value) {
 
 int *__errno_location(void) { return &error; }
 
-static _Atomic int waits;
 void __wait(volatile int *address, volatile int *waiters, int value, int private) {
   (void)waiters, (void)private;
-  waits++;
   while (*address == value) wait(address, value, -1);
 }
 
@@ -370,8 +368,8 @@ EXPORT(wasi_thread_start) void wasi_thread_start(int id, Start *start) {
   run(start);
 }
 
-/* Starts threads and waits for their ends. Returns how many calls failed; *waited is how often threads waited. */
-EXPORT(spawn_all) int spawn_all(int count, int calls, int *waited) {
+/* Starts threads and waits for their ends. Returns how many calls failed. */
+EXPORT(spawn_all) int spawn_all(int count, int calls) {
   Start *starts[MOST_THREADS];
   int failed = 0;
   for (int i = 0; i < count; i++) {
@@ -391,7 +389,6 @@ EXPORT(spawn_all) int spawn_all(int count, int calls, int *waited) {
   }
   drain();
   end_thread();
-  *waited = waits;
   return failed;
 }
 #endif
