@@ -21,7 +21,6 @@ interface Layout extends InspectorLayout {
   readonly RUN_NEXT: number;
   readonly RUN_PREV: number;
   readonly BIN_FIRST: number;
-  readonly BIN_SIZE: number;
   readonly BIN_PAGES: number;
 }
 
@@ -404,7 +403,7 @@ function checkFresh({ bytes, field, isFree }: Raw, runs: readonly Run[]): void {
   for (const { page, pages } of runs)
     check(page + pages <= fresh, `page ${page + pages - 1} is in a run, but counts as never handed out`);
   for (let page = fresh; page < field(LAYOUT.STATE_END); ++page) {
-    if (isFree(page) && !isZero(bytes.subarray(page * PAGE, (page + 1) * PAGE)))
+    if (isFree(page) && Buffer.compare(bytes.subarray(page * PAGE, (page + 1) * PAGE), ZEROS) !== 0)
       fail(`page ${page}, which counts as never handed out, is not zero`);
   }
 }
@@ -511,15 +510,6 @@ function checkLive(
 function isSlot({ start, size, slots }: Run, address: number): boolean {
   const offset = address - start;
   return offset >= 0 && offset % size === 0 && offset / size < slots;
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  for (let at = 0; at < bytes.length; at += PAGE) {
-    const part = bytes.subarray(at, at + PAGE);
-    if (Buffer.compare(part, part.length === PAGE ? ZEROS : ZEROS.subarray(0, part.length)) !== 0)
-      return false;
-  }
-  return true;
 }
 
 function check(holds: boolean, otherwise: string): asserts holds {

@@ -4,7 +4,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ENOMEM, instantiate, type Heap } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
-import { LAYOUT, checkHeap } from "./heap-check.ts";
+import { LAYOUT } from "./heap-check.ts";
 import {
   ALL_PAGES,
   PAGE,
@@ -175,13 +175,13 @@ test("many metadata pages become free at once, however few other Runs are spare"
 test("the memory of the first page map becomes free when the map moves, wherever the heap starts", async () => {
   for (let offset = 0; offset < PAGE; offset += 112) {
     const memory = new WebAssembly.Memory({ initial: 2 });
-    const heap = await instantiate({ memory, heapBase: WASM_PAGE + offset });
+    const { heap, base } = await newHeap({ memory, heapBase: WASM_PAGE + offset });
     const map = () => stateWord(heap, LAYOUT.STATE_MAP);
     const block = heap.malloc(100);
     const first = map();
     heap.free(heap.malloc(4 * MIB));
     assert.is.not(map(), first);
-    checkLive(heap, heap.state + LAYOUT.STATE_SIZE, [block]);
+    checkLive(heap, base, [block]);
   }
 });
 
@@ -193,10 +193,14 @@ async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left
     const left = first(heap);
     const large = Array.from({ length: twos }, () => heap.page_alloc(2 * PAGE, 1));
     for (let block; (block = heap.page_alloc(PAGE, 1)) !== 0;) large.push(block);
-    if (pagesOf(heap).free.length > 0) continue;
-    if (stateWord(heap, LAYOUT.METADATA_PAGES) === heap.state + LAYOUT.METADATA_PAGES - LAYOUT.RUN_NEXT)
-      return { heap, left, large };
+    if (pagesOf(heap).free.length === 0 && !hasSpareRun(heap)) return { heap, left, large };
   }
+}
+
+/** Returns whether there is a metadata page with a spare Run. */
+function hasSpareRun(heap: Heap): boolean {
+  const ring = LAYOUT.METADATA_PAGES;
+  return stateWord(heap, ring) !== heap.state + ring - LAYOUT.RUN_NEXT;
 }
 
 test("an aligned block that fits exactly finds its place although there is no spare Run", async () => {
@@ -312,12 +316,6 @@ test("malloc takes a bin's short run if a long one would leave no page for its R
   }
   assert.ok(tried > 0);
 });
-
-/** Returns whether there is a metadata page with a spare Run. */
-function hasSpareRun(heap: Heap): boolean {
-  const ring = heap.state + LAYOUT.METADATA_PAGES;
-  return new Uint32Array(heap.memory.buffer)[ring / 4] !== ring - LAYOUT.RUN_NEXT;
-}
 
 test("realloc to a smaller size returns the same block and leaves errno alone when no smaller block is free", async () => {
   const { heap } = await newHeap({ maximum: 4 });
@@ -553,10 +551,10 @@ for (const distance of [1, 2, 5, 16, 100, 200, 1000]) {
 for (const initial of [54_776, 59_844, 64_882]) {
   test(`a heap that starts behind ${initial} wasm pages of others never hands out these`, async () => {
     const memory = new WebAssembly.Memory({ initial, maximum: ALL_PAGES });
-    const heap = await instantiate({ memory });
+    const { heap, base } = await newHeap({ memory });
     const live = Array.from({ length: 1000 }, () => heap.page_alloc(PAGE, 1));
     for (const block of live) assert.ok(block > heap.state, `a block was allocated at ${block}`);
-    checkHeap(memory.buffer, heap.state, { live, foreign: [[0, heap.state + LAYOUT.STATE_SIZE]] });
+    checkLive(heap, base, live);
   });
 }
 
