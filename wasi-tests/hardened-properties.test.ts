@@ -37,14 +37,18 @@ const LIBRARIES = [
   { name: "mt-hardened", archive: library("wasm32-wasi-threads", "mt-hardened"), shared: true },
 ];
 
-/** Makes a call that should trap. Returns the trap's stack trace, or "no trap". */
-function trapIn(call: () => void): string {
+/** Makes a call, which must trap in the library's function `rsbmalloc_FAULT`. */
+function assertFault(fault: string, call: () => void, what = "the call"): void {
+  let stack = "no trap";
   try {
     call();
   } catch (error) {
-    return (error as Error).stack ?? String(error);
+    stack = (error as Error).stack ?? String(error);
   }
-  return "no trap";
+  assert(
+    new RegExp(`\\brsbmalloc_${fault}\\b`).test(stack),
+    `${what} was not reported as ${fault}: ${stack}`,
+  );
 }
 
 const compiler = await findCompiler();
@@ -205,11 +209,8 @@ for (const { name, archive, shared } of LIBRARIES) {
         for (const bytes of [1, 8, 32]) {
           const written = new Uint8Array(api.memory.buffer, block - bytes, bytes);
           written.fill(0x41);
-          const stack = trapIn(() => exports.rsbmalloc_check!());
-          assert(
-            /\brsbmalloc_overflow\b/.test(stack),
-            `${bytes} bytes written before a block behind the ${what} were not reported as an overflow: ${stack}`,
-          );
+          const where = `a write of ${bytes} bytes before a block behind the ${what}`;
+          assertFault("overflow", () => exports.rsbmalloc_check!(), where);
           written.fill(0);
         }
       }
@@ -218,26 +219,21 @@ for (const { name, archive, shared } of LIBRARIES) {
   });
 
   test(`${name}: a block of size 0 that was freed cannot be resized, even if memory or its addresses are used up`, () => {
-    const expectDoubleFree = (call: () => void) => {
-      const stack = trapIn(call);
-      assert(/\brsbmalloc_double_free\b/.test(stack), `not reported as a double free: ${stack}`);
-    };
     const { api } = start(1, 100);
     const empty = Array.from({ length: 4096 }, () => api.malloc(0));
     api.free(empty[77]!);
-    expectDoubleFree(() => api.realloc(empty[77]!, 0));
-    expectDoubleFree(() => api.page_realloc(empty[77]!, 100));
+    assertFault("double_free", () => api.realloc(empty[77]!, 0));
+    assertFault("double_free", () => api.page_realloc(empty[77]!, 100));
     while (api.malloc(2000) !== 0);
     while (api.malloc(12) !== 0);
     api.free(empty[78]!);
-    expectDoubleFree(() => api.realloc(empty[78]!, 2000));
+    assertFault("double_free", () => api.realloc(empty[78]!, 2000));
   });
 
   test(`${name}: a block of size 0 is not freed with an alignment that its address lacks`, () => {
     const { exports, api } = start(1, 100);
     const block = [api.aligned_alloc(64, 0), api.aligned_alloc(64, 0)].find((each) => each % 4096 !== 0)!;
-    const stack = trapIn(() => exports.rsbfree_aligned_sized!(block, 4096, 0));
-    assert(/\brsbmalloc_alignment_mismatch\b/.test(stack), `not reported as another alignment: ${stack}`);
+    assertFault("alignment_mismatch", () => exports.rsbfree_aligned_sized!(block, 4096, 0));
     exports.rsbfree_aligned_sized!(block, 64, 0);
   });
 
@@ -245,8 +241,7 @@ for (const { name, archive, shared } of LIBRARIES) {
     const { api } = start(1, 100);
     const block = api.malloc(100);
     api.free(block);
-    const stack = trapIn(() => api.page_realloc(block, 100));
-    assert(/\brsbmalloc_double_free\b/.test(stack), `not reported as a double free: ${stack}`);
+    assertFault("double_free", () => api.page_realloc(block, 100));
   });
 
   test(`${name}: a run does not begin where another of the freed runs did, after giving way to one`, () => {
@@ -351,11 +346,7 @@ for (const { name, archive, shared } of LIBRARIES) {
     exports.rsbmalloc_check!();
     api.free(before);
     api.free(behind);
-    const stack = trapIn(() => api.free(foreign + 12 * WASM_PAGE));
-    assert(
-      /\brsbmalloc_invalid_free\b/.test(stack),
-      `freeing memory that others took was not reported as an invalid free: ${stack}`,
-    );
+    assertFault("invalid_free", () => api.free(foreign + 12 * WASM_PAGE));
   });
 
   const sequences = fc.array(calls(), { maxLength: 80, size: "max" });

@@ -93,44 +93,44 @@ test("each request is made at most twice when another thread takes a few bytes e
   );
 });
 
+/** Makes an instance of the library's `sbrk` on `memory`. */
+async function startSbrk(
+  memory: WebAssembly.Memory,
+  emscripten_resize_heap: (wanted: number) => number,
+  ...constants: readonly string[]
+): Promise<Exports> {
+  const { module } = await compile(["src/sbrk.ts"], ["RSB_EMSCRIPTEN", ...constants]);
+  const env = {
+    memory,
+    __heap_base: HEAP_BASE,
+    __rsb_break: BREAK,
+    __errno_location: () => 16,
+    emscripten_resize_heap,
+  };
+  const { instance } = await WebAssembly.instantiate(Uint8Array.from(module), { env });
+  return instance.exports as unknown as Exports;
+}
+
 test("sbrk succeeds although another thread has just grown memory", async () => {
-  const { module: bytes } = await compile(["src/sbrk.ts"], ["RSB_EMSCRIPTEN", "RSB_LOCKED"]);
   const maximum = 64;
   const memory = new WebAssembly.Memory({ initial: 4, maximum });
   const pages = () => memory.buffer.byteLength / WASM_PAGE;
-  const env = {
-    memory,
-    __heap_base: HEAP_BASE,
-    __rsb_break: BREAK,
-    __errno_location: () => 16,
-    // Like Emscripten's function, it returns false if memory is already that large.
-    emscripten_resize_heap(wanted: number) {
-      if (pages() < maximum) memory.grow(1);
-      const missing = Math.ceil(wanted / WASM_PAGE) - pages();
-      if (missing <= 0 || missing > maximum - pages()) return 0;
-      memory.grow(missing);
-      return 1;
-    },
+  // Like Emscripten's function, it returns false if memory is already that large.
+  const resize = (wanted: number): number => {
+    if (pages() < maximum) memory.grow(1);
+    const missing = Math.ceil(wanted / WASM_PAGE) - pages();
+    if (missing <= 0 || missing > maximum - pages()) return 0;
+    memory.grow(missing);
+    return 1;
   };
-  const instance = await WebAssembly.instantiate(new WebAssembly.Module(Uint8Array.from(bytes)), { env });
-  const { sbrk } = instance.exports as { sbrk: (bytes: number) => number };
+  const { sbrk } = await startSbrk(memory, resize, "RSB_LOCKED");
   let end = HEAP_BASE;
-  for (; end + WASM_PAGE <= maximum * WASM_PAGE; end += WASM_PAGE) assert.is(sbrk(WASM_PAGE), end);
-  assert.is(sbrk(WASM_PAGE), -1);
+  for (; end + WASM_PAGE <= maximum * WASM_PAGE; end += WASM_PAGE) assert.is(sbrk!(WASM_PAGE), end);
+  assert.is(sbrk!(WASM_PAGE), -1);
 });
 
 test("the break never moves down: sbrk refuses negative sizes, and brk refuses addresses below the break", async () => {
-  const { module: bytes } = await compile(["src/sbrk.ts"], ["RSB_EMSCRIPTEN"]);
-  const memory = new WebAssembly.Memory({ initial: 4 });
-  const env = {
-    memory,
-    __heap_base: HEAP_BASE,
-    __rsb_break: BREAK,
-    __errno_location: () => 16,
-    emscripten_resize_heap: () => 0,
-  };
-  const instance = await WebAssembly.instantiate(new WebAssembly.Module(Uint8Array.from(bytes)), { env });
-  const { sbrk, brk } = instance.exports as Record<string, (bytes: number) => number>;
+  const { sbrk, brk } = await startSbrk(new WebAssembly.Memory({ initial: 4 }), () => 0);
   for (const less of [-1, -7, -8, -1000]) assert.is(sbrk!(less), -1);
   assert.is(sbrk!(0), HEAP_BASE);
   // The break is rounded up. Setting it to the same address again leaves it there.
