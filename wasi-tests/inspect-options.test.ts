@@ -5,7 +5,6 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { RunReport, Sample } from "../npm/inspect/index.ts";
 import { watch } from "../npm/inspect/timeline.ts";
-import { build, findCompiler } from "../tools/compiler.ts";
 import { buildProgram, command, write } from "./support-inspect.ts";
 import { assemble } from "./support-wat.ts";
 
@@ -81,9 +80,7 @@ test("the name of the output chooses the format, unless an option does", async (
 });
 
 test("--env sets a variable of the program's environment, and needs a name", async () => {
-  const reader = await build(await findCompiler(), {
-    inputs: ["wasi-tests/programs/inspect-host.c", "lib/wasm32-wasi/librsbmallocc.a"],
-  });
+  const reader = await buildProgram("inspect-host");
   const file = await write("equation.txt", "a=b");
   const run = (...env: readonly string[]) =>
     command(...env.flatMap((each) => ["--env", each]), "--dir", path.dirname(file), reader, file);

@@ -9,12 +9,12 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { HEADER } from "../npm/binary-format.ts";
+import { HEADER, customSection, flatten, type Bytes } from "../npm/binary-format.ts";
 import { inspect, type RunReport } from "../npm/inspect/index.ts";
 import { ROOT } from "../tools/command.ts";
-import { build, findCompiler } from "../tools/compiler.ts";
 import { FOLDER, LAYOUTS, buildProgram, command, commandUntil, write } from "./support-inspect.ts";
-import { refusal, type Outcome } from "./support.ts";
+import { assemble } from "./support-wat.ts";
+import { CLI, refusal, type Outcome } from "./support.ts";
 
 const program = await buildProgram();
 
@@ -106,32 +106,28 @@ test("a program that loops forever is ended at its time limit, and its heap is r
   assert.unreachable("the program did not get to its loop within any of the limits");
 });
 
-const EMPTY_MODULE = [...HEADER];
-// (import "env" "f" (func))
-const IMPORTING = [...EMPTY_MODULE, 1, 4, 1, 0x60, 0, 0, 2, 9, 1, 3, 0x65, 0x6e, 0x76, 1, 0x66, 0, 0];
-// (memory (export "memory") 1)
-const MEMORY_ALONE = [...EMPTY_MODULE, 5, 3, 1, 0, 1, 7, 10, 1, 6, ...Buffer.from("memory"), 2, 0];
+const IMPORTING = assemble('(module (import "env" "f" (func)))');
+const MEMORY_ALONE = assemble('(module (memory (export "memory") 1))');
+const THROWING = assemble(
+  '(module (tag $t) (memory (export "memory") 1) (func (export "_start") (throw $t)))',
+  { exceptions: true },
+);
+const LINKING_VERSION = 2;
+const OBJECT = flatten([HEADER, customSection("linking", LINKING_VERSION)]);
 
-// (tag $t) (memory (export "memory") 1) (func (export "_start") (throw $t))
-const THROWING = [
-  ...EMPTY_MODULE,
-  ...Buffer.from("\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x01\x0d\x03\x01\0\0"),
-  ...Buffer.from("\x07\x13\x02\x06memory\x02\0\x06_start\0\0\n\x06\x01\x04\0\x08\0\x0b"),
-];
-
-// A custom section `linking` with nothing but the version, 2.
-const OBJECT = [...EMPTY_MODULE, 0, 9, 7, ...Buffer.from("linking"), 2];
-
-const NO_PROGRAMS: Readonly<Record<string, readonly [string | readonly number[], RegExp]>> = {
+const NO_PROGRAMS: Readonly<Record<string, readonly [string | Uint8Array, RegExp]>> = {
   text: ["hello", /refused\.wasm: not a WebAssembly file$/],
   "an empty file": ["", /: not a WebAssembly file$/],
-  "a component": [[0, 0x61, 0x73, 0x6d, 13, 0, 1, 0], /: component: extract its core module first/],
-  "a file that ends in its header": [EMPTY_MODULE.slice(0, 5), /: Node .* cannot compile the module/],
+  "a component": [
+    Uint8Array.of(0, 0x61, 0x73, 0x6d, 13, 0, 1, 0),
+    /: component: extract its core module first/,
+  ],
+  "a file that ends in its header": [HEADER.subarray(0, 5), /: Node .* cannot compile the module/],
   "a damaged module": [
-    [...EMPTY_MODULE, 1, 5, 0],
+    flatten([HEADER, 1, 5, 0]),
     /: Node v\S+ cannot compile the module \(.*\): the file is damaged, or needs a newer Node/,
   ],
-  "a module without a memory": [EMPTY_MODULE, /: exports no memory$/],
+  "a module without a memory": [HEADER, /: exports no memory$/],
   "a module that is no program": [MEMORY_ALONE, /neither _start nor _initialize/],
   "a module for another host": [IMPORTING, /: imports env\.f, which is not part of WASI preview 1 \(/],
   "an object file": [OBJECT, /: object file: link it/],
@@ -180,15 +176,14 @@ test("--leaks refuses a module without function names and says how to keep them 
 });
 
 /** Contents of `name` sections: one that ends too early, and one of which Binaryen knows only the form. */
-const STRANGE_NAMES: Readonly<Record<string, readonly [readonly number[], RegExp]>> = {
+const STRANGE_NAMES: Readonly<Record<string, readonly [Bytes, RegExp]>> = {
   damaged: [[1, 100], /^rsbmalloc: .*names\.wasm: Binaryen cannot read it \(error .*\): .* link it again\n$/],
   unknown: [[99, 0], /^rsbmalloc: .*names\.wasm: no function named malloc: .*\n$/],
 };
 
 for (const [name, [contents, message]] of Object.entries(STRANGE_NAMES)) {
   test(`--leaks refuses a module with ${name} function names with one line and nothing else`, async () => {
-    const section = [4, ...Buffer.from("name"), ...contents];
-    const file = await write("names.wasm", [...MEMORY_ALONE, 0, section.length, ...section]);
+    const file = await write("names.wasm", flatten([MEMORY_ALONE, customSection("name", contents)]));
     const { code, stdout, stderr } = await command("--leaks", file);
     assert.equal([code, stdout], [1, ""]);
     assert.match(stderr, message);
@@ -242,9 +237,7 @@ test("a program gets its arguments unchanged, even if they look like options or 
 });
 
 test("a program can use the folders, and has the environment, that it is given", async () => {
-  const reader = await build(await findCompiler(), {
-    inputs: ["wasi-tests/programs/inspect-host.c", "lib/wasm32-wasi/librsbmallocc.a"],
-  });
+  const reader = await buildProgram("inspect-host");
   const file = await write("word.txt", "word");
   const given = await command("--dir", path.dirname(file), reader, file);
   assert.is(given.code, 0, given.stderr);
@@ -296,9 +289,7 @@ test("a report never overwrites the program, whatever path names it", async () =
 
 /** Runs a shell line in which `inspect` stands for the command with the program. */
 function shell(line: string): string {
-  const inspect = [process.execPath, "--import", "tsx", "npm/cli.ts", "inspect", program]
-    .map((word) => `'${word}'`)
-    .join(" ");
+  const inspect = [process.execPath, ...CLI, "inspect", program].map((word) => `'${word}'`).join(" ");
   const { stdout, stderr } = spawnSync("sh", ["-c", line.replace("inspect", inspect)], {
     cwd: ROOT,
     encoding: "utf8",

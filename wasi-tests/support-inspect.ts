@@ -15,10 +15,10 @@ import { CLI, rsbmalloc, type Outcome } from "./support.ts";
 
 export const LAYOUTS = readLayouts();
 
-/** Builds a program that leaks blocks and ends with exit code 3. */
-export async function buildProgram(): Promise<string> {
+/** Builds one of the programs; by default the one that leaks blocks and ends with exit code 3. */
+export async function buildProgram(name = "inspect-leaks"): Promise<string> {
   return build(await findCompiler(), {
-    inputs: ["wasi-tests/programs/inspect-leaks.c", library("wasm32-wasi")],
+    inputs: [`wasi-tests/programs/${name}.c`, library("wasm32-wasi")],
     flags: ["-fno-builtin"],
   });
 }
@@ -28,12 +28,9 @@ export const FOLDER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-inspect-"));
 test.after(() => rmSync(FOLDER, { recursive: true }));
 
 /** Writes a file to FOLDER and returns its path. */
-export async function write(
-  name: string,
-  contents: string | Uint8Array | readonly number[],
-): Promise<string> {
+export async function write(name: string, contents: string | Uint8Array): Promise<string> {
   const file = path.join(FOLDER, name);
-  await writeFile(file, typeof contents === "string" ? contents : Uint8Array.from(contents));
+  await writeFile(file, contents);
   return file;
 }
 

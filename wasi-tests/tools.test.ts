@@ -12,6 +12,7 @@ import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT, UserError } from "../tools/command.ts";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { RUNTIMES, runProgram, startReactor } from "../tools/wasi.ts";
+import { assemble } from "./support-wat.ts";
 import { rejection, withCompilers } from "./support.ts";
 
 const PROGRAM = "wasi-tests/programs/ends.c";
@@ -135,9 +136,7 @@ test("runProgram and startReactor leave no temporary files if a module cannot be
   process.env["TMPDIR"] = FOLDER;
   try {
     const before = readdirSync(FOLDER);
-    // (module (import "env" "none" (func)))
-    const bytes = [0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 2, 12, 1, 3, 101, 110, 118, 4, 110, 111];
-    const module = new WebAssembly.Module(Uint8Array.from([...bytes, 110, 101, 0, 0]));
+    const module = new WebAssembly.Module(assemble('(module (import "env" "none" (func)))'));
     for (const run of [runProgram, startReactor]) assert.ok(await rejection(run("node", module)));
     assert.equal(readdirSync(FOLDER), before);
   } finally {
