@@ -1,9 +1,6 @@
 /** The benchmarks: trace files, the check of an allocator's answers, instruction counts, reports, and missing tools. */
-import { execFile, spawnSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import os from "node:os";
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { promisify } from "node:util";
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -24,9 +21,9 @@ import { Op, recorder, type Workload } from "../bench/workloads/workload.ts";
 import { HEADER } from "../npm/binary-format.ts";
 import { ROOT } from "../tools/command.ts";
 import { assemble } from "./support-wat.ts";
-import { needs } from "./support.ts";
+import { needs, runScript, temporaryFolder, type Outcome } from "./support.ts";
 
-const run = promisify(execFile);
+const FOLDER = temporaryFolder();
 
 /** A workload with every kind of call, on blocks of a few sizes. */
 function everyCall(): Workload {
@@ -98,16 +95,13 @@ test("decodeTrace throws DamagedTrace, wherever a trace file is damaged", () => 
 });
 
 test("a damaged trace file is left out with one line, and the others are used", () => {
-  const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-traces-"));
+  const folder = path.join(FOLDER, "traces");
+  mkdirSync(folder);
+  copyFileSync(path.join(TRACES, "cmark.trace.br"), path.join(folder, "cmark.trace.br"));
+  writeFileSync(path.join(folder, "bad.trace.br"), "no trace at all");
   const lines: string[] = [];
-  try {
-    copyFileSync(path.join(TRACES, "cmark.trace.br"), path.join(folder, "cmark.trace.br"));
-    writeFileSync(path.join(folder, "bad.trace.br"), "no trace at all");
-    const names = workloads(["small"], folder, (line) => lines.push(line)).map(({ name }) => name);
-    assert.equal(names, ["cmark"]);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  const names = workloads(["small"], folder, (line) => lines.push(line)).map(({ name }) => name);
+  assert.equal(names, ["cmark"]);
   assert.is(lines.length, 1);
   assert.match(lines[0]!, /bad\.trace\.br is left out: not brotli data, or cut short; make traces/);
 });
@@ -379,27 +373,17 @@ test("measureBugs has rows for the allocators asked for; the hardened library ca
   assert.is(table.rows.length, rows.length + 1);
 });
 
-const bench = (...args: string[]) => benchIn(process.env, ...args);
+const bench = (...args: readonly string[]): Promise<Outcome> => runScript("bench/main.ts", args);
 
-async function benchIn(env: NodeJS.ProcessEnv, ...args: string[]) {
-  const command = ["--import", "tsx", "bench/main.ts", ...args];
-  return run(process.execPath, command, { cwd: ROOT, env }).then(
-    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
-    (error: { code: number; stdout: string; stderr: string }) => error,
-  );
-}
+/** Runs the benchmark with only the programs in a folder. */
+const benchIn = (folder: string, ...args: readonly string[]): Promise<Outcome> =>
+  runScript("bench/main.ts", args, { ...process.env, PATH: folder });
+
+const NO_PROGRAMS = path.join(ROOT, "docs");
 
 test("the benchmark leaves out unknown allocators and engines, with a line for each", async () => {
-  const { code, stdout, stderr } = await bench(
-    "--only",
-    "tiny",
-    "--peers",
-    "nosuch,dlmalloc",
-    "--engines",
-    "nosuch",
-    "--quick",
-    "--json",
-  );
+  const args = ["--only", "tiny", "--peers", "nosuch,dlmalloc", "--engines", "nosuch", "--quick", "--json"];
+  const { code, stdout, stderr } = await bench(...args);
   assert.is(code, 0);
   assert.equal(Object.keys((JSON.parse(stdout) as Results).workloads[0]!.peaks), ["dlmalloc"]);
   assert.match(stderr, /^bench: allocator nosuch is left out: no such allocator/m);
@@ -407,23 +391,15 @@ test("the benchmark leaves out unknown allocators and engines, with a line for e
 });
 
 test("without emcc, the section for threads is left out with one line", async () => {
-  const env = { ...process.env, PATH: path.join(ROOT, "docs") };
-  const { code, stdout, stderr } = await benchIn(env, "--measure", "threads", "--json");
+  const { code, stdout, stderr } = await benchIn(NO_PROGRAMS, "--measure", "threads", "--json");
   assert.is(code, 0);
   assert.is((JSON.parse(stdout) as Results).threads, undefined);
   assert.match(stderr, /^bench: the section for threads is left out: emcc was not found: install/);
 });
 
 test("without emcc, the Emscripten section is left out with one line", async () => {
-  const env = { ...process.env, PATH: path.join(ROOT, "docs") };
-  const { code, stdout, stderr } = await benchIn(
-    env,
-    "--measure",
-    "emscripten",
-    "--only",
-    "stl,tiny",
-    "--json",
-  );
+  const args = ["--measure", "emscripten", "--only", "stl,tiny", "--json"];
+  const { code, stdout, stderr } = await benchIn(NO_PROGRAMS, ...args);
   assert.is(code, 0);
   assert.is((JSON.parse(stdout) as Results).emscripten, undefined);
   const [line, ...others] = stderr.trim().split("\n");
@@ -432,20 +408,15 @@ test("without emcc, the Emscripten section is left out with one line", async () 
 });
 
 needs("emcc")("without Chromium, the Emscripten section has only Node, and one line says so", async () => {
-  const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-path-"));
-  try {
-    // These scripts run Emscripten's tools with the full PATH, since they need other programs.
-    for (const name of ["emcc", "em++"]) {
-      const script = `#!/bin/sh\nPATH="${process.env.PATH}" exec ${name} "$@"\n`;
-      writeFileSync(path.join(folder, name), script, { mode: 0o755 });
-    }
-    const args = ["--measure", "emscripten", "--only", "stl", "--peers", "dlmalloc", "--quick", "--json"];
-    const { stdout, stderr } = await benchIn({ ...process.env, PATH: folder }, ...args);
-    assert.equal((JSON.parse(stdout) as Results).emscripten!.engines.length, 1);
-    assert.match(stderr, /^bench: Chromium is left out: chromium was not found: install/m);
-  } finally {
-    rmSync(folder, { recursive: true });
+  // These scripts run Emscripten's tools with the full PATH, since they need other programs.
+  for (const name of ["emcc", "em++"]) {
+    const script = `#!/bin/sh\nPATH="${process.env.PATH}" exec ${name} "$@"\n`;
+    writeFileSync(path.join(FOLDER, name), script, { mode: 0o755 });
   }
+  const args = ["--measure", "emscripten", "--only", "stl", "--peers", "dlmalloc", "--quick", "--json"];
+  const { stdout, stderr } = await benchIn(FOLDER, ...args);
+  assert.equal((JSON.parse(stdout) as Results).emscripten!.engines.length, 1);
+  assert.match(stderr, /^bench: Chromium is left out: chromium was not found: install/m);
 });
 
 test("the commands refuse wrong options and arguments with one line", async () => {
@@ -459,9 +430,8 @@ test("the commands refuse wrong options and arguments with one line", async () =
     ["record", ["--quick"], /unknown option '--quick'; see make traces TRACES="--help"/],
   ];
   for (const [command, args, message] of cases) {
-    const line = ["--import", "tsx", `bench/${command}.ts`, ...args];
-    const { status, stdout, stderr } = spawnSync(process.execPath, line, { cwd: ROOT, encoding: "utf8" });
-    assert.is(status, 1);
+    const { code, stdout, stderr } = await runScript(`bench/${command}.ts`, args);
+    assert.is(code, 1);
     assert.is(stdout, "");
     assert.match(stderr, message);
     assert.match(stderr, /^.*\n$/);

@@ -1,7 +1,6 @@
 /** The port file for Emscripten's --use-port, and the package for CMake. */
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import os from "node:os";
+import { mkdtemp, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
 import { test } from "uvu";
@@ -10,7 +9,7 @@ import { formatFlags } from "../npm/flags.ts";
 import { ROOT } from "../tools/command.ts";
 import { emscriptenEnvironment, runEmscripten } from "../tools/emscripten.ts";
 import { library, type LibraryTarget } from "../tools/libraries.ts";
-import { needs } from "./support.ts";
+import { needs, temporaryFolder } from "./support.ts";
 
 const run = promisify(execFile);
 const CMAKE_PACKAGE = `-Drsbmalloc_DIR=${path.join(ROOT, "lib", "cmake", "rsbmalloc")}`;
@@ -19,8 +18,7 @@ const withPython = needs("python3");
 const withEmscripten = needs("python3", "emcc");
 const withCMake = needs("emcmake", "cmake");
 
-const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-packages-"));
-test.after(() => rm(folder, { recursive: true }));
+const folder = temporaryFolder();
 // The programs that emcc writes here are scripts, not ES modules.
 await writeFile(path.join(folder, "package.json"), JSON.stringify({ type: "commonjs" }));
 

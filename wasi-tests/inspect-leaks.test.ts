@@ -6,7 +6,7 @@ import { build } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
 import { LAYOUTS, write } from "./support-inspect.ts";
 import { assemble } from "./support-wat.ts";
-import { refusal, withCompilers } from "./support.ts";
+import { KEEP_NAMES, refusal, withCompilers } from "./support.ts";
 
 const LIBRARY = library("wasm32-wasi");
 
@@ -19,8 +19,7 @@ function forgottenIn(sites: readonly LeakSite[], ...functions: readonly string[]
 
 await withCompilers((compiler, add) => {
   for (const optimization of ["-O0", "-O2"]) {
-    // With -O, clang runs wasm-opt if it finds it, which would drop the names of functions.
-    const options = { flags: [optimization, "-fno-builtin"], linkFlags: ["--no-wasm-opt"] };
+    const options = { flags: [optimization, "-fno-builtin"], linkFlags: [KEEP_NAMES] };
 
     add(
       `leaks of a C program are reported with the functions that allocated them, ${optimization}`,
@@ -67,8 +66,8 @@ await withCompilers((compiler, add) => {
         const { leaks } = await inspect(program, LAYOUTS, { leaks: true, stdout: 2 });
         return leaks!;
       };
-      const named = await leaksWith("--no-wasm-opt");
-      const nameless = await leaksWith("--no-wasm-opt", "-Wl,--strip-all", ...exported);
+      const named = await leaksWith(KEEP_NAMES);
+      const nameless = await leaksWith(KEEP_NAMES, "-Wl,--strip-all", ...exported);
       for (const key of ["blocks", "bytes", "calls"] as const) assert.is(nameless[key], named[key]);
       assert.equal(
         nameless.sites.map(({ stack }) => stack.length),

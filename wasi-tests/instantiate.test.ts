@@ -1,7 +1,6 @@
 /** `instantiate`, which makes a typed heap of the stand-alone module. heap-*.test.ts test the heap's functions. */
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -13,9 +12,10 @@ import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT } from "../tools/command.ts";
 import { checkHeap } from "./heap-check.ts";
 import { inPage } from "./support-browser.ts";
-import { needs, refusal } from "./support.ts";
+import { needs, refusal, temporaryFolder } from "./support.ts";
 
 const FILE = new URL("../lib/rsbmalloc.wasm", import.meta.url);
+const FOLDER = temporaryFolder();
 
 /** The message with which `instantiate` refuses these options. */
 async function messageFor(options: object): Promise<string> {
@@ -145,12 +145,11 @@ test("options and modules that cannot work are refused with a one-line error", a
 });
 
 needs("chromium")("a bundled instantiate works in a browser, with the module beside the bundle", async () => {
-  const folder = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-instantiate-"));
-  const outfile = path.join(folder, "npm", "index.js");
+  const outfile = path.join(FOLDER, "npm", "index.js");
   await build({ entryPoints: [path.join(ROOT, "npm", "index.ts")], bundle: true, format: "esm", outfile });
-  mkdirSync(path.join(folder, "lib"));
-  copyFileSync(FILE, path.join(folder, "lib", "rsbmalloc.wasm"));
-  writeFileSync(path.join(folder, "index.html"), "<!doctype html><title>instantiate</title>");
+  mkdirSync(path.join(FOLDER, "lib"));
+  copyFileSync(FILE, path.join(FOLDER, "lib", "rsbmalloc.wasm"));
+  writeFileSync(path.join(FOLDER, "index.html"), "<!doctype html><title>instantiate</title>");
   const script = `(async () => {
     const { instantiate } = await import("./npm/index.js");
     const heap = await instantiate();
@@ -158,16 +157,12 @@ needs("chromium")("a bundled instantiate works in a browser, with the module bes
     const missing = await instantiate({ module: "nothing.wasm" }).catch((error) => error.message);
     return [heap.malloc_usable_size(heap.malloc(1000)), fetched.malloc(1) > 0, missing];
   })()`;
-  try {
-    await inPage(folder, async (page) => {
-      await page.goto("/");
-      const [usable, works, missing] = (await page.evaluate(script)) as [number, boolean, string];
-      assert.ok(usable >= 1000 && works);
-      assert.match(missing, /^rsbmalloc: cannot load the module from nothing\.wasm: /);
-    });
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  await inPage(FOLDER, async (page) => {
+    await page.goto("/");
+    const [usable, works, missing] = (await page.evaluate(script)) as [number, boolean, string];
+    assert.ok(usable >= 1000 && works);
+    assert.match(missing, /^rsbmalloc: cannot load the module from nothing\.wasm: /);
+  });
 });
 
 test.run();

@@ -1,7 +1,6 @@
 /** The npm package as a user gets it: packed, installed in an empty folder, and used from there. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import os from "node:os";
+import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { build as bundle } from "esbuild";
 import { test } from "uvu";
@@ -10,9 +9,9 @@ import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
 import { runProgram } from "../tools/wasi.ts";
 import { assemble } from "./support-wat.ts";
-import { withCompilers } from "./support.ts";
+import { KEEP_NAMES, temporaryFolder, withCompilers } from "./support.ts";
 
-const USER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc package "));
+const USER = temporaryFolder("rsbmalloc package ");
 const PACKAGE = path.join(USER, "node_modules", "rsbmalloc");
 
 function run(folder: string, command: string, ...args: readonly string[]): string {
@@ -47,7 +46,6 @@ test.before(() => {
   inUser("package.json", JSON.stringify({ name: "user", private: true, type: "module" }));
   npmInstall(tarball!);
 });
-test.after(() => rmSync(USER, { recursive: true }));
 
 test("the package has the libraries, header, documentation and licenses, and no TypeScript sources", () => {
   const files = readdirSync(PACKAGE, { recursive: true, encoding: "utf8" });
@@ -338,8 +336,7 @@ test("with Binaryen installed, a module's malloc can be replaced and a program's
   npmInstall(`binaryen@${peerDependencies.binaryen}`);
 
   const compiler = await findCompiler("npm");
-  // Otherwise clang would run wasm-opt if it finds it, which drops the names of functions.
-  const options = { flags: ["-O1"], linkFlags: ["--no-wasm-opt"] };
+  const options = { flags: ["-O1"], linkFlags: [KEEP_NAMES] };
   const original = await build(compiler, { inputs: ["wasi-tests/programs/swap.c"], ...options });
   assert.match(rsbmalloc("swap", original, "-o", "swapped.wasm"), /^dlmalloc replaced by rsbmalloc\n/);
   const outputs = [original, path.join(USER, "swapped.wasm")].map((file) => runProgram("node", file));

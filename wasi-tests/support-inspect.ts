@@ -1,17 +1,14 @@
 /** Shared by the tests of the inspector: a program, heaps with blocks in them, and the command. */
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import os from "node:os";
 import path from "node:path";
-import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
 import { readHeaps, readLayouts, type HeapReport, type RunReport } from "../npm/inspect/index.ts";
 import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
-import { CLI, rsbmalloc, type Outcome } from "./support.ts";
+import { CLI, rsbmalloc, temporaryFolder, type Outcome } from "./support.ts";
 
 export const LAYOUTS = readLayouts();
 
@@ -23,9 +20,7 @@ export async function buildProgram(name = "inspect-leaks"): Promise<string> {
   });
 }
 
-/** A folder for the files of one test file, removed after its last test. */
-export const FOLDER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-inspect-"));
-test.after(() => rmSync(FOLDER, { recursive: true }));
+export const FOLDER = temporaryFolder();
 
 /** Writes a file to FOLDER and returns its path. */
 export async function write(name: string, contents: string | Uint8Array): Promise<string> {

@@ -1,6 +1,10 @@
-/** Shared by the tests: the two C compilers, skipping of tests whose tools are missing, and the command `rsbmalloc`. */
+/**
+ * Shared by the tests: the two C compilers, skipping of tests whose tools are missing, temporary files, and the project's
+ * commands.
+ */
 import { execFile, execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -71,6 +75,20 @@ export async function outputOf(
   return outputs[0]!;
 }
 
+/** Makes a folder for the files of one test file, removed after its last test. Call this before `test.run`. */
+export function temporaryFolder(prefix = "rsbmalloc-test-"): string {
+  const folder = mkdtempSync(path.join(os.tmpdir(), prefix));
+  test.after(() => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+export async function readBytes(file: string): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await readFile(file));
+}
+
+/** For linking: with optimization, clang would run wasm-opt if it finds it, which drops the names of functions. */
+export const KEEP_NAMES = "--no-wasm-opt";
+
 /** The names of a module's functions, from its name section. */
 export function functionNames(module: Uint8Array): string[] {
   return [...readFunctionNames(readSections(module)).values()];
@@ -122,19 +140,29 @@ export function takeSnapshot(file: string): Uint8Array<ArrayBuffer> {
   }
 }
 
-/** Arguments with which Node runs the command `rsbmalloc`, in the project's folder. */
-export const CLI = ["--import", "tsx", "npm/cli.ts"];
-
 export interface Outcome {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** Runs the command `rsbmalloc`. */
-export function rsbmalloc(...args: string[]): Promise<Outcome> {
-  return promisify(execFile)(process.execPath, [...CLI, ...args], { cwd: ROOT, maxBuffer: 1 << 26 }).then(
+/** Runs one of the project's scripts. */
+export function runScript(
+  file: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<Outcome> {
+  const options = { cwd: ROOT, env, maxBuffer: 1 << 26 };
+  return promisify(execFile)(process.execPath, ["--import", "tsx", file, ...args], options).then(
     (output) => ({ code: 0, ...output }),
     (error: Outcome) => error,
   );
+}
+
+/** Arguments with which Node runs the command `rsbmalloc`, in the project's folder. */
+export const CLI = ["--import", "tsx", "npm/cli.ts"];
+
+/** Runs the command `rsbmalloc`. */
+export function rsbmalloc(...args: readonly string[]): Promise<Outcome> {
+  return runScript("npm/cli.ts", args);
 }

@@ -1,6 +1,5 @@
 /** The modules that `rsbmalloc swap` refuses, with one line that says what to do, and the output of the command. */
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import os from "node:os";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import fc from "fast-check";
 import { test } from "uvu";
@@ -23,21 +22,26 @@ import { library } from "../tools/libraries.ts";
 import { runProgram } from "../tools/wasi.ts";
 import { EXPORTED, buildMapped } from "./support-emscripten.ts";
 import { assemble } from "./support-wat.ts";
-import { needs, needsWizer, refusal, rsbmalloc, takeSnapshot } from "./support.ts";
+import {
+  KEEP_NAMES,
+  needs,
+  needsWizer,
+  readBytes,
+  refusal,
+  rsbmalloc,
+  takeSnapshot,
+  temporaryFolder,
+} from "./support.ts";
 
 const PROGRAM = "wasi-tests/programs/swap.c";
 
-const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-test-"));
-test.after(() => rm(folder, { recursive: true }));
+const folder = temporaryFolder();
 
 const compiler = await findCompiler("npm");
 const withEmscripten = needs("emcc");
 
-const read = async (file: string) => new Uint8Array(await readFile(file));
-
 function buildProgram(...linkFlags: string[]): Promise<string> {
-  // Otherwise clang would run wasm-opt if it finds it, which drops the names of functions.
-  return build(compiler, { inputs: [PROGRAM], flags: ["-O1"], linkFlags: ["--no-wasm-opt", ...linkFlags] });
+  return build(compiler, { inputs: [PROGRAM], flags: ["-O1"], linkFlags: [KEEP_NAMES, ...linkFlags] });
 }
 
 function wat(source: string, names = true): Uint8Array<ArrayBuffer> {
@@ -152,7 +156,7 @@ test("swap refuses files that are not modules of a program", async () => {
     flatten([HEADER, 1, 5, 0]),
     /Node v\S+ cannot compile the module .*: the file is damaged, or needs a newer Node/,
   );
-  await refuses(await read(await compileObject(compiler, PROGRAM)), /object file: link it/);
+  await refuses(await readBytes(await compileObject(compiler, PROGRAM)), /object file: link it/);
   await refuses(
     flatten([HEADER, customSection("dylink.0", []), customSection("name", [])]),
     /dynamic library/,
@@ -162,7 +166,7 @@ test("swap refuses files that are not modules of a program", async () => {
 });
 
 test("swap refuses a module without function names", async () => {
-  const stripped = await read(await buildProgram("-Wl,-s"));
+  const stripped = await readBytes(await buildProgram("-Wl,-s"));
   const why =
     /no function names: link it with names \(.*clang --no-wasm-opt\), .*--symbol-map FILE .*--function malloc=INDEX/;
   await refuses(stripped, why);
@@ -255,7 +259,7 @@ test("docs/swap.md lists the function names that can be given by hand", async ()
   const [prefix, ...plain] = withPrefix;
   assert.is(prefix, "dl");
   const listed = new Set([...plain, ...plain.map((name) => `dl${name}`), ...others.flat()]);
-  const core = new WebAssembly.Module(await read("lib/swap/core-grow.wasm"));
+  const core = new WebAssembly.Module(await readBytes("lib/swap/core-grow.wasm"));
   for (const { name } of WebAssembly.Module.exports(core)) assert.ok(listed.has(name), name);
   // Functions are looked at only if all names are known.
   const byHand = new Map([...listed].map((name) => [name, 2]));
@@ -356,29 +360,29 @@ needsWizer(test)(
       inputs: ["wasi-tests/programs/swap-snapshot.c"],
       flags: ["-O1", "-fno-builtin"],
       model: "reactor",
-      linkFlags: ["--no-wasm-opt", "-Wl,--export=prepare,--export=use,--export=malloc,--export=free"],
+      linkFlags: [KEEP_NAMES, "-Wl,--export=prepare,--export=use,--export=malloc,--export=free"],
     });
     await refuses(takeSnapshot(file), /heap is already in use: .*Wizer/);
-    const { functions } = instantiate((await swap(await read(file))).bytes);
+    const { functions } = instantiate((await swap(await readBytes(file))).bytes);
     assert.is(functions["use"]!(0), 1);
   },
 );
 
 test("swap refuses a module whose malloc is already rsbmalloc", async () => {
-  const { bytes } = await swap(await read(await buildProgram()));
+  const { bytes } = await swap(await readBytes(await buildProgram()));
   await refuses(bytes, /malloc is already rsbmalloc/);
   const linked = await build(compiler, { inputs: [PROGRAM, library("wasm32-wasi")], flags: ["-O1"] });
-  await refuses(await read(linked), /already rsbmalloc/);
+  await refuses(await readBytes(linked), /already rsbmalloc/);
 });
 
 withEmscripten("swap refuses a program into which parts of its malloc were inlined", async () => {
   for (const malloc of ["dlmalloc", "emmalloc"]) {
     const { file, names } = await buildMapped([PROGRAM], ["main"], "-O3", `-sMALLOC=${malloc}`);
-    await refuses(await read(file), /uses the old malloc's data at \d+, .*-sEXPORTED_FUNCTIONS/, names);
+    await refuses(await readBytes(file), /uses the old malloc's data at \d+, .*-sEXPORTED_FUNCTIONS/, names);
   }
   const withoutCalloc = EXPORTED.filter((name) => name !== "calloc");
   const { file, names } = await buildMapped([PROGRAM], withoutCalloc, "-O2", "-sMALLOC=dlmalloc");
-  await refuses(await read(file), /function \d+ \(main\) reads the header of a block/, names);
+  await refuses(await readBytes(file), /function \d+ \(main\) reads the header of a block/, names);
 });
 
 withEmscripten(
@@ -386,10 +390,10 @@ withEmscripten(
   async () => {
     for (const flags of [["-O1"], ["-O3", "-sALLOW_MEMORY_GROWTH=0"]]) {
       const { file, names } = await buildMapped(["wasi-tests/programs/swap-sbrk.c"], EXPORTED, ...flags);
-      assert.is((await swap(await read(file), names)).report.source, "sbrk");
+      assert.is((await swap(await readBytes(file), names)).report.source, "sbrk");
       names.delete("sbrk");
       await refuses(
-        await read(file),
+        await readBytes(file),
         /takes memory from where the old malloc got it: .*--function sbrk=/,
         names,
       );
@@ -403,7 +407,7 @@ withEmscripten(
 const UNEXPECTED = /undefined|is not a|Cannot read|RuntimeError|Aborted|memory access out of bounds/;
 
 test("swap gives a damaged file a one-line error of its own, or a valid module", async () => {
-  const [program, small] = [await read(await buildProgram()), fake()];
+  const [program, small] = [await readBytes(await buildProgram()), fake()];
   const damage = fc.record({
     original: fc.constantFrom(program, small),
     length: fc.oneof({ weight: 3, arbitrary: fc.constant(1) }, fc.double({ min: 0, max: 1, noNaN: true })),
@@ -444,8 +448,8 @@ test("the command writes the module and reports what it did, and --dry-run only 
   const told = await command(file, "-o", dry, "--dry-run", "--json");
   const report = JSON.parse(told.stdout) as SwapReport;
   assert.is(report.allocator, "dlmalloc");
-  assert.is(report.after, (await read(output)).length);
-  assert.is(await read(dry).catch(() => "not written"), "not written");
+  assert.is(report.after, (await readBytes(output)).length);
+  assert.is(await readBytes(dry).catch(() => "not written"), "not written");
 });
 
 withEmscripten(

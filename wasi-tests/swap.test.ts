@@ -2,8 +2,7 @@
  * `swap`, which exchanges the malloc of a linked module: the program prints the same as before, nothing of the old malloc
  * is left, and the new heap is sound when the program ends.
  */
-import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import os from "node:os";
+import { copyFile, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import binaryen from "binaryen";
 import { test } from "uvu";
@@ -18,7 +17,7 @@ import { citiesInput, sqliteProgram } from "../tools/sqlite.ts";
 import { runProgram } from "../tools/wasi.ts";
 import { checkHeap } from "./heap-check.ts";
 import { EXPORTED, buildMapped, emscripten } from "./support-emscripten.ts";
-import { NATIVE, functionNames, needs } from "./support.ts";
+import { KEEP_NAMES, NATIVE, functionNames, needs, readBytes, temporaryFolder } from "./support.ts";
 
 const LEVELS = ["-O0", "-O1", "-O2", "-O3"] as const;
 const MALLOCS = ["dlmalloc", "emmalloc"] as const;
@@ -28,13 +27,10 @@ const EVERYTHING: Program = { inputs: ["wasi-tests/programs/swap.c"] };
 const CONTAINERS: Program = { inputs: ["c-examples/containers.cc"], flags: ["-std=c++17"] };
 const HASH_MAP: Program = { inputs: ["c-examples/hash-map.c"] };
 
-const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-test-"));
-test.after(() => rm(folder, { recursive: true }));
+const folder = temporaryFolder();
 
 const withEmscripten = needs("emcc");
 const withBoth = needs("emcc", NATIVE);
-
-const read = async (file: string) => new Uint8Array(await readFile(file));
 
 /** A program's output, and its memory when it ended. */
 interface Ended {
@@ -116,9 +112,8 @@ const WASI_MALLOCS: Record<Malloc, () => Promise<Peer>> = {
 };
 
 async function checkWasi(malloc: Malloc, program: Program, stdin = ""): Promise<void> {
-  // Otherwise clang would run wasm-opt if it finds it, which drops the names of functions.
-  const linkFlags = ["--no-wasm-opt", "-Wl,--import-memory,--export-memory,--initial-memory=2097152"];
-  const original = await read(await (await WASI_MALLOCS[malloc]()).link({ ...program, linkFlags }));
+  const linkFlags = [KEEP_NAMES, "-Wl,--import-memory,--export-memory,--initial-memory=2097152"];
+  const original = await readBytes(await (await WASI_MALLOCS[malloc]()).link({ ...program, linkFlags }));
   const swapped = await swap(original);
   const { report } = swapped;
   assert.is(report.allocator, malloc);
@@ -165,7 +160,7 @@ const WRITE_MEMORY = ["--pre-js", "wasi-tests/programs/swap-memory.js"];
 
 async function emscriptenProgram(inputs: readonly string[], flags: readonly string[]): Promise<Built> {
   const { script, file, names } = await buildMapped(inputs, EXPORTED, ...WRITE_MEMORY, ...flags);
-  return { script, module: await read(file), names };
+  return { script, module: await readBytes(file), names };
 }
 
 /** Compiles a program to objects, which can be linked in several ways. */
@@ -252,7 +247,7 @@ withEmscripten("Emscripten: a program's own malloc, over emscripten_builtin_mall
     inputs: ["wasi-tests/programs/emscripten-wrapper.c"],
     flags: ["-O1", "--profiling-funcs", ...WRITE_MEMORY],
   });
-  const { bytes, report } = await swap(await read(script.replace(/\.js$/, ".wasm")));
+  const { bytes, report } = await swap(await readBytes(script.replace(/\.js$/, ".wasm")));
   assert.not.ok(report.replaced.some(({ name }) => name === "malloc" || name === "free"));
   assert.is((await runWith(script, bytes)).stdout, "3 alive, 0 in the end\n");
 });

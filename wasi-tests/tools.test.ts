@@ -2,8 +2,7 @@
 import { spawnSync, type ChildProcess } from "node:child_process";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
-import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import os from "node:os";
+import { chmodSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -13,11 +12,10 @@ import { ROOT, UserError } from "../tools/command.ts";
 import { CompileError, build, findCompiler } from "../tools/compiler.ts";
 import { RUNTIMES, runProgram, startReactor } from "../tools/wasi.ts";
 import { assemble } from "./support-wat.ts";
-import { rejection, withCompilers } from "./support.ts";
+import { rejection, temporaryFolder, withCompilers } from "./support.ts";
 
 const PROGRAM = "wasi-tests/programs/ends.c";
-const FOLDER = mkdtempSync(path.join(os.tmpdir(), "rsbmalloc-tools-"));
-test.after(() => rmSync(FOLDER, { recursive: true }));
+const FOLDER = temporaryFolder();
 
 await withCompilers((compiler, check) => {
   for (const runtime of RUNTIMES) {
