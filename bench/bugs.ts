@@ -2,17 +2,16 @@
 import { readFileSync } from "node:fs";
 import vm from "node:vm";
 import { reasonOf } from "../npm/errors.ts";
+import { startDriver } from "./driver.ts";
 import { note, progress } from "./output.ts";
 import { bugPeers, layout, linkDriver, type Peer } from "./peers/peers.ts";
 import type { BugResult, BugResults } from "./results.ts";
-import { wasiStub } from "./wasi-stub.ts";
 
 /** In ms: on a damaged heap an allocator may loop forever. */
 const TIME_LIMIT = 5000;
 
 interface Bugs {
   readonly memory: WebAssembly.Memory;
-  readonly _initialize?: () => void;
   readonly bug_name: (bug: number) => number;
   readonly run_bug: (bug: number) => number;
 }
@@ -44,12 +43,7 @@ async function linkBugs(peer: Peer): Promise<WebAssembly.Module> {
 
 /** Makes a fresh instance, since each bug needs a heap of its own. */
 function start(module: WebAssembly.Module): Bugs {
-  let memory: WebAssembly.Memory;
-  const imports = wasiStub(module, () => memory);
-  const exports = new WebAssembly.Instance(module, imports).exports as unknown as Bugs;
-  memory = exports.memory;
-  exports._initialize?.();
-  return exports;
+  return startDriver(module) as unknown as Bugs;
 }
 
 function names(module: WebAssembly.Module): string[] {

@@ -1,8 +1,8 @@
 /** Counts the instructions of each call to an allocator. */
 import { readFileSync } from "node:fs";
+import { startDriver } from "./driver.ts";
 import { COUNTER, countInstructions } from "./instructions.ts";
 import { layout, linkDriver, type Peer } from "./peers/peers.ts";
-import { wasiStub } from "./wasi-stub.ts";
 import { onHeaps } from "./workloads/heaps.ts";
 import { Op, type Workload } from "./workloads/workload.ts";
 
@@ -41,8 +41,6 @@ async function countOn(workload: Workload, earlier: number, peer: Peer): Promise
   const place = layout(workload.ops.length, workload.slots, 4);
   const file = readFileSync(await linkDriver(["count"], peer, place));
   const module = new WebAssembly.Module(Uint8Array.from(countInstructions(file, ["replay"])));
-  let counter: WebAssembly.Global<"i32">;
-  let memory: WebAssembly.Memory;
   const bench = {
     count: () => counter.value,
     note(kind: number, instructions: number) {
@@ -52,12 +50,10 @@ async function countOn(workload: Workload, earlier: number, peer: Peer): Promise
         worst = instructions;
     },
   };
-  const { exports } = new WebAssembly.Instance(module, { ...wasiStub(module, () => memory), bench });
-  counter = exports[COUNTER] as WebAssembly.Global<"i32">;
-  memory = exports.memory as WebAssembly.Memory;
-  (exports._initialize as (() => void) | undefined)?.();
-  new Uint32Array(memory.buffer, place.ops, workload.ops.length).set(workload.ops);
-  (exports.replay as CallableFunction)(place.ops, place.ops + workload.ops.length * 4, place.blocks);
+  const driver = startDriver(module, { bench });
+  const counter = driver[COUNTER] as unknown as WebAssembly.Global<"i32">;
+  new Uint32Array(driver.memory.buffer, place.ops, workload.ops.length).set(workload.ops);
+  driver.replay!(place.ops, place.ops + workload.ops.length * 4, place.blocks);
 
   const counted = costs.subarray(earlier).sort();
   const mean = counted.reduce((sum, cost) => sum + cost, 0) / counted.length;

@@ -34,6 +34,9 @@ import type { Workload } from "./workloads/workload.ts";
 
 const REPORT = path.join(BUILD, "report.html");
 
+const SAMPLES = { usual: 40, quick: 12 };
+const SAMPLE_MS = 2;
+
 /** Measured by replaying workloads in WASI programs, linked with each allocator. */
 const REPLAYED = ["memory", "times", "calls", "sizes"] as const;
 const MEASURES = [...REPLAYED, "emscripten", "threads", "bugs"] as const;
@@ -178,13 +181,9 @@ async function measureTimes(
         const sound = peers.filter((p) => typeof peaksOf(results, workload)[p.name] !== "string");
         prepared.push(await prepare(workload, sound, drivers));
       }
-      const samples = quick ? 12 : 40;
-      for (const { workload, peers: raw } of await time({
-        workloads: prepared,
-        samples,
-        sampleTime: 2,
-        touch,
-      }))
+      const samples = quick ? SAMPLES.quick : SAMPLES.usual;
+      const timings = await time({ workloads: prepared, samples, sampleTime: SAMPLE_MS, touch });
+      for (const { workload, peers: raw } of timings)
         results.workloads.find((row) => row.name === workload)!.times[name] = netOfLoop(raw);
       results.engines.push({ name, title });
     } catch (error) {

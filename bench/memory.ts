@@ -1,8 +1,8 @@
 /** Replays workloads, checks every answer, and measures the peak of linear memory. */
 import { readFileSync } from "node:fs";
 import { reasonOf } from "../npm/errors.ts";
+import { startDriver } from "./driver.ts";
 import { linkDriver, layout, type Peer } from "./peers/peers.ts";
-import { wasiStub } from "./wasi-stub.ts";
 import { onHeaps } from "./workloads/heaps.ts";
 import { kindAndSlot, opNames, type Workload } from "./workloads/workload.ts";
 
@@ -39,18 +39,12 @@ export async function verify(workload: Workload, peer: Peer): Promise<number | s
   const place = layout(workload.ops.length, workload.slots, BYTES_PER_SLOT);
   const { ops, blocks, hole, data } = place;
   const module = new WebAssembly.Module(readFileSync(await linkDriver(["verify"], peer, place)));
-  let memory: WebAssembly.Memory;
-  const exports = new WebAssembly.Instance(
-    module,
-    wasiStub(module, () => memory),
-  ).exports as Record<string, CallableFunction> & { memory: WebAssembly.Memory };
-  memory = exports.memory;
   try {
-    exports._initialize?.();
-    new Uint32Array(memory.buffer, ops, workload.ops.length).set(workload.ops);
-    const fault = exports.verify!(ops, ops + workload.ops.length * 4, blocks, data) as number;
-    if (fault === 0) return memory.buffer.byteLength - hole;
-    const at = exports.failed_index!() as number;
+    const driver = startDriver(module);
+    new Uint32Array(driver.memory.buffer, ops, workload.ops.length).set(workload.ops);
+    const fault = driver.verify!(ops, ops + workload.ops.length * 4, blocks, data) as number;
+    if (fault === 0) return driver.memory.buffer.byteLength - hole;
+    const at = driver.failed_index!() as number;
     const [kind] = kindAndSlot(workload.ops[2 * at]!);
     return `${faults[fault]} (call ${at}, ${opNames[kind]})`;
   } catch (error) {

@@ -5,7 +5,7 @@
  * Its argument is a file with a Job as JSON. It prints a Timing for each workload, each as one line of JSON.
  */
 import { readFileSync } from "node:fs";
-import { wasiStub } from "./wasi-stub.ts";
+import { startDriver } from "./driver.ts";
 
 export interface Job {
   readonly workloads: readonly TimedWorkload[];
@@ -80,16 +80,9 @@ async function time(workload: TimedWorkload): Promise<Timing> {
 function sampler(peer: string, file: string, ops: Uint8Array, { opsAt, blocksAt }: TimedWorkload): Sampler {
   let module = compiled.get(file);
   if (!module) compiled.set(file, (module = new WebAssembly.Module(readFileSync(file))));
-  let memory: WebAssembly.Memory;
-  const instance = new WebAssembly.Instance(
-    module,
-    wasiStub(module, () => memory),
-  );
-  const exports = instance.exports as Record<string, CallableFunction> & { memory: WebAssembly.Memory };
-  memory = exports.memory;
-  exports._initialize?.();
-  new Uint8Array(memory.buffer, opsAt, ops.length).set(ops);
-  const replay = exports[touch ? "replay_touch" : "replay"]!;
+  const driver = startDriver(module);
+  new Uint8Array(driver.memory.buffer, opsAt, ops.length).set(ops);
+  const replay = driver[touch ? "replay_touch" : "replay"]!;
   return {
     peer,
     replay: () => replay(opsAt, opsAt + ops.length, blocksAt),

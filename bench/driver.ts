@@ -1,5 +1,18 @@
-/** Returns the imports of a driver. Of WASI, drivers use only what libc needs to start: the environment and the clock. */
-export function wasiStub(module: WebAssembly.Module, memory: () => WebAssembly.Memory): WebAssembly.Imports {
+/** Starts drivers: the programs of bench/c that make the calls. */
+
+/** A driver's exports. */
+export type Driver = Readonly<Record<string, CallableFunction>> & { readonly memory: WebAssembly.Memory };
+
+/** Makes and initializes an instance of a driver, with these imports and those of WASI. */
+export function startDriver(module: WebAssembly.Module, imports: WebAssembly.Imports = {}): Driver {
+  const all = { ...standIns(module, () => driver.memory), ...imports };
+  const driver = new WebAssembly.Instance(module, all).exports as Driver;
+  driver._initialize?.();
+  return driver;
+}
+
+/** Returns stand-ins for imports. Of WASI, drivers use only what libc needs to start: the environment and the clock. */
+function standIns(module: WebAssembly.Module, memory: () => WebAssembly.Memory): WebAssembly.Imports {
   const NOT_SUPPORTED = 58;
   const known: Record<string, (...args: number[]) => number> = {
     environ_sizes_get(count, size) {
