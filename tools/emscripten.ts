@@ -39,11 +39,9 @@ export function linkLibrary(variant = ""): string[] {
   return ["-sMALLOC=none", library("wasm32-emscripten", variant)];
 }
 
-export const RSBMALLOC: readonly string[] = linkLibrary();
-
 /** Returns the link flags for rsbmalloc or for one of Emscripten's own mallocs. */
 export function linkMalloc(name: string): readonly string[] {
-  return name === "rsbmalloc" ? RSBMALLOC : [`-sMALLOC=${name}`];
+  return name === "rsbmalloc" ? linkLibrary() : [`-sMALLOC=${name}`];
 }
 
 /** Thrown when Emscripten rejects its input. The message contains what it printed. */

@@ -6,7 +6,7 @@ import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ROOT } from "../tools/command.ts";
-import { RSBMALLOC, buildEmscripten, linkLibrary, runEmscripten } from "../tools/emscripten.ts";
+import { buildEmscripten, linkLibrary, runEmscripten } from "../tools/emscripten.ts";
 import { emscripten } from "./support-emscripten.ts";
 import { needs } from "./support.ts";
 
@@ -61,7 +61,7 @@ async function build(optimization: string, ...library: readonly string[]): Promi
 
 for (const optimization of ["-O0", "-O2"]) {
   check(`a main module and a side module share one heap with ${optimization}`, async () => {
-    const { stdout, stderr, exitCode } = await runEmscripten(await build(optimization, ...RSBMALLOC));
+    const { stdout, stderr, exitCode } = await runEmscripten(await build(optimization, ...linkLibrary()));
     assert.is(stdout, `${BYTES} bytes\n`, stderr);
     assert.is(exitCode, 0, stderr);
   });

@@ -1,14 +1,13 @@
 /** The library for Emscripten, linked with many settings of the installed release. */
 import { execFileSync } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import covertable from "covertable";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { readFile } from "node:fs/promises";
 import { ROOT } from "../tools/command.ts";
 import {
   EmscriptenError,
-  RSBMALLOC,
   buildEmscripten,
   linkLibrary,
   runEmscripten,
@@ -19,6 +18,7 @@ import { emscripten } from "./support-emscripten.ts";
 import { functionNames, needs, rejection } from "./support.ts";
 
 const check = needs("emcc");
+const RSBMALLOC = linkLibrary();
 const program = (name: string): string => `wasi-tests/programs/emscripten-${name}`;
 const LOADER = path.join(ROOT, "wasi-tests", "programs", "load-emscripten.mjs");
 /** Without -fno-builtin, clang would remove calls of malloc whose results are not used. */
