@@ -297,10 +297,13 @@ export function withExports(
   );
 }
 
+/** The custom section with names, and its part with those of functions. */
+export const NAME_SECTION = "name";
+export const FUNCTION_NAMES = 1;
+
 /** Returns the function names in the `name` section, by function index. */
 export function readFunctionNames(sections: readonly Section[]): Map<number, string> {
-  const FUNCTION_NAMES = 1;
-  const names = sections.find(({ id, name }) => id === SECTION.custom && name === "name");
+  const names = sections.find(({ id, name }) => id === SECTION.custom && name === NAME_SECTION);
   const read = reader(names?.payload ?? new Uint8Array());
   while (!read.done()) {
     const subsection = read.byte();

@@ -59,8 +59,8 @@ export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags,
   const lib = path.join(ROOT, "lib");
   const folders = existsSync(lib) ? filesIn(lib).filter((name) => name.startsWith("wasm")) : [];
   const targets = [...folders, ...Object.keys(SAME_AS).filter((name) => folders.includes(SAME_AS[name]!))];
-  const found = targets.includes(target);
-  if (!found) throw new Error(`no library for target ${target}; available: ${list(targets)}`);
+  if (!targets.includes(target))
+    throw new Error(`no library for target ${target}; available: ${list(targets)}`);
 
   const folder = path.join(lib, SAME_AS[target] ?? target);
   const libraries = librariesIn(folder);

@@ -8,6 +8,8 @@
 import binaryen from "binaryen";
 import {
   EXTERN,
+  FUNCTION_NAMES,
+  NAME_SECTION,
   SECTION,
   customSection,
   flatten,
@@ -26,10 +28,6 @@ import { LINK_WITH_NAMES } from "./names.ts";
 import { TRACED, TRACE_MODULE, isTracedName } from "./traced.ts";
 
 const MOST_PARAMETERS = 3;
-
-const NAME_SECTION = "name";
-/** Its part with the names of functions. */
-const FUNCTION_NAMES = 1;
 
 /** Names for the imported functions that no function of a program has. */
 const ENTER = `${TRACE_MODULE}.enter`;
