@@ -4,9 +4,10 @@
  */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import type { RawExports } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { PAGE } from "./support-heap.ts";
-import { compileForEmscripten, startProgram, type Exports } from "./support-sbrk.ts";
+import { compileForEmscripten, startProgram } from "./support-sbrk.ts";
 
 const END = 8 * WASM_PAGE;
 /** What memory is filled with: blocks of one page, its guard in the hardened build included. */
@@ -66,7 +67,7 @@ for (const [name, module] of [
 
 test("the first malloc of a thread takes a free slot, if need be without a cache", () => {
   const { instances, fill } = start(threads, 2);
-  const [one, other] = instances as [Exports, Exports];
+  const [one, other] = instances as [RawExports, RawExports];
   const blocks = Array.from({ length: 200 }, () => one.malloc!(500));
   fill();
   // The pages stay in use, so that there is none for a cache.

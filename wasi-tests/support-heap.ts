@@ -4,7 +4,7 @@
  */
 import fc from "fast-check";
 import { prefixed } from "../cabi/names.ts";
-import { EINVAL, ENOMEM, instantiate, type Heap, type Options } from "../npm/index.ts";
+import { EINVAL, ENOMEM, instantiate, type Heap, type Options, type RawExports } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
 
@@ -15,8 +15,6 @@ export const PTRDIFF_MAX = 2 ** 31 - 1;
 
 /** The functions that a sequence calls: those of a heap of the stand-alone module, or of a linked program. */
 export type Api = Omit<Heap, "exports" | "state" | "mallinfo">;
-
-type Functions = Readonly<Record<string, (...args: number[]) => number>>;
 
 const NAMES = [
   "malloc",
@@ -41,7 +39,7 @@ const NAMES = [
 export const PREFIXED_NAMES = NAMES.map(prefixed);
 
 /** The functions of a linked program with these exports, or of the core as compiled, whose names have no prefix. */
-export function apiOf(memory: WebAssembly.Memory, exports: Functions, nameOf = prefixed): Api {
+export function apiOf(memory: WebAssembly.Memory, exports: RawExports, nameOf = prefixed): Api {
   const errno = () => new Uint32Array(memory.buffer, exports.__errno_location!(), 1);
   const functions = NAMES.map((name) => [name, (...args: number[]) => exports[nameOf(name)]!(...args) >>> 0]);
   const api = { memory, ...Object.fromEntries(functions) };

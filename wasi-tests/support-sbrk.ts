@@ -1,6 +1,6 @@
 /** The core as built for Emscripten, on a memory whose break the test moves too, as other callers of `sbrk` do. */
 import { compile } from "../cabi/core.ts";
-import { ENOMEM } from "../npm/index.ts";
+import { ENOMEM, type RawExports } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 
 /** Addresses of errno and of the allocator's state. A heap must begin behind the first wasm page. */
@@ -8,8 +8,6 @@ const ERRNO = 16;
 export const STATE = 4096;
 /** `sbrk` rounds up to multiples of this, so that the break stays aligned for any object. */
 export const BREAK_ALIGNMENT = 8;
-
-export type Exports = Readonly<Record<string, (...args: number[]) => number>>;
 
 export interface Setting {
   /** The address where the break is at first. */
@@ -31,7 +29,7 @@ export interface Setting {
 export interface Program {
   readonly memory: WebAssembly.Memory;
   /** Each instance's exports, and `__errno_location`. */
-  readonly instances: readonly Exports[];
+  readonly instances: readonly RawExports[];
   /** Moves the break up, without calling `before`. Returns the old break; -1 if memory is out. */
   take(bytes: number): number;
 }
@@ -89,7 +87,7 @@ export function startProgram(
     env[name] = (known[name] ?? (kind === "global" ? 0 : () => 0)) as WebAssembly.ImportValue;
   const instances = Array.from({ length: threads }, () => {
     const { exports } = new WebAssembly.Instance(module, { env });
-    return { ...exports, __errno_location: known.__errno_location } as unknown as Exports;
+    return { ...exports, __errno_location: known.__errno_location } as unknown as RawExports;
   });
   return { memory, instances, take };
 }

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
+import type { RawExports } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { ROOT } from "../tools/command.ts";
 import { build, findCompiler } from "../tools/compiler.ts";
@@ -70,8 +71,6 @@ export const THREAD_END: Call = ["rsbmalloc_thread_end"];
 /** The numbers from 0 up to, but not including, `to`. */
 export const counts = (to: number): number[] => Array.from({ length: to }, (_, index) => index);
 
-type Functions = Readonly<Record<string, (...args: number[]) => number>>;
-
 export interface Thread {
   /** The results of its calls. Rejected if the thread traps or is killed; a trap ends the program's other threads too. */
   readonly results: Promise<number[]>;
@@ -82,9 +81,9 @@ export interface Thread {
 export interface Threads {
   readonly memory: WebAssembly.Memory;
   /** The exports of the main thread's instance, which uses the module's own stack. */
-  readonly exports: Functions;
+  readonly exports: RawExports;
   /** Makes another instance on the main thread, with the same stack: only one of them may be inside a call at a time. */
-  another(): Functions;
+  another(): RawExports;
   /** Starts a thread that makes these calls in order, in each of `instances` new instances. Returns their results. */
   run(calls: readonly Call[], instances?: number): Promise<number[]>;
   /** Like `run` with one instance, but returns a thread that can be killed. Its stack is not freed. */
@@ -113,7 +112,7 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
     wasi_snapshot_preview1: { random_get },
   };
   const instance = new WebAssembly.Instance(module, imports);
-  const exports = instance.exports as unknown as Functions;
+  const exports = instance.exports as unknown as RawExports;
   const workers = new Set<Worker>();
   const work = (data: object): Thread => startWorker({ module, memory, nextId, secret, ...data }, workers);
   const newStack = (): number => {
@@ -124,7 +123,7 @@ export function startThreads(module: WebAssembly.Module, pages: number, secret =
   return {
     memory,
     exports,
-    another: () => new WebAssembly.Instance(module, imports).exports as unknown as Functions,
+    another: () => new WebAssembly.Instance(module, imports).exports as unknown as RawExports,
     async run(calls, instances = 1) {
       const stack = newStack();
       const results = await work({ calls, instances, stack: stack + STACK }).results;
@@ -166,7 +165,7 @@ function checkShared(
   live: readonly number[] | "any",
   others: readonly (readonly [number, number])[],
 ): void {
-  const { rsbmalloc_check, in_use } = exports as unknown as Functions;
+  const { rsbmalloc_check, in_use } = exports as unknown as RawExports;
   // This returns the slots in this thread's cache and in batches to their runs, where the checker sees them.
   rsbmalloc_check!();
   const copy = new Uint8Array(memory.buffer).slice().buffer;

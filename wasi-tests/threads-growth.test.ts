@@ -2,8 +2,9 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../cabi/core.ts";
+import type { RawExports } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
-import { compileForEmscripten, startProgram, type Exports } from "./support-sbrk.ts";
+import { compileForEmscripten, startProgram } from "./support-sbrk.ts";
 
 /** The end of the program's data, and the address of the state of `sbrk` among them. */
 const HEAP_BASE = 3 * WASM_PAGE - 16;
@@ -15,7 +16,7 @@ const module = await compileForEmscripten("RSB_LOCKED");
  * Makes an instance of the core with a lock. Whenever it asks for memory, another thread has just taken `grab()` bytes.
  * `taken` returns the bytes that both have taken together.
  */
-function start(grab: () => number): { exports: Exports; taken: () => number } {
+function start(grab: () => number): { exports: RawExports; taken: () => number } {
   const { instances, take } = startProgram(module, {
     base: HEAP_BASE,
     initial: 4,
@@ -98,7 +99,7 @@ async function startSbrk(
   memory: WebAssembly.Memory,
   emscripten_resize_heap: (wanted: number) => number,
   ...constants: readonly string[]
-): Promise<Exports> {
+): Promise<RawExports> {
   const { module } = await compile(["src/sbrk.ts"], ["RSB_EMSCRIPTEN", ...constants]);
   const env = {
     memory,
@@ -108,7 +109,7 @@ async function startSbrk(
     emscripten_resize_heap,
   };
   const { instance } = await WebAssembly.instantiate(Uint8Array.from(module), { env });
-  return instance.exports as unknown as Exports;
+  return instance.exports as unknown as RawExports;
 }
 
 test("sbrk succeeds although another thread has just grown memory", async () => {
