@@ -6,7 +6,7 @@ import { reasonOf } from "../npm/errors.ts";
 import { UserError, runCommand } from "../tools/command.ts";
 import { runProgram } from "../tools/wasi.ts";
 import { note } from "./output.ts";
-import { link } from "./toolchain.ts";
+import { BENCH, link } from "./toolchain.ts";
 import { PROGRAMS, programs, sourcesOf, type Program } from "./programs/catalog.ts";
 import { TRACES } from "./workloads/catalog.ts";
 import { encodeTrace } from "./workloads/trace-file.ts";
@@ -27,7 +27,7 @@ async function build(program: Program): Promise<string> {
       ...EMULATED.map((feature) => `-D_WASI_EMULATED_${feature.toUpperCase().replaceAll("-", "_")}`),
       ...flags,
     ],
-    includes,
+    includes: [...includes, path.join(BENCH, "c")],
     linkFlags: [
       `-Wl,-z,stack-size=1048576,${WRAPPED.map((name) => `--wrap=${name}`).join(",")}`,
       ...EMULATED.map((feature) => `-lwasi-emulated-${feature}`),

@@ -1,15 +1,11 @@
 // Linked into a program with --wrap: reports every call by the program and its libraries to the host.
-#include <errno.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "workload.h"
 
 #define HOST(name) __attribute__((import_module("trace"), import_name(#name)))
 
 HOST(allocated) void trace_allocated(int kind, void *block, size_t size, size_t alignment);
 HOST(resized) void trace_resized(void *old, void *block, size_t size);
 HOST(freed) void trace_freed(void *block);
-
-enum { OP_MALLOC = 0, OP_CALLOC = 2, OP_ALIGNED = 4 };
 
 void *__real_malloc(size_t);
 void *__real_calloc(size_t, size_t);
