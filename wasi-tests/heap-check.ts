@@ -12,6 +12,8 @@ interface Layout extends InspectorLayout {
   readonly SMALL_MAX: number;
   readonly BIN_OF: number;
   readonly CACHE_BIN_BITS: number;
+  /** An i32 that is 0 while the lock is free. */
+  readonly LOCK: number;
   readonly METADATA_PAGES: number;
   readonly BEST: number;
   readonly STATE_SMALL_END: number;

@@ -70,8 +70,6 @@ export interface Layout {
   readonly BATCHES: number;
   readonly BATCH_STACKS: number;
   readonly BATCH_ROW: number;
-  /** An i32 that is 0 while the lock is free. */
-  readonly LOCK: number;
   readonly NEXT_BATCH: number;
 
   /** Slot sizes in bytes, by bin, starting with FIRST_BIN. */
