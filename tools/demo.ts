@@ -32,9 +32,7 @@ async function showExamples(compiler: Compiler): Promise<void> {
     const progress = spinner({ text: `Compiling ${example.source}` }).start();
     const file = await buildExample(compiler, example).finally(() => progress.stop());
     const result = await runExample(example, file, "node");
-    console.log(`\n${example.source}: ${example.about}`);
-    process.stdout.write(result.stdout.replace(/^/gm, "    ").trimEnd());
-    console.log();
+    console.log(`\n${example.source}: ${example.about}\n${indented(result.stdout)}`);
     if (failed(result) || result.stdout !== (await expectedOutput(example))) {
       throw new UserError(
         `${example.name} failed, or did not print what c-examples/${example.name}.expected says`,
@@ -90,6 +88,10 @@ async function measure(
   return measured;
 }
 
+function indented(text: string): string {
+  return text.trimEnd().replace(/^/gm, "    ");
+}
+
 function failed({ exitCode }: Result): boolean {
   return exitCode !== 0;
 }
@@ -111,7 +113,7 @@ function shortest(runs: readonly ReadonlyMap<string, number>[]): Map<string, num
 
 function report(measured: ReadonlyMap<Allocator, Measured>): void {
   const [theirs, ours] = ALLOCATORS.map((allocator) => measured.get(allocator)!) as [Measured, Measured];
-  process.stdout.write(ours.results.replace(/^/gm, "    ").trimEnd());
+  console.log(indented(ours.results));
   if (theirs.results !== ours.results) {
     throw new Error(`SQLite's results differ with dlmalloc:\n${theirs.results}`);
   }
@@ -131,7 +133,7 @@ function report(measured: ReadonlyMap<Allocator, Measured>): void {
     ["size of the .wasm", theirs.size, ours.size, (value) => `${(value / 1000).toFixed(1)} kB`],
   );
   console.log(
-    `\n\n    Both give the same results and checksums. Times are the shortest of ${RUNS} alternating runs.\n`,
+    `\n    Both give the same results and checksums. Times are the shortest of ${RUNS} alternating runs.\n`,
   );
   console.log(line(["", "dlmalloc", "rsbmalloc", "difference"]));
   for (const [name, before, after, show] of rows) {

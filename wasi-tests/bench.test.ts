@@ -17,7 +17,7 @@ import type { Results } from "../bench/results.ts";
 import { TRACES, workloads } from "../bench/workloads/catalog.ts";
 import { synthetic, syntheticNames } from "../bench/workloads/synthetic.ts";
 import { DamagedTrace, decodeTrace, encodeTrace } from "../bench/workloads/trace-file.ts";
-import { Op, recorder, type Workload } from "../bench/workloads/workload.ts";
+import { Op, kindAndSlot, recorder, type Workload } from "../bench/workloads/workload.ts";
 import { HEADER } from "../npm/binary-format.ts";
 import { ROOT } from "../tools/command.ts";
 import { assemble } from "./support-wat.ts";
@@ -67,7 +67,7 @@ test("every synthetic workload frees all blocks that it allocates", () => {
   for (const { ops } of [everyCall(), ...syntheticNames.map(synthetic)]) {
     let alive = 0;
     for (let i = 0; i < ops.length; i += 2) {
-      const kind = ops[i]! & 7;
+      const [kind] = kindAndSlot(ops[i]!);
       if (kind === Op.free) alive--;
       else if (kind !== Op.realloc) alive++;
     }
