@@ -39,9 +39,10 @@ const TICK = 10;
 type Functions = Record<string, (...values: never[]) => unknown>;
 
 /**
- * The programs that are running. They refer to their WASI objects, which so are not collected while in use: Node 20 was seen to crash
- * here. The known cause of such crashes, V8's fast calls from wasm to WASI functions (https://github.com/nodejs/node/issues/46777), is
- * ruled out by `observed`: wasm calls a JavaScript function, and that calls WASI's.
+ * The programs that are running. They refer to their WASI objects, which so are not collected while in use: Node 20 was
+ * seen to crash here. The known cause of such crashes, V8's fast calls from wasm to WASI functions
+ * (https://github.com/nodejs/node/issues/46777), is ruled out by `observed`: wasm calls a JavaScript function, and that
+ * calls WASI's.
  */
 const alive = new Set<Loaded>();
 
