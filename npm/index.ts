@@ -106,8 +106,8 @@ export async function instantiate(options: Options = {}): Promise<Heap> {
     memory,
     __rsb_state: address(state),
     __heap_base: address(heapBase),
-    // The end of 4 GiB would wrap to 0, which means that the end is unknown.
-    __heap_end: address(Math.min(memory.buffer.byteLength, ADDRESSES - 1)),
+    // 0 for 4 GiB, where the heap ends at the end of memory.
+    __heap_end: address(memory.buffer.byteLength),
     errno: address(errno),
   });
   const words = () => new Uint32Array(memory.buffer);

@@ -6,7 +6,7 @@ import { getErrno, setErrno } from "./errno";
 
 @external("env", "__heap_base")
 declare const HEAP_BASE: usize;
-/** Defined by newer linkers; 0 with older ones. */
+/** Defined by newer linkers; 0 with older ones, and if memory is 4 GiB from the start. */
 @external("env", "__heap_end")
 declare const HEAP_END: usize;
 
@@ -43,21 +43,20 @@ export function heapBase(): usize {
   return HAS_FIRST_MEMORY ? (HEAP_BASE + 15) & ~15 : 0;
 }
 
-/**
- * Returns the page up to which memory is ours from the start; 0 if there is none.
- * Without `__heap_end`, initial memory is certain to reach only to the end of the wasm page that the heap starts in.
- */
-@inline
-export function heapEndPage(): u32 {
-  if (!HAS_FIRST_MEMORY) return 0;
-  const end = HEAP_END ? HEAP_END : (HEAP_BASE + 0xffff) & ~0xffff;
-  return <u32>(end >>> PAGE_BITS);
-}
-
 /** Returns the pages of linear memory. */
 @inline
 function memorySize(): u32 {
   return (<u32>memory.size()) << (WASM_PAGE_BITS - PAGE_BITS);
+}
+
+/**
+ * Returns the page up to which memory is ours from the start; 0 if there is none.
+ * Without `__heap_end` it is all memory that there is by the first call, as for the libc of the time.
+ */
+@inline
+export function heapEndPage(): u32 {
+  if (!HAS_FIRST_MEMORY) return 0;
+  return HEAP_END ? <u32>(HEAP_END >>> PAGE_BITS) : min(memorySize(), LAST_PAGE);
 }
 
 /** log2 of the unit by which memory grows, in pages. */

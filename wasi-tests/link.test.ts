@@ -293,6 +293,22 @@ await withCompilers((compiler, add) => {
       assert.match((error as CompileError).messages, /duplicate symbol: malloc/);
     });
 
+    for (const [name, bytes] of [
+      ["32 MiB", 2 ** 25],
+      ["4 GiB", 2 ** 32],
+    ] as const) {
+      check(`a program whose memory is ${name} from the start has all of it`, async () => {
+        const file = await build(compiler, {
+          inputs: [`${PROGRAMS}/link-freestanding.c`, LIBRARY],
+          includes: ["include"],
+          target: "none",
+          linkFlags: [`-Wl,--initial-memory=${bytes},--max-memory=${bytes}`, ...linkerFlags],
+        });
+        const { exports } = await startReactor("node", file);
+        assert.is((exports as Record<string, (size: number) => number>)["fill"]!(30_000_000), 1);
+      });
+    }
+
     for (const library of [LIBRARY, PREFIXED_LIBRARY]) {
       check(`a program without libc links and runs with ${path.basename(library)}`, async () => {
         const file = await build(compiler, {
