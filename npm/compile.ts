@@ -15,7 +15,15 @@ export function compileProgram(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Modu
   if (has64BitMemory(bytes)) throw new Error("its memory is 64-bit: rsbmalloc supports only 32-bit memory");
   const module = compile(bytes);
   const has = (section: string) => WebAssembly.Module.customSections(module, section).length > 0;
-  if (has("linking")) throw new Error("object file: link it with librsbmallocc.a first");
+  if (has("linking")) {
+    // Relocations would be wrong as soon as something is changed.
+    const isLinked = WebAssembly.Module.exports(module).length > 0;
+    throw new Error(
+      isLinked
+        ? "has relocations: link it without --emit-relocs"
+        : "object file: link it with librsbmallocc.a first",
+    );
+  }
   if (has("dylink.0") || has("dylink"))
     throw new Error("dynamic library: its malloc is in the main module, use that instead");
   return module;

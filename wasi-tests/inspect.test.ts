@@ -113,7 +113,8 @@ const THROWING = assemble(
   { exceptions: true },
 );
 const LINKING_VERSION = 2;
-const OBJECT = flatten([HEADER, customSection("linking", LINKING_VERSION)]);
+const LINKING = customSection("linking", LINKING_VERSION);
+const OBJECT = flatten([HEADER, LINKING]);
 
 const NO_PROGRAMS: Readonly<Record<string, readonly [string | Uint8Array, RegExp]>> = {
   text: ["hello", /refused\.wasm: not a WebAssembly file$/],
@@ -131,6 +132,10 @@ const NO_PROGRAMS: Readonly<Record<string, readonly [string | Uint8Array, RegExp
   "a module that is no program": [MEMORY_ALONE, /neither _start nor _initialize/],
   "a module for another host": [IMPORTING, /: imports env\.f, which is not part of WASI preview 1 \(/],
   "an object file": [OBJECT, /: object file: link it/],
+  "a linked program with relocations": [
+    flatten([MEMORY_ALONE, LINKING]),
+    /: has relocations: link it without --emit-relocs$/,
+  ],
 };
 
 for (const [name, [contents, message]] of Object.entries(NO_PROGRAMS)) {
