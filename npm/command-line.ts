@@ -1,5 +1,7 @@
-/** Parsing of command lines. Every usage error is reported in one line. */
+/** What the commands share: parsing of command lines, and files to write. Every error is reported in one line. */
+import { writeFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
+import { reasonOf } from "./errors.ts";
 
 /** Returns a program's command, without options. `help` is the command line that prints its help. */
 export function newCommand(name: string, help: string): Command {
@@ -38,4 +40,13 @@ export function single(text: string, previous: unknown): string {
 /** Parses the values of an option that may be repeated. */
 export function list(text: string, previous: readonly string[] = []): readonly string[] {
   return [...previous, single(text, undefined)];
+}
+
+/** Throws a one-line Error that names the file if it cannot be written. */
+export function writeFile(file: string, contents: string | Uint8Array): void {
+  try {
+    writeFileSync(file, contents);
+  } catch (error) {
+    throw new Error(`cannot write ${file}: ${reasonOf(error)}`, { cause: error });
+  }
 }

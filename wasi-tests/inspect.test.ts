@@ -172,6 +172,13 @@ const WRONG_LINES: Readonly<Record<string, readonly [readonly string[], RegExp]>
   "a flag with a value": [["--json=false", program], /unknown option '--json=false'/],
 };
 
+if (existsSync("/dev/full"))
+  test("a report that does not fit on its device is an error that names the file", async () => {
+    const { code, stderr } = await command("--output", "/dev/full", program);
+    assert.is(code, 1);
+    assert.match(stderr, /^rsbmalloc: cannot write \/dev\/full: .*no space/m);
+  });
+
 test("--leaks refuses a module without function names and says how to keep them with each linker", async () => {
   const file = await write("nameless.wasm", MEMORY_ALONE);
   assert.match(

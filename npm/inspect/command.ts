@@ -1,7 +1,7 @@
 /** `rsbmalloc inspect`: runs a WASI program and reports on its heap. */
-import { closeSync, existsSync, openSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, realpathSync, rmSync, statSync } from "node:fs";
 import { InvalidArgumentError, Option, type Command } from "commander";
-import { list, nonEmpty, single } from "../command-line.ts";
+import { list, nonEmpty, single, writeFile } from "../command-line.ts";
 import { reasonOf } from "../errors.ts";
 import { formatHtml } from "./html.ts";
 import { readLayouts } from "./layouts.ts";
@@ -86,7 +86,7 @@ async function run(program: string, args: readonly string[], options: Options): 
   });
   const text = FORMATS[json ? "json" : html ? "html" : formatNamed(output)](report);
   if (output === undefined) process.stdout.write(text);
-  else writeFileSync(output, text);
+  else writeFile(output, text);
   process.exitCode = exitCodeFor(report.end);
 }
 

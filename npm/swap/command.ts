@@ -1,7 +1,7 @@
 /** `rsbmalloc swap`: replaces the malloc of a linked module. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import type { Command } from "commander";
-import { list, nonEmpty, single } from "../command-line.ts";
+import { list, nonEmpty, single, writeFile } from "../command-line.ts";
 import { reasonOf } from "../errors.ts";
 import { withBinaryen } from "../with-binaryen.ts";
 import type { SwapReport } from "./swap.ts";
@@ -63,14 +63,6 @@ function readFile(file: string): Buffer {
     return readFileSync(file);
   } catch (error) {
     throw new Error(`cannot read ${file}: ${reasonOf(error)}`, { cause: error });
-  }
-}
-
-function writeFile(file: string, bytes: Uint8Array): void {
-  try {
-    writeFileSync(file, bytes);
-  } catch (error) {
-    throw new Error(`cannot write ${file}: ${reasonOf(error)}`, { cause: error });
   }
 }
 
