@@ -28,6 +28,7 @@ async function bytesOf(source: BytesSource): Promise<BufferSource> {
     return url.protocol === "file:" ? readFile(url) : bytesOf(fetch(url));
   }
   const response = await source;
+  if (response?.ok === undefined) throw new Error("it is neither a module nor bytes, a URL or a response");
   if (!response.ok) throw new Error(`HTTP status ${response.status}`);
   return response.arrayBuffer();
 }

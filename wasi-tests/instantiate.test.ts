@@ -138,6 +138,8 @@ test("options and modules that cannot work are refused with a one-line error", a
   assert.match(await messageFor({ module: new Response("", { status: 404 }) }), "404");
   assert.match(await messageFor({ module: Uint8Array.of(1, 2, 3, 4) }), "cannot load");
   assert.match(await messageFor({ module: HEADER }), "not rsbmalloc.wasm");
+  const compiling = WebAssembly.compile(HEADER) as Promise<unknown> as Promise<Response>;
+  assert.match(await messageFor({ module: compiling }), "neither a module nor bytes, a URL or a response");
   assert.match(
     await messageFor({ memory: new WebAssembly.Memory({ initial: 1 }), heapBase: -5 }),
     "heapBase",
