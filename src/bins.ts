@@ -33,12 +33,12 @@ import {
   BIN_TABLE,
   CACHED,
   CACHE_BIN_BITS,
+  COMPACT,
   END_BIN,
   FIRST_BIN,
   HARDENED,
   LARGE,
   LEAST_BIN,
-  LOCKED,
   MAGIC,
   PAGE,
   PAGE_BITS,
@@ -97,11 +97,9 @@ export const QUEUED: i32 = 1 << 12;
 
 /**
  * A run may be up to GROWTH times as long as necessary: its length is doubled while it is less than
- * 1 / 2^GROWTH_SHARE_BITS of the bin's, unless only shorter runs are free. Less with a lock, since the blocks of
- * several threads lie scattered over more runs; no growth with thread caches, which take a batch at a time and hardly
- * notice how many runs there are.
+ * 1 / 2^GROWTH_SHARE_BITS of the bin's, unless only shorter runs are free.
  */
-const GROWTH: u32 = CACHED ? 1 : LOCKED ? 2 : 4;
+const GROWTH: u32 = 4;
 const GROWTH_SHARE_BITS: u32 = 3;
 
 /**
@@ -111,14 +109,14 @@ const GROWTH_SHARE_BITS: u32 = 3;
  */
 export const WASTE_BITS: u32 = 4;
 const FOUR_WASTE_BITS: u32 = 3;
-const FEW_WASTE_BITS: u32 = 2;
+export const FEW_WASTE_BITS: u32 = 2;
 const FEW_PAGES: u32 = 8;
 
 /** The length in pages of the largest block that may move to a slot. */
-const BIN_MAX_PAGES: u32 = (<u32>BIN_MAX) >>> PAGE_BITS;
+export const BIN_MAX_PAGES: u32 = (<u32>BIN_MAX) >>> PAGE_BITS;
 
 /** The largest slots whose empty runs a bin may keep. */
-const KEPT_MAX: u32 = 8192;
+export const KEPT_MAX: u32 = 8192;
 
 /** More pages than a bin's shortest run has: if memory may grow by so many, any slot can be had. */
 export const ROOM_TO_GROW: u32 = 16;
@@ -138,7 +136,7 @@ export function binAt(kind: u32): Bin {
 
 
 @inline
-function kindOf(bin: Bin): u32 {
+export function kindOf(bin: Bin): u32 {
   return (<u32>(changetype<usize>(bin) - (STATE + BIN_TABLE))) >>> BIN_BITS;
 }
 
@@ -346,15 +344,18 @@ export function ensureStarted(): bool {
 function start(): bool {
   if (!startPages(0)) return false;
   let size: usize = 0;
+  // Compact builds also put freed large blocks into a ring, for the moment: src/compact.ts.
+  if (COMPACT) startRing(ringOf(binAt(LARGE)));
   for (let i = FIRST_BIN; i < END_BIN; ++i) {
     const bin = binAt(i);
     startRing(ringOf(bin));
     bin.size = slotSize(i);
+    if (COMPACT && !CACHED) continue;
     const entry = CACHED ? (<usize>max(i, LEAST_BIN)) << CACHE_BIN_BITS : changetype<usize>(bin);
     for (; size <= bin.size && size <= SMALL_MAX; size += 4) store<usize>(STATE + size, entry, BIN_OF);
   }
   // A hardened heap has yet to get its wall page.
-  if (!HARDENED) state().smallEnd = SMALL_MAX + 1;
+  if (!HARDENED && !COMPACT) state().smallEnd = SMALL_MAX + 1;
   state().magic = MAGIC;
   return true;
 }
@@ -443,6 +444,7 @@ export function isFreed(run: Run): bool {
 /** Returns how many of a run's slots are free, including those never used. All events must be settled. */
 export function freeSlotsOf(run: Run): u32 {
   if (HARDENED) return countFree(run);
+  if (COMPACT) return run.slots - run.left;
   const bin = binAt(run.kind);
   const fresh = bin.freshEnd - bin.fresh;
   const isFresh = fresh && runAt(pageOf(bin.fresh)) == run;

@@ -46,6 +46,7 @@ import {
   CACHE_RESERVE,
   CACHE_SIZE,
   END_BIN,
+  FIRST_BIN,
   LARGE,
   LEAST_BIN,
   NONE,
@@ -54,21 +55,9 @@ import {
   state,
 } from "./config";
 import { putBatch, takeBatch } from "./batches";
-import {
-  Bin,
-  WASTE_BITS,
-  binAt,
-  ensureStarted,
-  obtainRun,
-  putBack,
-  runPages,
-  settle,
-  smallBin,
-  takeReady,
-  takeFreed,
-  takeSlow,
-} from "./bins";
-import { lock, unlock } from "./lock";
+import { Bin, FEW_WASTE_BITS, binAt, ensureStarted, runPages, smallBin } from "./bins";
+import { hasSlot, obtainRun, popSlot, putBack, take } from "./compact";
+import { lock, trapUnlocked, unlock } from "./lock";
 import { fillMemory } from "./memory";
 import { findFree } from "./free-pages";
 import { Run, hasSpareRun, mayGrow, pagesFor, runOf } from "./pages";
@@ -202,9 +191,8 @@ function takeFromHeap(kind: u32): usize {
     const cell = cellOf(kind);
     let room = load<u32>(cell, MOST);
     let last = slot;
-    while (room > 1) {
-      const more = takeReady(bin);
-      if (!more) break;
+    while (room > 1 && hasSlot(bin)) {
+      const more = popSlot(bin);
       store<usize>(last, more);
       last = more;
       --room;
@@ -222,10 +210,8 @@ function takeFromHeap(kind: u32): usize {
 /** Returns a slot of one of the heap's bins; 0 when out of memory. Needs the lock. */
 function heapSlot(bin: Bin): usize {
   if (!ensureStarted()) return 0;
-  const slot = takeFreed(bin);
-  if (slot) return slot;
-  makeRoom(runPages(bin.size, WASTE_BITS), 1);
-  return takeSlow(bin);
+  if (!hasSlot(bin)) makeRoom(runPages(bin.size, FEW_WASTE_BITS), 1);
+  return take(bin);
 }
 
 /**
@@ -233,8 +219,6 @@ function heapSlot(bin: Bin): usize {
  * `alignment` pages. Needs the lock.
  */
 export function makeRoom(pages: u32, alignment: u32): void {
-  if (hasRoom(pages, alignment)) return;
-  settle();
   if (!hasRoom(pages, alignment)) giveAllBack();
 }
 
@@ -246,7 +230,8 @@ function hasRoom(pages: u32, alignment: u32): bool {
 /** Frees a block whose cell has no room for it. Traps if no block can start in its page. */
 function releaseSlow(run: Run, block: usize): void {
   const kind: u32 = run.kind;
-  if (kind < LARGE) unreachable();
+  // Of kind NONE, whose `start` is 0, or inside a large block.
+  if (kind < FIRST_BIN && block != run.start) unreachable();
   store<usize>(block, 0);
   if (cache && kind != LARGE) {
     sizeBatches();
@@ -269,12 +254,18 @@ function releaseSlow(run: Run, block: usize): void {
   unlock();
 }
 
-/** Gives the linked list of slots from `slot` on back to the heap. Returns whether there were any. Needs the lock. */
+/**
+ * Gives the linked list of slots from `slot` on back to the heap. Returns whether there were any. Needs the lock. Traps if
+ * more slots of a run come back than were taken: freed twice, they may be a list without an end, and other threads
+ * would wait forever.
+ */
 function giveBack(slot: usize): bool {
   if (!slot) return false;
   do {
     const next = load<usize>(slot);
-    putBack(runOf(slot), slot);
+    const run = runOf(slot);
+    if (run.left <= 0) trapUnlocked();
+    putBack(run, slot);
     slot = next;
   } while (slot);
   return true;
@@ -335,7 +326,7 @@ function make(c: Common): usize {
   const peak = s.peak;
   const pages = pagesFor(CACHE_SIZE);
   if (c.made == c.most || !(hasRoom(pages, 1) || mayGrow(pages))) return 0;
-  const run = obtainRun(pages, pages, 1);
+  const run = obtainRun(pages, 1);
   if (!run) return 0;
   ++c.made;
   // Like the page map, the cache is the allocator's own memory: not a block, so not counted as used.

@@ -10,6 +10,11 @@ export const HARDENED: bool = isDefined(RSB_HARDENED);
 export const CACHED: bool = isDefined(RSB_MT) && !HARDENED;
 /** Threads share the heap, so a lock guards it. */
 export const LOCKED: bool = isDefined(RSB_MT) || isDefined(RSB_LOCKED);
+/**
+ * As little code as possible: src/compact.ts. The builds with a lock are compact too: with thread caches in front of it
+ * the heap hardly needs to be fast, and without them the lock costs most of the time.
+ */
+export const COMPACT: bool = (isDefined(RSB_COMPACT) || LOCKED) && !HARDENED;
 /** Threads look up the Runs of their blocks without the lock: src/pages.ts. */
 export const LOCK_FREE_MAP: bool = LOCKED && !HARDENED;
 
@@ -81,7 +86,10 @@ export class State {
   magic: u32;
   /** Head of the list of runs with an event; 0 ends the list. */
   events: usize;
-  /** Addresses of the bits that tell which pages are free, and of the grades of their words (src/free-pages.ts). */
+  /**
+   * Addresses of the bits that tell which pages are free, and of the grades of their words (src/free-pages.ts); compact
+   * builds have no grades.
+   */
   free: usize;
   grades: usize;
   /** First page of the heap. */
@@ -90,7 +98,10 @@ export class State {
   end: u32;
   /** Number of pages that the page map has room for. */
   capacity: u32;
-  /** No page from this one on was ever handed out: they are fresh linear memory, all zero. */
+  /**
+   * No page from this one on was ever handed out: they are fresh linear memory, all zero. In a compact build: no page
+   * before this one is free.
+   */
   fresh: u32;
   /** Number of pages in bins and large blocks, and the largest it ever was. */
   used: u32;

@@ -10,8 +10,10 @@
 // Allocation is first fit: it takes the lowest series that is long enough. A word's grade is an upper bound of the
 // length, up to BEST, of the longest series of free pages that begins in the word. A search compares eight grades at a
 // time, and makes exact those that prove too high.
+//
+// In a compact build there are no grades, and a search looks at the bits from the lowest free page on.
 
-import { state } from "./config";
+import { COMPACT, state } from "./config";
 import { copyMemory, fillMemory } from "./memory";
 
 const WORD_BITS: u32 = 6;
@@ -59,7 +61,7 @@ function rate(word: u32, bits: u64): void {
 
 /** `rate`, not inlined. */
 function rateWord(word: u32): void {
-  rate(word, load<u64>(addressOfWord(word)));
+  if (!COMPACT) rate(word, load<u64>(addressOfWord(word)));
 }
 
 /**
@@ -76,11 +78,10 @@ function flipWords(page: u32, end: u32): void {
   const last = wordAt(end);
   let at = wordAt(page);
   store<u64>(at, load<u64>(at) ^ (ALL << page));
-  if (at < last)
-    do {
-      at += sizeof<u64>();
-      store<u64>(at, ~load<u64>(at));
-    } while (at < last);
+  while (at < last) {
+    at += sizeof<u64>();
+    store<u64>(at, ~load<u64>(at));
+  }
   store<u64>(at, load<u64>(at) ^ (ALL << end));
 }
 
@@ -88,18 +89,23 @@ function flipWords(page: u32, end: u32): void {
 @inline
 function raiseFresh(end: u32): void {
   const s = state();
-  if (end > s.fresh) s.fresh = end;
+  if (!COMPACT && end > s.fresh) s.fresh = end;
 }
 
 /** Marks pages as free. */
 export function addFree(page: u32, pages: u32): void {
   flipWords(page, page + pages);
-  rateWord((page - freeBefore(page)) >>> WORD_BITS);
+  if (!COMPACT) rateWord((page - freeBefore(page)) >>> WORD_BITS);
+  else if (page < state().fresh) state().fresh = page;
 }
 
 /** `addFree`, inlined: for where a call would cost too much. */
 @inline
 export function addFreeInline(page: u32, pages: u32): void {
+  if (COMPACT) {
+    addFree(page, pages);
+    return;
+  }
   const at = wordAt(page);
   const end = page + pages;
   if ((page ^ end) >>> WORD_BITS) flipWords(page, end);
@@ -138,6 +144,7 @@ export function takeFreeInline(page: u32, pages: u32): void {
 export function findFree(pages: u32, alignment: u32): u32 {
   const s = state();
   const mask = alignment - 1;
+  if (COMPACT) return findFrom(s.fresh, pages, mask);
   // Adding this sets the top bit of each grade that is high enough.
   const difference = ONES * <u64>(BEST + 1 - gradeOf(pages));
   let at = s.grades;
@@ -182,8 +189,28 @@ function findIn(word: u32, pages: u32, mask: u32): u32 {
   return 0;
 }
 
+/** `findFree` from `page` on, by the bits alone; `mask` is the alignment - 1. */
+@inline
+function findFrom(page: u32, pages: u32, mask: u32): u32 {
+  const s = state();
+  // Aligned, a page may lie beyond the bits.
+  while ((page = (page + mask) & ~mask) < s.end) {
+    const length = freeFrom(page, pages);
+    if (length >= pages) {
+      // Only a search for any single page is certain to have found the lowest.
+      if (pages + mask == 1) s.fresh = page;
+      return page;
+    }
+    page += length;
+    // The next free page, or the next word if there is none in this one.
+    page = (page & ~IN_WORD) + <u32>ctz<u64>(load<u64>(wordAt(page)) & (ALL << page));
+  }
+  return 0;
+}
+
 /** Returns the number of free pages from `page` on. The count may stop early once it has reached `enough`. */
 export function freeFrom(page: u32, enough: u32): u32 {
+  if (COMPACT) return freeEnd(page) - page;
   let at = wordAt(page);
   let inWord = <u32>ctz<u64>(~(load<u64>(at) >>> (page & IN_WORD)));
   let total = inWord;
@@ -196,8 +223,24 @@ export function freeFrom(page: u32, enough: u32): u32 {
   return total;
 }
 
+/** Returns the first page from `page` on that is not free. */
+@inline
+function freeEnd(page: u32): u32 {
+  let inWord: u32;
+  do {
+    inWord = <u32>ctz<u64>(~(load<u64>(wordAt(page)) >>> page));
+    page += inWord;
+  } while (inWord && !(page & IN_WORD));
+  return page;
+}
+
 /** Returns the number of free pages directly before `page`. */
 export function freeBefore(page: u32): u32 {
+  if (COMPACT) {
+    const end = page;
+    while (isFree(page - 1)) --page;
+    return end - page;
+  }
   --page;
   let at = wordAt(page);
   let inWord = <u32>clz<u64>(~(load<u64>(at) << (~page & IN_WORD)));
@@ -220,7 +263,7 @@ export function isFree(page: u32): bool {
 /** Returns the size in bytes of the bits and grades that follow the entries of a map of `capacity` pages. */
 @inline
 export function freeBytes(capacity: u32): usize {
-  return (capacity >>> 3) + (capacity >>> WORD_BITS) + END_GRADES;
+  return (capacity >>> 3) + (COMPACT ? 0 : (capacity >>> WORD_BITS) + END_GRADES);
 }
 
 /** Moves the bits and grades of `old` pages to `to`, enlarged to `capacity` pages. */
@@ -230,8 +273,9 @@ export function moveFree(to: usize, old: u32, capacity: u32): void {
   const grades = to + (capacity >>> 3);
   fillMemory(to, 0, freeBytes(capacity));
   copyMemory(to, s.free, old >>> 3);
+  s.free = to;
+  if (COMPACT) return;
   copyMemory(grades, s.grades, old >>> WORD_BITS);
   fillMemory(grades + (capacity >>> WORD_BITS), <u8>BEST, END_GRADES);
-  s.free = to;
   s.grades = grades;
 }

@@ -4,12 +4,12 @@ import {
   BINS,
   BIN_MAX,
   CACHED,
+  COMPACT,
   EINVAL,
   ENOMEM,
   FIRST_BIN,
   HARDENED,
   LARGE,
-  LOCKED,
   PAGE,
   PAGE_BITS,
   SMALL_MAX,
@@ -34,6 +34,7 @@ import {
   takeReady,
   takeSlow,
 } from "./bins";
+import * as compact from "./compact";
 import { firstSlot, giveAllBack, makeRoom, releaseCached, smallCell, takeCached, takeSlot } from "./caches";
 import {
   allocateChecked,
@@ -47,7 +48,7 @@ import {
   sizeChecked,
 } from "./hardened";
 import { isFree } from "./free-pages";
-import { lock, lockInline, unlock, unlockInline } from "./lock";
+import { lock, unlock } from "./lock";
 import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
 import { Run, pageOf, pagesFor, lengthOf, mayGrow, resizeRun, runAt, runOf, setRun } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
@@ -98,24 +99,16 @@ export function allocate(size: usize): usize {
       return slot;
     }
   }
-  if (!CACHED) {
-    lockInline();
-    if (size < state().smallEnd) {
-      const bin = changetype<Bin>(smallBin(size));
-      const run = bin.first;
-      const slot = run.free;
-      if (slot) {
-        popFreed(run, slot);
-        unlockInline();
-        return slot;
-      }
-      if (hasFresh(bin)) {
-        const fresh = takeFresh(bin);
-        unlockInline();
-        return fresh;
-      }
+  if (COMPACT) return allocateAligned(1, size);
+  if (size < state().smallEnd) {
+    const bin = changetype<Bin>(smallBin(size));
+    const run = bin.first;
+    const slot = run.free;
+    if (slot) {
+      popFreed(run, slot);
+      return slot;
     }
-    unlock();
+    if (hasFresh(bin)) return takeFresh(bin);
   }
   // Here a call costs little compared with the rest.
   return takeAny(size, true);
@@ -125,22 +118,17 @@ export function allocate(size: usize): usize {
 
 /** Allocates `size` bytes. If told to report, it sets errno when memory is out: that saves `malloc` a call. */
 function takeAny(size: usize, reports: bool): usize {
+  if (COMPACT) return takeAligned(1, size);
   const block = size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
   return block || !reports ? block : fail(ENOMEM);
 }
 
-/** Allocates a slot of a bin, which gets a new run if need be. */
+/** Allocates a slot of a bin, which gets a new run if need be. Needs the lock. */
 function allocateSlot(kind: u32): usize {
-  if (CACHED) return takeSlot(kind);
-  lockInline();
-  let slot: usize = 0;
-  if (ensureStarted()) {
-    const bin = binAt(kind);
-    slot = takeReady(bin);
-    if (!slot) slot = takeSlow(bin);
-  }
-  unlockInline();
-  return slot;
+  if (!ensureStarted()) return 0;
+  const bin = binAt(kind);
+  if (COMPACT) return compact.take(bin);
+  return takeReady(bin) || takeSlow(bin);
 }
 
 /** Returns the number of pages of a large block: one at least. */
@@ -157,28 +145,33 @@ function allocateLarge(size: usize, alignment: u32): usize {
   return block;
 }
 
-/** `allocateLarge` for a caller that has the lock. */
+/** `allocateLarge`, but needs the lock. */
 function takeLarge(size: usize, alignment: u32): usize {
   if (<isize>size < 0 || !ensureStarted()) return 0;
   const pages = blockPages(size);
-  // The block freed last may have just the right length, and its run is not free yet.
-  const last = changetype<Run>(state().events);
-  if (last) {
-    const misfit = (last.size ^ (pages << PAGE_BITS)) | (pageOf(last.start) & (alignment - 1));
-    if (!misfit && isFreed(last)) {
-      state().events = last.event;
-      last.left = 1;
-      return last.start;
+  if (!COMPACT) {
+    // The block freed last may have just the right length, and its run is not free yet.
+    const last = changetype<Run>(state().events);
+    if (last) {
+      const misfit = (last.size ^ (pages << PAGE_BITS)) | (pageOf(last.start) & (alignment - 1));
+      if (!misfit && isFreed(last)) {
+        state().events = last.event;
+        last.left = 1;
+        return last.start;
+      }
     }
   }
   if (CACHED) makeRoom(pages, alignment);
-  const run = obtainRun(pages, pages, alignment);
+  const run = COMPACT ? compact.obtainRun(pages, alignment) : obtainRun(pages, pages, alignment);
   if (!run) return 0;
   setRun(run.start, run);
   return run.start;
 }
 
-/** Frees a block. What that means for its run, or for an invalid pointer, is left to a later call of `settle`. */
+/**
+ * Frees a block. What that means for its run, or for an invalid pointer, is left to a later call of `settle`, unless the
+ * build is compact.
+ */
 export function release(block: usize): void {
   if (HARDENED) {
     releaseChecked(block);
@@ -190,11 +183,15 @@ export function release(block: usize): void {
     releaseCached(run, block);
     return;
   }
-  // Under the lock, a write beyond memory would leave it locked.
-  if (LOCKED && run.kind < LARGE) unreachable();
-  lockInline();
-  putBack(run, block);
-  unlockInline();
+  if (!COMPACT) {
+    putBack(run, block);
+    return;
+  }
+  // Of kind NONE, whose `start` is 0, or inside a large block.
+  if (run.kind < FIRST_BIN && block != run.start) unreachable();
+  lock();
+  compact.putBack(run, block);
+  unlock();
 }
 
 /** `release` for a caller that states the block's size and, unless 0, the alignment that it was allocated with. */
@@ -218,7 +215,7 @@ export function check(): void {
 function collect(): void {
   if (CACHED) giveAllBack();
   if (HARDENED) emptyQuarantine();
-  else settle();
+  else if (!COMPACT) settle();
 }
 
 /** Returns the number of bytes that a block has room for. */
@@ -235,9 +232,12 @@ export function resizeInPlace(run: Run, size: usize): bool {
   if (<isize>size < 0) return false;
   lock();
   const pages = blockPages(size);
-  settle();
-  if (CACHED && !resizeRun(run, pages)) makeRoom(pages, 1);
-  const resized = lengthenRun(run, pages);
+  if (!COMPACT) settle();
+  let resized = COMPACT ? compact.lengthenRun(run, pages, !CACHED) : lengthenRun(run, pages);
+  if (CACHED && !resized) {
+    makeRoom(pages, 1);
+    resized = compact.lengthenRun(run, pages, true);
+  }
   unlock();
   return resized;
 }
@@ -247,26 +247,33 @@ export function resize(block: usize, size: usize): usize {
   if (!block) return allocate(size);
   if (HARDENED) return orFail(resizeChecked(block, size));
   const run = runOf(block);
-  const old: usize = run.size;
-  if (run.kind >= FIRST_BIN && size <= old && (size >= old >>> 1 || old <= 64)) return block;
+  if (!COMPACT && isFit(run, size)) return block;
   return resizeSlow(run, block, size);
+}
+
+/** Returns whether a run's slots are as good a fit for `size` bytes as any. */
+@inline
+function isFit(run: Run, size: usize): bool {
+  const slot: usize = run.size;
+  return run.kind >= FIRST_BIN && size <= slot && (size >= slot >>> 1 || slot <= 64);
 }
 
 /** The slow path of `resize`: for a block whose slot is a bad fit for the new size, and for a large block. */
 function resizeSlow(run: Run, block: usize, size: usize): usize {
   const old = usableSize(block);
+  if (COMPACT && isFit(run, size)) return block;
   let moved: usize = 0;
   const isSafe = mayGrow(ROOM_TO_GROW);
   if (run.kind == LARGE) {
     if (old - size < PAGE) return block;
     // A large block that is better off in a slot moves there.
     if ((size > BIN_MAX >>> 1 || !isSafe) && resizeInPlace(run, size)) return block;
-  } else if (size - old < old >>> 3 && isSafe) {
+  } else if (!COMPACT && size - old < old >>> 3 && isSafe) {
     // A block that grows by little may well grow again, so it gets a slot with room for that.
     moved = takeAny(size + (old >>> 2), false);
   }
   // Not to a slot of 4 B, because `copy` may write a whole double word.
-  if (!moved && (size > old || isSafe)) moved = takeAny(max<usize>(size, 8), false);
+  if (!moved && (size > old || isSafe)) moved = takeAny(COMPACT ? size : max<usize>(size, 8), false);
   if (!moved) return size <= old ? block : fail(ENOMEM);
   copy(moved, block, min(old, size));
   release(block);
@@ -279,7 +286,7 @@ function resizeSlow(run: Run, block: usize, size: usize): usize {
  */
 @inline
 function copy(to: usize, from: usize, bytes: usize): void {
-  if (bytes > WORDWISE_MAX) {
+  if (COMPACT || bytes > WORDWISE_MAX) {
     copyMemory(to, from, bytes);
     return;
   }
@@ -294,7 +301,7 @@ export function allocateZeroed(count: usize, size: usize): usize {
   let bytes = <usize>product;
   if (HARDENED) return allocate(bytes);
   let block: usize;
-  if (bytes <= BIN_MAX) {
+  if (COMPACT || bytes <= BIN_MAX) {
     block = allocate(bytes);
   } else {
     lock();
@@ -305,8 +312,9 @@ export function allocateZeroed(count: usize, size: usize): usize {
     const page = pageOf(block);
     bytes = page < fresh ? min(bytes, (<usize>(fresh - page)) << PAGE_BITS) : 0;
   }
-  if (!block) return fail(ENOMEM);
-  if (bytes > WORDWISE_MAX) fillMemory(block, 0, bytes);
+  // `allocate` has set errno.
+  if (!block) return COMPACT ? 0 : fail(ENOMEM);
+  if (COMPACT || bytes > WORDWISE_MAX) fillMemory(block, 0, bytes);
   else if (bytes <= 4) store<u32>(block, 0);
   else for (let i: usize = 0; i < bytes; i += 8) store<u64>(block + i, 0);
   return block;
@@ -319,13 +327,14 @@ export function allocateAligned(alignment: usize, size: usize): usize {
 
 /** Allocates a block at a multiple of `alignment`, a power of two; 0 when memory is out. Leaves errno alone. */
 function takeAligned(alignment: usize, size: usize): usize {
-  if (<isize>size < 0) return 0;
-  if (HARDENED) return allocateChecked(size, alignment);
+  if (HARDENED) return <isize>size < 0 ? 0 : allocateChecked(size, alignment);
   const slot = max(size, alignment);
-  if (slot <= BIN_MAX && alignment < PAGE) {
-    return allocateSlot(alignedBin(binOfSize(slot), <u32>alignment));
-  }
-  return allocateLarge(size, pagesFor(alignment));
+  const bin = slot <= BIN_MAX && alignment < PAGE ? alignedBin(binOfSize(slot), <u32>alignment) : 0;
+  if (CACHED && bin) return takeSlot(bin);
+  lock();
+  const block = bin ? allocateSlot(bin) : takeLarge(size, pagesFor(alignment));
+  unlock();
+  return block;
 }
 
 /** POSIX's form of `allocateAligned`: stores the block in `*result`, returns an error or 0, and leaves errno alone. */

@@ -27,22 +27,10 @@ const CONTENDED: i32 = 2;
 const SPINS: u32 = 200;
 
 export function lock(): void {
-  lockInline();
-}
-
-export function unlock(): void {
-  unlockInline();
-}
-
-/** `lock`, inlined: for fast paths, where a call would cost too much. */
-@inline
-export function lockInline(): void {
   if (LOCKED && atomic.cmpxchg<i32>(STATE, FREE, HELD, LOCK) != FREE) lockSlow();
 }
 
-
-@inline
-export function unlockInline(): void {
+export function unlock(): void {
   if (LOCKED && atomic.xchg<i32>(STATE, FREE, LOCK) == CONTENDED) wake();
 }
 

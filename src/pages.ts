@@ -33,6 +33,7 @@
 //   block reached the thread after that.
 
 import {
+  COMPACT,
   EMSCRIPTEN,
   METADATA_PAGES,
   METADATA,
@@ -214,6 +215,12 @@ export function setRuns(run: Run, pages: u32, to: Run): void {
 /** Makes `bytes` of entries, one at least, point to `noRun`: each copy doubles the part that is done. */
 @inline
 function clearEntries(first: usize, bytes: usize): void {
+  if (COMPACT) {
+    const end = first + bytes;
+    do store<Run>(first, noRun());
+    while ((first += ENTRY) < end);
+    return;
+  }
   store<Run>(first, noRun());
   for (let done = ENTRY; done < bytes; done <<= 1) copyMemory(first + done, first, min(done, bytes - done));
 }
@@ -235,7 +242,7 @@ export function setKind(run: Run, kind: u32, slots: u32): void {
 
 /** Makes a run of kind LARGE whose pages still point to `noRun`. There must be a spare Run. */
 @inline
-function newRun(start: usize, bytes: u32): Run {
+export function newRun(start: usize, bytes: u32): Run {
   const header = metadataPages().next;
   const run = changetype<Run>(header.free);
   const next = changetype<usize>(run) + run.event + RUN_STEP;
@@ -290,7 +297,7 @@ export function reserve(page: u32, pages: u32, isTry: bool): bool {
 }
 
 /** Turns a page that points to `noRun` into a metadata page. */
-function makeMetadata(page: usize): void {
+export function makeMetadata(page: usize): void {
   setRun(page, metadata());
   fillMemory(page, 0, PAGE);
   const header = changetype<Run>(page);
@@ -343,8 +350,13 @@ function takeOwn(page: u32, pages: u32): usize {
 }
 
 /** Counts pages as handed out; as given back, if negative. */
+export function use(pages: u32): void {
+  useInline(pages);
+}
+
+/** `use`, inlined. */
 @inline
-function use(pages: u32): void {
+function useInline(pages: u32): void {
   const s = state();
   const used = s.used + pages;
   s.used = used;
@@ -359,7 +371,7 @@ function use(pages: u32): void {
 export function take(page: u32, pages: u32): Run {
   if (noRun().left != 1) trapUnlocked();
   takeFreeInline(page, pages);
-  use(pages);
+  useInline(pages);
   return newRun(addressOf(page), pages << PAGE_BITS);
 }
 
@@ -400,7 +412,7 @@ export function resizeRun(run: Run, pages: u32): bool {
   } else {
     addFree(start + pages, -more);
   }
-  use(more);
+  useInline(more);
   run.size = pages << PAGE_BITS;
   return true;
 }
@@ -426,8 +438,10 @@ function grownEnd(page: u32, pages: u32): u32 {
 export function startPages(more: u32): bool {
   startLibc();
   const s = state();
-  noRun().left = 1;
-  metadata().left = 1;
+  if (!COMPACT) {
+    noRun().left = 1;
+    metadata().left = 1;
+  }
   startRing(metadataPages());
   let base = heapBase();
   let end = heapEndPage();
@@ -450,6 +464,7 @@ export function startPages(more: u32): bool {
   }
   s.start = pageOf(base);
   s.end = end;
+  // In a compact build too: none before it is free.
   s.fresh = firstFree;
   moveMap(base, capacity);
   const first = addressOf(firstFree - FIRST_METADATA_PAGES);
@@ -489,8 +504,8 @@ export function grow(pages: u32, alignment: u32, isTry: bool): bool {
   if (grownEnd(memoryEnd, more) >= capacity) {
     const most = pages + alignment - 1;
     capacity = capacityFor(memoryEnd + most);
-    map = pagesFor(mapBytes(capacity));
-    place = findFree(map, 1);
+    map = mapPages(capacity);
+    if (!COMPACT) place = findFree(map, 1);
     if (!place) more = most + map;
     // The map will take up some of the free pages at the end.
     else if (place >= memoryEnd - room) more += map;
@@ -505,8 +520,8 @@ export function grow(pages: u32, alignment: u32, isTry: bool): bool {
   // Another thread may have grown memory meanwhile.
   if (LOCKED && end >= capacity) {
     capacity = capacityFor(end);
-    map = pagesFor(mapBytes(capacity));
-    place = findFree(map, 1);
+    map = mapPages(capacity);
+    if (!COMPACT) place = findFree(map, 1);
   }
   if (place) {
     moveMap(takeOwn(place, map), capacity);
@@ -533,8 +548,7 @@ export function mayGrow(pages: u32): bool {
 /** Moves the map to a lower place if there is one: free pages on both sides of it will then coalesce. */
 export function pack(): void {
   const s = state();
-  if (LOCK_FREE_MAP) return;
-  const pages = pagesFor(mapBytes(s.capacity));
+  const pages = mapPages(s.capacity);
   const page = findFree(pages, 1);
   if (page && page < pageOf(pageMap())) moveMap(takeOwn(page, pages), s.capacity);
 }
@@ -552,6 +566,11 @@ export function isMapPage(page: u32): bool {
 /** Returns the address where the map ends, which may be in mid-page. */
 export function mapEnd(): usize {
   return pageMap() + mapBytes(state().capacity);
+}
+
+/** Returns the number of pages that hold a map of `capacity` pages. */
+function mapPages(capacity: u32): u32 {
+  return pagesFor(mapBytes(capacity));
 }
 
 /** Returns the size of a map of `capacity` pages, in bytes. */
@@ -581,6 +600,6 @@ function moveMap(address: usize, capacity: u32): void {
   const page = pagesFor(old);
   const end = pagesFor(old + mapBytes(oldCapacity));
   // The map may lie where pages were still fresh when the present call began. If that is a calloc, it counts on zeros.
-  fillMemory(addressOf(page), 0, addressOf(end - page));
+  if (!COMPACT) fillMemory(addressOf(page), 0, addressOf(end - page));
   addPages(page, end);
 }

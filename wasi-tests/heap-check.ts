@@ -70,6 +70,8 @@ interface Run {
 
 /** Access to a heap's words and bytes. */
 interface Raw {
+  /** Whether the heap is that of a compact build. */
+  readonly isCompact: boolean;
   readonly bytes: Uint8Array;
   readonly word: (address: number) => number;
   readonly field: (offset: number) => number;
@@ -100,8 +102,11 @@ export function checkHeap(memory: ArrayBuffer, state: number, expected: Expected
   checkEvents(heap, runs);
   const metadataPages = checkRecords(heap, runs, state, expected);
   checkOwners(heap, runs, metadataPages, expected);
-  checkFree(heap);
-  checkFresh(heap, runs);
+  if (heap.isCompact) checkLowest(heap);
+  else {
+    checkGrades(heap);
+    checkFresh(heap, runs);
+  }
   const free = new Set(runs.filter(({ kind, queued }) => kind === LARGE && queued).map(({ start }) => start));
   checkSlots(heap, runs, state, free);
   checkCounts(heap, runs);
@@ -117,6 +122,7 @@ function open(memory: ArrayBuffer, state: number): Raw {
   const field = (offset: number): number => word(state + offset);
   const [map, free] = [field(LAYOUT.STATE_MAP), field(LAYOUT.STATE_FREE)];
   return {
+    isCompact: field(LAYOUT.STATE_GRADES) === 0,
     bytes,
     word,
     field,
@@ -134,10 +140,15 @@ function leftOf({ word }: Raw, run: number): number {
 }
 
 /** Checks each bin's slot size, and the table of the bins of small sizes. */
-function checkSizes({ field, binField }: Raw, state: number): void {
+function checkSizes({ isCompact, field, binField }: Raw, state: number): void {
   for (const [bin, size] of LAYOUT.SLOT_SIZES.entries())
     check(binField(bin, LAYOUT.BIN_SIZE) === size, `bin ${bin} does not have slots of ${size} bytes`);
-  check(field(LAYOUT.STATE_SMALL_END) === LAYOUT.SMALL_MAX + 1, "`smallEnd` is not SMALL_MAX + 1");
+  check(
+    field(LAYOUT.STATE_SMALL_END) === (isCompact ? 0 : LAYOUT.SMALL_MAX + 1),
+    "`smallEnd` is not SMALL_MAX + 1, or in a compact heap 0",
+  );
+  // Of the compact builds, only those with thread caches have a table.
+  if (isCompact && field(LAYOUT.BIN_OF) === 0) return;
   for (let size = 0; size <= LAYOUT.SMALL_MAX; size += 4) {
     const entry = field(LAYOUT.BIN_OF + size);
     const kind = FIRST_BIN + LAYOUT.SLOT_SIZES.findIndex((slot) => slot >= size);
@@ -152,7 +163,7 @@ function checkSizes({ field, binField }: Raw, state: number): void {
 }
 
 function checkMap(heap: Raw, size: number): void {
-  const { field, word, noRun, metadata } = heap;
+  const { isCompact, field, word, noRun, metadata } = heap;
   const [map, capacity] = [field(LAYOUT.STATE_MAP), field(LAYOUT.STATE_CAPACITY)];
   const [start, end] = [field(LAYOUT.STATE_START), field(LAYOUT.STATE_END)];
   check(start < end, `the heap starts at page ${start}, but ends at page ${end}`);
@@ -173,7 +184,7 @@ function checkMap(heap: Raw, size: number): void {
     "the bitmap of free pages does not follow the map's entries",
   );
   check(
-    field(LAYOUT.STATE_GRADES) === map + 4 * capacity + capacity / 8,
+    isCompact || field(LAYOUT.STATE_GRADES) === map + 4 * capacity + capacity / 8,
     "the grades do not follow the bitmap",
   );
   check(map >= start * PAGE && mapEnd(heap) <= end * PAGE, "the page map is not inside the heap");
@@ -190,11 +201,12 @@ function checkMap(heap: Raw, size: number): void {
     check(word(run + LAYOUT.RUN_NEXT) === 0, `the Run ${name} is in a ring`);
   }
   for (const run of [noRun, metadata])
-    check(leftOf(heap, run) === 1, "an address was freed where no block starts");
+    check(leftOf(heap, run) === (isCompact ? 0 : 1), "an address was freed where no block starts");
 }
 
 /** The end of the page map, including the bitmap and the grades behind its entries. */
-function mapEnd({ field }: Raw): number {
+function mapEnd({ isCompact, field }: Raw): number {
+  if (isCompact) return field(LAYOUT.STATE_FREE) + field(LAYOUT.STATE_CAPACITY) / 8;
   return field(LAYOUT.STATE_GRADES) + field(LAYOUT.STATE_CAPACITY) / LAYOUT.WORD_PAGES + LAYOUT.END_GRADES;
 }
 
@@ -385,7 +397,7 @@ function readRing<T>({ word }: Raw, ring: number, all: ReadonlyMap<number, T>, n
 }
 
 /** Checks that no grade is too low for the free pages that begin in its word, and that the last grades end a search. */
-function checkFree({ bytes, field, isFree }: Raw): void {
+function checkGrades({ bytes, field, isFree }: Raw): void {
   const { WORD_PAGES, END_GRADES, BEST } = LAYOUT;
   const [grades, capacity] = [field(LAYOUT.STATE_GRADES), field(LAYOUT.STATE_CAPACITY)];
   for (let page = 0; page < capacity; ++page) {
@@ -397,6 +409,12 @@ function checkFree({ bytes, field, isFree }: Raw): void {
   }
   for (const grade of bytes.subarray(grades + capacity / WORD_PAGES).subarray(0, END_GRADES))
     check(grade === BEST, "a grade after the last word would not end a search");
+}
+
+/** Checks that no page is free before the one from which on a compact build searches. */
+function checkLowest({ field, isFree }: Raw): void {
+  for (let page = field(LAYOUT.STATE_START); page < field(LAYOUT.STATE_FRESH); ++page)
+    if (isFree(page)) fail(`page ${page} is free, but no search looks so low`);
 }
 
 /** Checks that free pages that were never handed out are zero: `calloc` relies on it. */
@@ -412,13 +430,13 @@ function checkFresh({ bytes, field, isFree }: Raw, runs: readonly Run[]): void {
 
 /** Checks each bin, and its runs with their lists of freed slots. Adds the free slots to `free`. */
 function checkSlots(heap: Raw, runs: readonly Run[], state: number, free: Set<number>): void {
-  const { binField } = heap;
+  const { isCompact, binField } = heap;
   for (let bin = 0; bin < BINS; ++bin) {
     const own = new Map(runs.filter(({ kind }) => kind === FIRST_BIN + bin).map((run) => [run.at, run]));
     const name = `bin ${bin}`;
     const pages = [...own.values()].reduce((sum, run) => sum + run.pages, 0);
     check(
-      binField(bin, LAYOUT.BIN_PAGES) === pages,
+      isCompact || binField(bin, LAYOUT.BIN_PAGES) === pages,
       `${name} has ${pages} pages, but counts ${binField(bin, LAYOUT.BIN_PAGES)}`,
     );
     const place = state + LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * (FIRST_BIN + bin);
@@ -436,7 +454,8 @@ function checkSlots(heap: Raw, runs: readonly Run[], state: number, free: Set<nu
     for (const run of own.values()) {
       const listed = addListed(heap, run, free);
       for (let slot = fresh; run === freshRun && slot < freshEnd; slot += run.size) addSlot(run, slot, free);
-      checkLeft(run, listed, ring.has(run));
+      if (isCompact) checkTaken(run, listed, ring);
+      else checkLeft(run, listed, ring.has(run));
       // `malloc` takes slots only from the first run of the ring, so only that one may have none left.
       const [first] = ring;
       check(
@@ -476,6 +495,16 @@ function checkLeft(run: Run, listed: number, isMember: boolean): void {
       `${where} has freed slots, but is in no ring and not on the list of events`,
     );
   }
+}
+
+/** Checks a run of a compact heap: its count of slots taken, and that it is in its bin's ring if some are not. */
+function checkTaken(run: Run, listed: number, ring: ReadonlySet<Run>): void {
+  const { left, slots, inRing } = run;
+  const where = `the run at page ${run.page}, with ${listed} freed of ${slots} slots,`;
+  check(left === slots - listed, `${where} counts ${left} as taken`);
+  check(inRing === ring.has(run), `${where} is linked into a ring, but not its bin's, or the reverse`);
+  check(inRing === listed > 0, `${where} is ${inRing ? "" : "not "}in its bin's ring`);
+  check(left > 0 || run === [...ring][0], `${where} is empty, but not the first of its bin's ring`);
 }
 
 function checkCounts({ field }: Raw, runs: readonly Run[]): void {

@@ -30,6 +30,7 @@ const THREADS = 3;
 
 const VARIANTS: readonly (readonly string[])[] = [
   [],
+  ["RSB_COMPACT"],
   ["RSB_LOCKED"],
   ["RSB_MT"],
   ["RSB_HARDENED"],
@@ -48,12 +49,6 @@ interface Moment {
   readonly taken: number;
   readonly fails: boolean;
 }
-
-/**
- * How many calls of `sbrk` follow in which nothing happens, before all that begins again. Without them, others might take
- * memory during each attempt to make a page map, and none would reach far enough.
- */
-const QUIET = 8;
 
 /** What a sequence runs on. */
 interface World extends Pick<Setting, "base" | "initial" | "maximum"> {
@@ -113,13 +108,13 @@ for (const constants of VARIANTS) {
       ...world,
       threads: hasThreads ? THREADS : 1,
       before(bytes) {
-        const moment = world.moments[asked++ % (world.moments.length + QUIET)];
-        if (hasThreads && moment?.taken) {
+        const moment = world.moments[asked++ % world.moments.length]!;
+        if (hasThreads && moment.taken) {
           takeByOthers(moment.taken);
           isDisturbed = true;
         }
         if (isDisturbed) lost += Math.ceil(bytes / PAGE);
-        return bytes === 0 || !moment?.fails;
+        return bytes === 0 || !moment.fails;
       },
     });
     /** Others take memory: what is left, if that is less. */

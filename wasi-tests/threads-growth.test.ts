@@ -4,6 +4,7 @@ import * as assert from "uvu/assert";
 import { compile } from "../cabi/core.ts";
 import type { RawExports } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
+import { PAGE } from "./support-heap.ts";
 import { compileForEmscripten, startProgram } from "./support-sbrk.ts";
 
 /** The end of the program's data, and the address of the state of `sbrk` among them. */
@@ -62,6 +63,27 @@ for (const grabbed of [300_000, 2_000_000, 5_000_000]) {
     // Each attempt takes two calls at most, and makes a page map that reaches twice as far.
     assert.ok(asked < 10, `${asked} calls`);
   });
+}
+
+for (const grabbed of [PAGE, 65_536, 300_000]) {
+  for (const alignment of [16, 65_536]) {
+    test(`a block aligned to ${alignment} takes a few calls of sbrk although another thread takes ${grabbed} bytes each time`, () => {
+      let asked = 0;
+      let isBusy = false;
+      const { exports } = start(() => {
+        asked += 1;
+        return isBusy ? grabbed : 0;
+      });
+      // Some pages are free at the end of the heap, but not enough.
+      exports.malloc!(100);
+      isBusy = true;
+      for (let i = 0; i < 20; ++i) {
+        asked = 0;
+        assert.is.not(exports.aligned_alloc!(alignment, 200_000), 0);
+        assert.ok(asked < 8, `${asked} calls for block ${i}`);
+      }
+    });
+  }
 }
 
 test("the heap takes at most a tenth more memory than the blocks need", () => {

@@ -362,6 +362,27 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
   });
 }
 
+test("mt: a slot freed twice, which makes a list of slots endless, traps instead of keeping the lock", async () => {
+  const exported = ["rsbmalloc", "rsbfree", "rsbpage_alloc", "rsbmalloc_check", "__stack_pointer"];
+  const module = await buildThreaded("mt", [PROGRAM], PLENTY, { exported });
+  // Each of the larger slots is a batch of its own; the others were first in a thread's cache.
+  for (const [size, count] of [
+    [5000, 1],
+    [100, 40],
+  ] as const) {
+    const threads = startThreads(module, PLENTY);
+    const blocks = counts(count).map(() => threads.exports.rsbmalloc!(size));
+    const frees = [...blocks, ...blocks, ...blocks].map((block): Call => ["rsbfree", block]);
+    // A thread that only frees would have no cache.
+    const wrong = threads.begin([["rsbmalloc", size], ...frees, ["rsbmalloc_check"]]);
+    const patience = sleep(60_000, "nothing", { ref: false });
+    const outcome = await Promise.race([rejection(wrong.results), patience]);
+    if (outcome === "nothing") await wrong.kill();
+    assert.match(String(outcome), /unreachable/);
+    assert.is(word(threads, lockOf(threads)), FREE);
+  }
+});
+
 test("a free after a thread's destructors neither gives the thread a cache nor damages the heap", async () => {
   const sources = ["threads-last-free.c", "threads-cores.c"].map((file) => `wasi-tests/programs/${file}`);
   const threads = startThreads(await buildThreaded("mt", sources, PLENTY), PLENTY);

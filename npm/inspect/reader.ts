@@ -142,6 +142,7 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
   const field = (offset: number): number => word(state + offset);
   const map = field(layout.STATE_MAP);
   const free = field(layout.STATE_FREE);
+  const grades = field(layout.STATE_GRADES);
   const wordCount = field(layout.STATE_CAPACITY) / layout.WORD_PAGES;
   return {
     layout,
@@ -154,7 +155,8 @@ function open(memory: ArrayBufferLike, state: number, layout: Layout, damage: st
     start: field(layout.STATE_START),
     end: field(layout.STATE_END),
     map,
-    mapEnd: field(layout.STATE_GRADES) + wordCount + layout.END_GRADES,
+    // A compact build has no grades: its map ends with the bitmap.
+    mapEnd: grades === 0 ? free + field(layout.STATE_CAPACITY) / 8 : grades + wordCount + layout.END_GRADES,
     isFree: (page) => ((word(free + 4 * (page >>> 5)) >>> (page & 31)) & 1) === 1,
     complain: (line) => {
       if (damage.length < MOST_DAMAGE) damage.push(line);
@@ -186,7 +188,8 @@ function whatIsWrong(memory: ArrayBufferLike, state: number, layout: Layout): st
   if (map % 4 !== 0 || map === 0 || mapEnd > size)
     return `its map cannot be from ${formatAddress(map)} to ${formatAddress(mapEnd)}`;
   const free = field(layout.STATE_FREE);
-  if (free !== map + 4 * capacity || field(layout.STATE_GRADES) !== free + capacity / 8)
+  const grades = field(layout.STATE_GRADES);
+  if (free !== map + 4 * capacity || (grades !== 0 && grades !== free + capacity / 8))
     return `its bitmap of free pages cannot be at ${formatAddress(free)}`;
   return undefined;
 }
@@ -391,9 +394,10 @@ function readFreedBlocks(
   const { LARGE, QUEUED } = layout;
   const freed = new Set<number>();
   if (layout.HARDENED) return freed;
-  for (const none of [noRun, metadata])
-    if (word(none + layout.RUN_LEFT) !== 1)
-      complain(`${formatAddress(word(none + layout.RUN_FREE))} was freed, where no block starts`);
+  for (const none of [noRun, metadata]) {
+    const wrong = word(none + layout.RUN_FREE);
+    if (wrong !== 0) complain(`${formatAddress(wrong)} was freed, where no block starts`);
+  }
   for (const { kind, start, free, left } of runs) {
     if (left === 1 || kind !== LARGE) continue;
     // A sample may be taken between the two updates.
