@@ -295,8 +295,9 @@ test("workloads with threads have tables of times, heaps and loop times, and fai
         heaps: { "-mt": 4096 },
       },
     ],
+    sizes: { "-mt": 6000, dlmalloc: 12_000 },
   };
-  const [times, heaps, loop] = tables({ ...RESULTS, threads }).slice(tables(RESULTS).length);
+  const [times, heaps, loop, sizes] = tables({ ...RESULTS, threads }).slice(tables(RESULTS).length);
   assert.match(times!.title, /emcc 1\.2\.3/);
   assert.equal(times!.rows, [
     ["local, 1", "20.0", "80.0", "10.0", "2.00"],
@@ -310,6 +311,8 @@ test("workloads with threads have tables of times, heaps and loop times, and fai
     ["local, 1", "5.0"],
     ["local, 2", "-"],
   ]);
+  assert.equal(sizes!.header, ["", "-mt", "dlmalloc"]);
+  assert.equal(sizes!.rows, [["the usual seven functions", "6000", "12000"]]);
 });
 
 /** Stands in for Emscripten's JavaScript of a program whose main returns `status`. Each run adds its name to `turns`. */

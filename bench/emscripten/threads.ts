@@ -1,4 +1,5 @@
 /** The section for threads: bench/c/threads.c, built by the installed emcc with each malloc and run in Node. */
+import { statSync } from "node:fs";
 import { reasonOf } from "../../npm/errors.ts";
 import {
   buildEmscripten,
@@ -78,6 +79,9 @@ const WITH_THREADS = [
   "-sDEFAULT_PTHREAD_STACK_SIZE=65536",
 ];
 
+/** For the programs whose size is measured. */
+const SIZE = ["-O2", "-fno-builtin", "-pthread", "--no-entry"];
+
 /** Number of time windows in a run, and number of runs of each program. */
 const WINDOWS = 50;
 const RUNS = { usual: 3, quick: 1 };
@@ -113,7 +117,26 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
     }
   }
   const peers = built.map(({ peer }) => peer.name).filter((name) => name !== LOOP.name);
-  return { title: release(emscripten), peers, rows };
+  return { title: release(emscripten), peers, rows, sizes: await measureSizes(emscripten) };
+}
+
+/** Returns how many bytes each malloc for threads adds to a program, compared with one that does nothing. */
+async function measureSizes(emscripten: Emscripten): Promise<Record<string, number>> {
+  const size = async (name: string, inputs: readonly string[], link: readonly string[]) => {
+    progress(`the size of ${name} with threads`);
+    const program = { inputs: ["bench/c/size-api.c", ...inputs], flags: [...SIZE, ...link] };
+    const script = await buildEmscripten(emscripten, program).catch(
+      leftOut(`the size of ${name} with threads`),
+    );
+    return script === undefined ? NaN : statSync(script.replace(/js$/, "wasm")).size;
+  };
+  const sizes: Record<string, number> = {};
+  const stub = await size("the stub", ["bench/peers/null.c"], ["-sMALLOC=none"]);
+  for (const { name, link, single } of PEERS) {
+    const added = single ? NaN : (await size(name, [], link)) - stub;
+    if (!Number.isNaN(added)) sizes[name] = added;
+  }
+  return sizes;
 }
 
 /** Subtracts the loop's time from the others. */

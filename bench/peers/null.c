@@ -13,3 +13,9 @@ int posix_memalign(void **memptr, size_t alignment, size_t size) {
 }
 void *aligned_alloc(size_t alignment, size_t size) { return block; }
 size_t malloc_usable_size(void *ptr) { return 0; }
+
+#ifdef __EMSCRIPTEN__
+// Emscripten's support for threads calls these.
+void *emscripten_builtin_memalign(size_t alignment, size_t size) { return block; }
+void emscripten_builtin_free(void *ptr) {}
+#endif

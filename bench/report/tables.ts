@@ -53,9 +53,20 @@ export function tables(results: Results): Table[] {
     const rows = threads.rows.filter(({ times }) => Object.keys(times).length > 0);
     all.push(...threadMeasures(threads).map((measure) => rowTable(measure, threads.peers, rows)));
     all.push(rowTable(loopMeasure(threads), ["loop"], threads.rows));
+    if (Object.keys(threads.sizes).length > 0) all.push(threadSizeTable(threads));
   }
   if (bugs) all.push(bugTable(bugs));
   return all;
+}
+
+function threadSizeTable({ title, sizes }: ThreadResults): Table {
+  const peers = Object.keys(sizes);
+  return {
+    title: `bytes added to a program with threads: ${title}`,
+    header: ["", ...peers],
+    rows: [["the usual seven functions", ...peers.map((peer) => String(sizes[peer]))]],
+    faults: [],
+  };
 }
 
 function bugTable({ peers, rows }: BugResults): Table {
