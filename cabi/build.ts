@@ -44,6 +44,15 @@ function core(functions: LibraryObject["functions"], entry = "src/index.ts"): Li
   return { name: "rsbmallocc.o", entries: [entry], functions };
 }
 
+/** Returns the compact variant of a library. */
+function compactLibrary(library: Library): Library {
+  return {
+    ...library,
+    file: library.file.replace(/\.a$/, "-compact.a"),
+    constants: [...library.constants, "RSB_COMPACT"],
+  };
+}
+
 /** Returns the hardened variant of a library. */
 function hardenedLibrary(library: Library): Library {
   return {
@@ -128,10 +137,18 @@ const PLAIN_LIBRARIES: readonly Library[] = [
   })),
 ];
 
-/** There is one hardened library for threads, with the lock and without caches: that of the -mt row. */
-const LIBRARIES = PLAIN_LIBRARIES.flatMap((library) =>
-  library.constants.includes("RSB_LOCKED") ? [library] : [library, hardenedLibrary(library)],
-);
+const LIBRARIES = PLAIN_LIBRARIES.flatMap((library) => [library, ...variantsOf(library)]);
+
+/**
+ * Returns the variants that are built of a library. Those for threads are compact as they are, and have one hardened
+ * variant, with the lock and without caches: that of the -mt row.
+ */
+function variantsOf(library: Library): Library[] {
+  if (library.constants.includes("RSB_LOCKED")) return [];
+  if (library.constants.includes("RSB_MT") || library.constants.includes("RSB_PREFIXED"))
+    return [hardenedLibrary(library)];
+  return [compactLibrary(library), hardenedLibrary(library)];
+}
 
 /** Keeps the functions' names, for stack traces in the programs that the modules are put into. */
 const KEEP_NAMES = ["--debug"];

@@ -63,7 +63,7 @@ withPython("the port takes the library for threads if the program uses pthreads"
 
 withPython("the port refuses a variant that does not exist", async () => {
   const message = await port({ variant: "none" }).then(String, (error: { stderr: string }) => error.stderr);
-  assert.is(message, "variant must be one of standard, hardened, not none\n");
+  assert.is(message, "variant must be one of standard, compact, hardened, not none\n");
 });
 
 withEmscripten("the command in the documentation links a program that works", async () => {
@@ -114,7 +114,7 @@ needs("cmake")(
   async () => {
     const libraries = (target: LibraryTarget, ...names: readonly string[]) =>
       names.map((name) => `${name} ${library(target, name === "rsbmalloc" ? "" : name)}`);
-    const one = ["rsbmalloc", "prefixed", "hardened", "prefixed-hardened"];
+    const one = ["rsbmalloc", "compact", "prefixed", "hardened", "prefixed-hardened"];
     const threads = ["mt", "locked", "mt-hardened"];
     const wasi = libraries("wasm32-wasi", ...one).sort();
     assert.equal(await cmakeTargets("CMAKE_C_COMPILER_TARGET=wasm32-wasi"), wasi);

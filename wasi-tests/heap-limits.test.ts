@@ -1,10 +1,11 @@
 /** The limits of memory: small maximum sizes, heaps over 2 GiB, and the end of memory at 4 GiB. */
 import fc from "fast-check";
-import { test } from "uvu";
+import { test as testStandard } from "uvu";
 import * as assert from "uvu/assert";
-import { ENOMEM, instantiate, type Heap } from "../npm/index.ts";
+import { ENOMEM, type Heap } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT } from "./heap-check.ts";
+import { newCompactHeap, test, type NewHeap } from "./support-builds.ts";
 import {
   ALL_PAGES,
   PAGE,
@@ -25,7 +26,7 @@ const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 const END = 2 ** 32;
 
-test("calls fail with ENOMEM and damage nothing, wherever in a long sequence memory runs out", async () => {
+test("calls fail with ENOMEM and damage nothing, wherever in a long sequence memory runs out", async (newHeap) => {
   const sequence = fc.sample(calls(), { seed: 20_231, numRuns: 400 });
   const needed = await newHeap();
   const model = emptyModel();
@@ -60,7 +61,7 @@ function fill(heap: Heap, size: number): number[] {
 }
 
 for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
-  test(`a heap full of blocks of ${size} bytes fails with ENOMEM, and serves again once a block is freed`, async () => {
+  test(`a heap full of blocks of ${size} bytes fails with ENOMEM, and serves again once a block is freed`, async (newHeap) => {
     const { heap, base } = await newHeap({ maximum: 6 });
     let most = 0;
     let pages = 0;
@@ -102,19 +103,21 @@ for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
   });
 }
 
-test("memory filled with blocks of one size and freed serves any other size", async () => {
+test("memory filled with blocks of one size and freed serves any other size", async (newHeap) => {
   const { heap } = await newHeap({ maximum: 32 });
+  // Compact builds may leave a quarter of a run unused, and need more Runs.
+  const least = newHeap === newCompactHeap ? 0.73 : 0.75;
   const sizes = [16, 20_000, 100, 3000, 500_000, 8, 16_384, 1000];
   for (const size of [...sizes, ...sizes.toReversed()]) {
     const blocks = fill(heap, size);
     const bytes = blocks.length * heap.malloc_usable_size(blocks[0]!);
-    // At least three quarters of memory, apart from a remainder that is too small for another block.
-    assert.ok(bytes + size > 0.75 * 32 * WASM_PAGE, `only ${blocks.length} blocks of ${size} bytes fit`);
+    // Apart from a remainder that is too small for another block.
+    assert.ok(bytes + size > least * 32 * WASM_PAGE, `only ${blocks.length} blocks of ${size} bytes fit`);
     blocks.forEach((block) => heap.free(block));
   }
 });
 
-test("a bin that has grown to long runs still uses free pages that are scattered in short series", async () => {
+test("a bin that has grown to long runs still uses free pages that are scattered in short series", async (newHeap) => {
   // One page in `step` stays in use. The free ones between them are enough for the shortest run of such slots.
   for (const [size, step] of [
     [64, 4],
@@ -134,7 +137,7 @@ test("a bin that has grown to long runs still uses free pages that are scattered
   }
 });
 
-test("many metadata pages become free at once, however few other Runs are spare", async () => {
+test("many metadata pages become free at once, however few other Runs are spare", async (newHeap) => {
   const pages = (heap: Heap, bytes: number): number[] => {
     const blocks: number[] = [];
     for (let block; (block = heap.page_alloc(bytes, 1)) !== 0;) blocks.push(block);
@@ -172,7 +175,7 @@ test("many metadata pages become free at once, however few other Runs are spare"
   }
 });
 
-test("the memory of the first page map becomes free when the map moves, wherever the heap starts", async () => {
+test("the memory of the first page map becomes free when the map moves, wherever the heap starts", async (newHeap) => {
   for (let offset = 0; offset < PAGE; offset += 112) {
     const memory = new WebAssembly.Memory({ initial: 2 });
     const { heap, base } = await newHeap({ memory, heapBase: WASM_PAGE + offset });
@@ -186,7 +189,10 @@ test("the memory of the first page map becomes free when the map moves, wherever
 });
 
 /** Makes a heap without a free page or a spare Run: full of what `first` allocates, and of large blocks. */
-async function fullHeap<T>(first: (heap: Heap) => T): Promise<{ heap: Heap; left: T; large: number[] }> {
+async function fullHeap<T>(
+  newHeap: NewHeap,
+  first: (heap: Heap) => T,
+): Promise<{ heap: Heap; left: T; large: number[] }> {
   for (let twos = 0; ; ++twos) {
     assert.ok(twos < 70, "no number of two-page blocks leaves the heap without a spare Run");
     const { heap } = await newHeap({ initial: 6, maximum: 6 });
@@ -203,14 +209,14 @@ function hasSpareRun(heap: Heap): boolean {
   return stateWord(heap, ring) !== heap.state + ring - LAYOUT.RUN_NEXT;
 }
 
-test("an aligned block that fits exactly finds its place although there is no spare Run", async () => {
+test("an aligned block that fits exactly finds its place although there is no spare Run", async (newHeap) => {
   const endingWith = (heap: Heap, odd: number): number => {
     const block = heap.page_alloc(4 * PAGE, 1);
     if ((block / PAGE + 3) % 2 === odd) return block;
     heap.page_alloc(PAGE, 1);
     return endingWith(heap, odd);
   };
-  const { heap, left } = await fullHeap((heap) => [endingWith(heap, 1), endingWith(heap, 0)]);
+  const { heap, left } = await fullHeap(newHeap, (heap) => [endingWith(heap, 1), endingWith(heap, 0)]);
   // Two single pages become free, the lower one odd, and no Run does: the lower one has to become Runs.
   for (const block of left) assert.is(heap.page_realloc(block, 3 * PAGE), block);
   const [lower, upper] = left.map((block) => block / PAGE + 3);
@@ -227,9 +233,9 @@ function slotOfEach(heap: Heap, size: number, runs: number): number[] {
   return [...slots.values()];
 }
 
-test("memory grows for an aligned block by no more than it needs", async () => {
+test("memory grows for an aligned block by no more than it needs", async (newHeap) => {
   for (const alignment of [4096, 16_384, WASM_PAGE, 4 * WASM_PAGE]) {
-    const heap = await instantiate({ maximum: (2 * alignment) / WASM_PAGE + 2 });
+    const { heap } = await newHeap({ maximum: (2 * alignment) / WASM_PAGE + 2 });
     while (heap.memory.buffer.byteLength < alignment) heap.memory.grow(1);
     heap.malloc(1);
     const end = Math.ceil(heap.memory.buffer.byteLength / alignment) * alignment + alignment;
@@ -238,7 +244,7 @@ test("memory grows for an aligned block by no more than it needs", async () => {
   }
 });
 
-test("the page map covers the memory that an aligned block makes the heap grow by, however large the alignment", async () => {
+test("the page map covers the memory that an aligned block makes the heap grow by, however large the alignment", async (newHeap) => {
   for (let alignment = WASM_PAGE; alignment <= 512 * MIB; alignment *= 2) {
     for (const earlier of [0, 300_000]) {
       const { heap, base } = await newHeap();
@@ -249,14 +255,32 @@ test("the page map covers the memory that an aligned block makes the heap grow b
   }
 });
 
-test("malloc does not fail while freed blocks wait on the list of events", async () => {
-  const { heap, left, large } = await fullHeap((heap) => slotOfEach(heap, 1024, 24));
+test("an aligned block lies in the heap, whatever the program wrote behind the page map", async (newHeap) => {
+  for (let alignment = PAGE; alignment <= 2 * GIB; alignment *= 2) {
+    for (const size of [100, MIB, 4 * MIB]) {
+      const { heap, base } = await newHeap({ maximum: 300 });
+      const live = [size, ...Array.from({ length: 8 }, () => 30_000)].map((size) => {
+        const block = heap.malloc(size);
+        new Uint8Array(heap.memory.buffer, block, size).fill(0xff);
+        return block;
+      });
+      const block = heap.aligned_alloc(alignment, 5000);
+      assert.is(block % alignment, 0);
+      if (block === 0) assert.is(heap.errno, ENOMEM);
+      else live.push(block);
+      checkLive(heap, base, live);
+    }
+  }
+});
+
+test("malloc does not fail while freed blocks wait on the list of events", async (newHeap) => {
+  const { heap, left, large } = await fullHeap(newHeap, (heap) => slotOfEach(heap, 1024, 24));
   for (const block of [...large, ...left]) heap.free(block);
   assert.is.not(heap.malloc(20_000), 0);
 });
 
-test("malloc finds a slot freed before many others, though the only free page becomes a metadata page meanwhile", async () => {
-  const { heap, left } = await fullHeap((heap) => {
+test("malloc finds a slot freed before many others, though the only free page becomes a metadata page meanwhile", async (newHeap) => {
+  const { heap, left } = await fullHeap(newHeap, (heap) => {
     const [slot] = [heap.malloc(1024), heap.malloc(1024)];
     const others = [400, 512, 640].flatMap((size) => slotOfEach(heap, size, 16));
     // Another block in each last run, so that freeing one does not empty the run.
@@ -268,8 +292,8 @@ test("malloc finds a slot freed before many others, though the only free page be
   assert.is(heap.malloc(1024), left.slot);
 });
 
-test("malloc does not fail while bins keep empty runs", async () => {
-  const { heap } = await fullHeap((heap) => {
+test("malloc does not fail while bins keep empty runs", async (newHeap) => {
+  const { heap } = await fullHeap(newHeap, (heap) => {
     const sizes = [1024, 2048, 4096, 8192, 16_384];
     const blocks = sizes.flatMap((size) => Array.from({ length: 4 }, () => heap.malloc(size)));
     for (const block of blocks) heap.free(block);
@@ -283,8 +307,8 @@ test("malloc does not fail while bins keep empty runs", async () => {
   );
 });
 
-test("a new metadata page is not cut from the only free pages that are enough for a block", async () => {
-  const { heap, left } = await fullHeap((heap) => {
+test("a new metadata page is not cut from the only free pages that are enough for a block", async (newHeap) => {
+  const { heap, left } = await fullHeap(newHeap, (heap) => {
     const lengths = [20, 20, 20, 40, 2].flatMap((pages) => [pages, 1]);
     return lengths.map((pages) => heap.page_alloc(pages * PAGE, 1)).filter((_, index) => index % 2 === 0);
   });
@@ -295,10 +319,10 @@ test("a new metadata page is not cut from the only free pages that are enough fo
   assert.is(heap.page_alloc(40 * PAGE, 1), left[3]);
 });
 
-test("malloc takes a bin's short run if a long one would leave no page for its Run", async () => {
+test("malloc takes a bin's short run if a long one would leave no page for its Run", async (newHeap) => {
   let tried = 0;
   for (let runs = 0; runs < 80; ++runs) {
-    const heap = await instantiate({ maximum: 6 });
+    const { heap } = await newHeap({ maximum: 6 });
     // The bin's runs have two pages from now on.
     for (let i = 0; i < 40; ++i) heap.malloc(1024);
     const block = heap.page_alloc(3 * PAGE, 1);
@@ -317,7 +341,7 @@ test("malloc takes a bin's short run if a long one would leave no page for its R
   assert.ok(tried > 0);
 });
 
-test("realloc to a smaller size returns the same block and leaves errno alone when no smaller block is free", async () => {
+test("realloc to a smaller size returns the same block and leaves errno alone when no smaller block is free", async (newHeap) => {
   const { heap } = await newHeap({ maximum: 4 });
   const block = heap.malloc(5000);
   for (const size of [70_000, 4000, 64]) fill(heap, size);
@@ -326,7 +350,7 @@ test("realloc to a smaller size returns the same block and leaves errno alone wh
   assert.is(heap.errno, 0);
 });
 
-test("malloc that fails because memory is out fails again when it is repeated", async () => {
+test("malloc that fails because memory is out fails again when it is repeated", async (newHeap) => {
   let failures = 0;
   for (let before = 0; before < 140; before += 2) {
     for (const pages of [17, 20, 24, 28]) {
@@ -340,7 +364,7 @@ test("malloc that fails because memory is out fails again when it is repeated", 
   assert.ok(failures > 10, `${failures} calls failed`);
 });
 
-test("page_alloc that fails when memory is out fails again, also when it needs a Run", async () => {
+test("page_alloc that fails when memory is out fails again, also when it needs a Run", async (newHeap) => {
   for (let twos = 0; twos < 80; ++twos) {
     const { heap } = await newHeap({ maximum: 5 });
     for (let i = 0; i < twos; ++i) heap.page_alloc(2 * PAGE, 1);
@@ -349,7 +373,7 @@ test("page_alloc that fails when memory is out fails again, also when it needs a
   }
 });
 
-test("requests that are too large for memory fail without growing it", async () => {
+test("requests that are too large for memory fail without growing it", async (newHeap) => {
   const maximum = 256;
   const { heap, base } = await newHeap({ maximum });
   const block = heap.malloc(100);
@@ -369,7 +393,7 @@ test("requests that are too large for memory fail without growing it", async () 
   assert.ok(fill(heap, MIB).length >= (maximum * WASM_PAGE) / MIB - 2);
 });
 
-test("a request fails without growing memory if there is room for the block but not for the larger page map", async () => {
+test("a request fails without growing memory if there is room for the block but not for the larger page map", async (newHeap) => {
   for (const maximum of [60, 100]) {
     for (let less = 0; less < 64; ++less) {
       const { heap } = await newHeap({ maximum });
@@ -387,32 +411,35 @@ test("a request fails without growing memory if there is room for the block but 
   }
 });
 
-test("malloc fails with ENOMEM if a memory that is 4 GiB from the start has no room for a block", async () => {
+test("malloc fails with ENOMEM if a memory that is 4 GiB from the start has no room for a block", async (newHeap) => {
   const memory = new WebAssembly.Memory({ initial: ALL_PAGES, maximum: ALL_PAGES });
-  const heap = await instantiate({ memory, heapBase: MIB });
+  const { heap } = await newHeap({ memory, heapBase: MIB });
   for (let i = 0; i < 7; ++i) assert.is.not(heap.malloc(500 * MIB), 0);
   assert.is(heap.malloc(GIB), 0);
   assert.is(heap.errno, ENOMEM);
 });
 
-test("realloc grows the last block until memory ends at 4 GiB, though the page map must move elsewhere", async () => {
-  const { heap } = await newHeap();
-  for (let i = 0; i < 3; ++i) heap.malloc(1000 * MIB);
-  const hole = heap.malloc(20 * MIB);
-  const left = (): number => 4 * GIB - heap.memory.buffer.byteLength;
-  while (left() > 300 * MIB) heap.malloc(100 * MIB);
-  heap.malloc(PAGE);
-  let block = heap.malloc(MIB);
-  heap.free(hole);
-  for (let size = MIB; block !== 0; block = heap.realloc(block, size))
-    size += Math.max(WASM_PAGE, Math.floor(left() / 2 / WASM_PAGE) * WASM_PAGE);
-  assert.is(heap.errno, ENOMEM);
-  assert.ok(left() <= WASM_PAGE, `memory ends ${left()} bytes below 4 GiB`);
-});
+testStandard(
+  "realloc grows the last block until memory ends at 4 GiB, though the page map must move elsewhere",
+  async () => {
+    const { heap } = await newHeap();
+    for (let i = 0; i < 3; ++i) heap.malloc(1000 * MIB);
+    const hole = heap.malloc(20 * MIB);
+    const left = (): number => 4 * GIB - heap.memory.buffer.byteLength;
+    while (left() > 300 * MIB) heap.malloc(100 * MIB);
+    heap.malloc(PAGE);
+    let block = heap.malloc(MIB);
+    heap.free(hole);
+    for (let size = MIB; block !== 0; block = heap.realloc(block, size))
+      size += Math.max(WASM_PAGE, Math.floor(left() / 2 / WASM_PAGE) * WASM_PAGE);
+    assert.is(heap.errno, ENOMEM);
+    assert.ok(left() <= WASM_PAGE, `memory ends ${left()} bytes below 4 GiB`);
+  },
+);
 
-test("a heap in a memory that cannot grow uses the memory behind heapBase", async () => {
+test("a heap in a memory that cannot grow uses the memory behind heapBase", async (newHeap) => {
   const memory = new WebAssembly.Memory({ initial: 8, maximum: 8 });
-  const heap = await instantiate({ memory, heapBase: 3 * WASM_PAGE + 100 });
+  const { heap } = await newHeap({ memory, heapBase: 3 * WASM_PAGE + 100 });
   const block = heap.malloc(4 * WASM_PAGE);
   assert.ok(block > 3 * WASM_PAGE && block + 4 * WASM_PAGE <= 8 * WASM_PAGE);
   assert.is(heap.malloc(WASM_PAGE), 0);
@@ -421,7 +448,7 @@ test("a heap in a memory that cannot grow uses the memory behind heapBase", asyn
   assert.is.not(heap.malloc(WASM_PAGE), 0);
 });
 
-test("blocks of every kind work above 2 GiB", async () => {
+test("blocks of every kind work above 2 GiB", async (newHeap) => {
   const { heap, base } = await newHeap();
   const huge = Array.from({ length: 9 }, () => heap.malloc(256 * MIB));
   assert.ok(huge.every((block) => block > 0) && huge[8]! > 2 * GIB);
@@ -452,7 +479,7 @@ test("blocks of every kind work above 2 GiB", async () => {
   assert.is(heap.memory.buffer.byteLength, end);
 });
 
-test("a huge block can be freed and followed by a larger one", async () => {
+test("a huge block can be freed and followed by a larger one", async (newHeap) => {
   for (const size of [20 * MIB, 200 * MIB, GIB]) {
     const { heap, base } = await newHeap();
     const first = heap.malloc(size);
@@ -477,7 +504,7 @@ function fillWithHuge(heap: Heap): [number, number][] {
   return blocks;
 }
 
-test("a heap uses memory up to the last page below 4 GiB, which stays unused, and no block wraps", async () => {
+test("a heap uses memory up to the last page below 4 GiB, which stays unused, and no block wraps", async (newHeap) => {
   const { heap, base } = await newHeap();
   const blocks = fillWithHuge(heap);
   assert.is(heap.errno, ENOMEM);
@@ -506,7 +533,7 @@ test("a heap uses memory up to the last page below 4 GiB, which stays unused, an
   checkLive(heap, base, []);
 });
 
-test("realloc grows a block near 4 GiB as long as memory lasts", async () => {
+test("realloc grows a block near 4 GiB as long as memory lasts", async (newHeap) => {
   const { heap } = await newHeap();
   const before = [heap.malloc(GIB), heap.malloc(GIB), heap.malloc(GIB)];
   // First, use up the room that old page maps have left below.
@@ -524,7 +551,7 @@ test("realloc grows a block near 4 GiB as long as memory lasts", async () => {
   assert.is(heap.realloc(block, MIB), block);
 });
 
-test("one block can span free pages at the heap's end and the memory left below 4 GiB", async () => {
+test("one block can span free pages at the heap's end and the memory left below 4 GiB", async (newHeap) => {
   const { heap } = await newHeap();
   const before = [heap.malloc(GIB), heap.malloc(GIB), heap.malloc(GIB)];
   const block = heap.malloc(600 * MIB);
@@ -534,10 +561,10 @@ test("one block can span free pages at the heap's end and the memory left below 
 });
 
 for (const distance of [1, 2, 5, 16, 100, 200, 1000]) {
-  test(`a heap that starts ${distance} wasm pages below 4 GiB allocates only between there and 4 GiB`, async () => {
+  test(`a heap that starts ${distance} wasm pages below 4 GiB allocates only between there and 4 GiB`, async (newHeap) => {
     const memory = new WebAssembly.Memory({ initial: ALL_PAGES });
     const heapBase = END - distance * WASM_PAGE;
-    const heap = await instantiate({ memory, heapBase });
+    const { heap } = await newHeap({ memory, heapBase });
     for (const size of [8, 5000, 40_000, 200_000, 30 * MIB]) {
       const block = heap.malloc(size);
       // The page map reaches from address 0, so it takes more than 8 MiB.
@@ -549,7 +576,7 @@ for (const distance of [1, 2, 5, 16, 100, 200, 1000]) {
 }
 
 for (const initial of [54_776, 59_844, 64_882]) {
-  test(`a heap that starts behind ${initial} wasm pages of others never hands out these`, async () => {
+  test(`a heap that starts behind ${initial} wasm pages of others never hands out these`, async (newHeap) => {
     const memory = new WebAssembly.Memory({ initial, maximum: ALL_PAGES });
     const { heap, base } = await newHeap({ memory });
     const live = Array.from({ length: 1000 }, () => heap.page_alloc(PAGE, 1));
@@ -558,7 +585,7 @@ for (const initial of [54_776, 59_844, 64_882]) {
   });
 }
 
-test("calloc does not write to fresh memory, so it takes no physical memory", async () => {
+testStandard("calloc does not write to fresh memory, so it takes no physical memory", async () => {
   const { heap } = await newHeap();
   const before = process.memoryUsage.rss();
   const block = heap.calloc(1, GIB);
@@ -566,7 +593,7 @@ test("calloc does not write to fresh memory, so it takes no physical memory", as
   assertFilled(heap.memory, block, 64, 0);
 });
 
-test("malloc fails if others have left only as much below 4 GiB as the larger page map needs", async () => {
+test("malloc fails if others have left only as much below 4 GiB as the larger page map needs", async (newHeap) => {
   const { heap, base } = await newHeap({ maximum: ALL_PAGES });
   const first = heap.malloc(100);
   const map = (4 * END) / PAGE / WASM_PAGE;

@@ -1,9 +1,13 @@
-/** Freeing an invalid pointer traps at the next slow call, and the tests' checker reports damage to a heap. */
+/**
+ * Freeing an invalid pointer traps: in the standard build at the next slow call, in a compact one at once. And the tests'
+ * checker reports damage to a heap.
+ */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT } from "./heap-check.ts";
+import { newCompactHeap } from "./support-builds.ts";
 import { PAGE, checkLive, newHeap, stateWord } from "./support-heap.ts";
 
 const words = (heap: Heap) => new Uint32Array(heap.memory.buffer);
@@ -43,7 +47,22 @@ for (const [where, address] of Object.entries(WRONG)) {
       assertTraps(() => slow(heap));
     }
   });
+
+  test(`compact: freeing ${where} traps at once`, async () => {
+    const { heap } = await newCompactHeap();
+    heap.malloc(100);
+    const wrong = address(heap);
+    assertTraps(() => heap.free(wrong));
+  });
 }
+
+test("compact: freeing a large block or the only slot of a run twice traps at once", async () => {
+  const { heap } = await newCompactHeap();
+  for (const block of [heap.page_alloc(1, 1), heap.malloc(10 * PAGE), heap.malloc(16_384)]) {
+    heap.free(block);
+    assertTraps(() => heap.free(block));
+  }
+});
 
 test("freeing a large block twice traps at the next slow call", async () => {
   const { heap } = await newHeap();
@@ -71,11 +90,13 @@ test("freeing a free block traps before its pages are reused, however many runs 
 
 test("realloc and malloc_usable_size of an address where no block starts trap at once", async () => {
   for (const address of Object.values(WRONG)) {
-    const { heap } = await newHeap();
-    heap.malloc(100);
-    const wrong = address(heap);
-    assertTraps(() => heap.malloc_usable_size(wrong));
-    assertTraps(() => heap.realloc(wrong, 200));
+    for (const newHeapOfBuild of [newHeap, newCompactHeap]) {
+      const { heap } = await newHeapOfBuild();
+      heap.malloc(100);
+      const wrong = address(heap);
+      assertTraps(() => heap.malloc_usable_size(wrong));
+      assertTraps(() => heap.realloc(wrong, 200));
+    }
   }
 });
 

@@ -1,9 +1,9 @@
 /** Random sequences of calls on a heap, checked against a model of it. */
 import fc from "fast-check";
-import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Options } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
+import { test, type NewHeap } from "./support-builds.ts";
 import {
   ALL_PAGES,
   assertKept,
@@ -12,7 +12,6 @@ import {
   emptyModel,
   fillUp,
   make,
-  newHeap,
   release,
   type Call,
 } from "./support-heap.ts";
@@ -22,6 +21,7 @@ import {
  * after every `interval` calls.
  */
 async function run(
+  newHeap: NewHeap,
   sequence: readonly Call[],
   options: Options,
   mayFail: boolean,
@@ -51,17 +51,17 @@ const FEW_RUNS = { ...RUNS, numRuns: 40 };
 
 const sequences = fc.array(calls(), { maxLength: 80, size: "max" });
 
-test("any sequence of calls agrees with the model, and nothing is in use once all blocks are freed", async () => {
+test("any sequence of calls agrees with the model, and nothing is in use once all blocks are freed", async (newHeap) => {
   await fc.assert(
-    fc.asyncProperty(sequences, (sequence) => run(sequence, { maximum: ALL_PAGES }, false)),
+    fc.asyncProperty(sequences, (sequence) => run(newHeap, sequence, { maximum: ALL_PAGES }, false)),
     RUNS,
   );
 });
 
-test("any sequence of calls in a small memory agrees with the model, where calls may fail with ENOMEM", async () => {
+test("any sequence of calls in a small memory agrees with the model, where calls may fail with ENOMEM", async (newHeap) => {
   await fc.assert(
     fc.asyncProperty(sequences, fc.integer({ min: 1, max: 24 }), (sequence, pages) =>
-      run(sequence, { maximum: pages }, true),
+      run(newHeap, sequence, { maximum: pages }, true),
     ),
     RUNS,
   );
@@ -87,11 +87,11 @@ for (const { place, starts, mayFail } of [
     mayFail: true,
   },
 ]) {
-  test(`any sequence of calls on a heap that starts ${place} agrees with the model`, async () => {
+  test(`any sequence of calls on a heap that starts ${place} agrees with the model`, async (newHeap) => {
     await fc.assert(
       fc.asyncProperty(sequences, starts, (sequence, { heapBase, initial }) => {
         const memory = new WebAssembly.Memory({ initial, maximum: ALL_PAGES });
-        return run(sequence, { memory, heapBase }, mayFail, 80);
+        return run(newHeap, sequence, { memory, heapBase }, mayFail, 80);
       }),
       FEW_RUNS,
     );

@@ -2,11 +2,12 @@
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
-import { test } from "uvu";
+import { test as testStandard } from "uvu";
 import * as assert from "uvu/assert";
 import type { Heap } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
 import { LAYOUT, checkHeap } from "./heap-check.ts";
+import { test, type NewHeap } from "./support-builds.ts";
 import { PAGE, checkLive, newHeap, pagesOf, stateWord } from "./support-heap.ts";
 
 const MIB = 2 ** 20;
@@ -62,16 +63,16 @@ const memoryOf = (heap: Heap) => heap.memory.buffer.byteLength;
 const ROUNDS = 10;
 
 /** Bytes of memory after `rounds` repetitions of the phase in a new heap. */
-async function aloneIn(phase: Phase, rounds = 1): Promise<number> {
+async function aloneIn(newHeap: NewHeap, phase: Phase, rounds = 1): Promise<number> {
   const { heap } = await newHeap();
   const random = xoroshiro128plus(1);
   for (let round = 0; round < rounds; ++round) live(heap, phase, random);
   return memoryOf(heap);
 }
 
-test("a long run of phases needs at most a quarter more memory than its largest phase alone", async () => {
+test("a long run of phases needs at most a quarter more memory than its largest phase alone", async (newHeap) => {
   const alone: number[] = [];
-  for (const phase of PHASES) alone.push(await aloneIn(phase, ROUNDS));
+  for (const phase of PHASES) alone.push(await aloneIn(newHeap, phase, ROUNDS));
   const largest = Math.max(...alone);
   const { heap, base } = await newHeap();
   const random = xoroshiro128plus(2);
@@ -93,12 +94,12 @@ for (const [first, second] of [
   [200_000, 1000],
   [16_384, 4],
 ]) {
-  test(`${second}-byte blocks after ${first}-byte ones take at most a tenth more memory than the larger phase alone`, async () => {
+  test(`${second}-byte blocks after ${first}-byte ones take at most a tenth more memory than the larger phase alone`, async (newHeap) => {
     const [one, other] = [first!, second!].map((size) => ({ from: size, to: size, bytes: 8 * MIB })) as [
       Phase,
       Phase,
     ];
-    const alone = await Promise.all([aloneIn(one), aloneIn(other)]);
+    const alone = await Promise.all([aloneIn(newHeap, one), aloneIn(newHeap, other)]);
     const { heap } = await newHeap();
     const random = xoroshiro128plus(3);
     live(heap, one, random);
@@ -112,7 +113,7 @@ for (const [first, second] of [
   });
 }
 
-test("a block nearly as large as many freed blocks together takes their place", async () => {
+testStandard("a block nearly as large as many freed blocks together takes their place", async () => {
   for (const size of [1000, 16_384, 100_000, MIB, 3 * MIB]) {
     const { heap } = await newHeap();
     const blocks = Array.from({ length: Math.ceil((48 * MIB) / size) }, () => heap.malloc(size));
@@ -130,7 +131,7 @@ function freePages(heap: Heap): number {
   return pagesOf(heap).free.reduce((sum, { bytes }) => sum + bytes / PAGE, 0);
 }
 
-test("a metadata page becomes free once none of its Runs is in use, except the first", async () => {
+test("a metadata page becomes free once none of its Runs is in use, except the first", async (newHeap) => {
   const { heap } = await newHeap();
   const metadataPages = (): number => pagesOf(heap).metadataPages.length;
   const blocks = Array.from({ length: 1000 }, () => heap.malloc(20_000));
@@ -140,7 +141,7 @@ test("a metadata page becomes free once none of its Runs is in use, except the f
   assert.is(metadataPages(), 1);
 });
 
-test("a run of slots larger than 8 KiB becomes free when it is empty, even if some were never used", async () => {
+test("a run of slots larger than 8 KiB becomes free when it is empty, even if some were never used", async (newHeap) => {
   const { heap } = await newHeap();
   heap.free(heap.page_alloc(MIB, 1));
   const before = freePages(heap);
@@ -150,7 +151,7 @@ test("a run of slots larger than 8 KiB becomes free when it is empty, even if so
   assert.is(freePages(heap), before);
 });
 
-test("a bin's short run takes the lowest free pages, though a shorter series lies further on", async () => {
+test("a bin's short run takes the lowest free pages, though a shorter series lies further on", async (newHeap) => {
   const { heap } = await newHeap();
   const [low, , high] = [100, 1, 20, 1].map((pages) => heap.page_alloc(pages * PAGE, 1));
   heap.free(low!);
@@ -163,7 +164,7 @@ test("a bin's short run takes the lowest free pages, though a shorter series lie
   );
 });
 
-test("page_alloc takes the lowest series of free pages that is long enough, wherever it begins and ends", async () => {
+test("page_alloc takes the lowest series of free pages that is long enough, wherever it begins and ends", async (newHeap) => {
   const { heap } = await newHeap({ initial: 100 });
   const random = xoroshiro128plus(7);
   const blocks: number[] = [];
@@ -181,7 +182,7 @@ test("page_alloc takes the lowest series of free pages that is long enough, wher
   }
 });
 
-test("one block of every bin's size takes at most a quarter more pages than the blocks themselves need", async () => {
+test("one block of every bin's size takes at most a quarter more pages than the blocks themselves need", async (newHeap) => {
   const { heap } = await newHeap();
   const sizes = heap.mallinfo().bins.map(({ slotSize }) => slotSize);
   for (const size of sizes) heap.malloc(size);
@@ -193,7 +194,7 @@ test("one block of every bin's size takes at most a quarter more pages than the 
   );
 });
 
-test("a bin with many blocks gets longer runs, even when memory must grow for them", async () => {
+testStandard("a bin with many blocks gets longer runs, even when memory must grow for them", async () => {
   for (const size of [16, 640, 16_384]) {
     const { heap } = await newHeap();
     const blocks = Array.from({ length: (8 * MIB) / size }, () => heap.malloc(size));
@@ -207,7 +208,7 @@ test("a bin with many blocks gets longer runs, even when memory must grow for th
   }
 });
 
-test("replacing blocks for a long time at a constant load needs at most a tenth more memory than at first", async () => {
+test("replacing blocks for a long time at a constant load needs at most a tenth more memory than at first", async (newHeap) => {
   const { heap } = await newHeap();
   const random = xoroshiro128plus(4);
   const sizes = { from: 1, to: 4000, bytes: 4 * MIB };
@@ -242,17 +243,20 @@ function thin(heap: Heap, blocks: readonly number[]): void {
   }
 }
 
-test("a call for a slot handles only some of many waiting events if there are free pages", async () => {
-  const { heap } = await newHeap();
-  heap.free(heap.malloc(MIB));
-  thin(heap, fillPages(heap, 1024, 400));
-  const before = waiting(heap);
-  heap.malloc(300);
-  assert.ok(before > 100, `only ${before} runs have events`);
-  assert.ok(waiting(heap) > before - 64, `only ${waiting(heap)} of ${before} events still wait`);
-});
+testStandard(
+  "a call for a slot handles only some of many waiting events if there are free pages",
+  async () => {
+    const { heap } = await newHeap();
+    heap.free(heap.malloc(MIB));
+    thin(heap, fillPages(heap, 1024, 400));
+    const before = waiting(heap);
+    heap.malloc(300);
+    assert.ok(before > 100, `only ${before} runs have events`);
+    assert.ok(waiting(heap) > before - 64, `only ${waiting(heap)} of ${before} events still wait`);
+  },
+);
 
-test("memory does not grow while the bin has free slots, however many runs of other bins have events", async () => {
+test("memory does not grow while the bin has free slots, however many runs of other bins have events", async (newHeap) => {
   const { heap } = await newHeap();
   const [first, others] = [fillPages(heap, 1024, 400), fillPages(heap, 512, 400)];
   while (pagesOf(heap).free.length > 0) heap.malloc(PAGE);
@@ -263,26 +267,29 @@ test("memory does not grow while the bin has free slots, however many runs of ot
   assert.is(memoryOf(heap), bytes);
 });
 
-test("a run that becomes empty and full again before its event is handled does not hide other runs' free slots", async () => {
-  const { heap, base } = await newHeap();
-  const others = fillPages(heap, 512, 400);
-  heap.free(heap.malloc(MIB));
-  const [first, second] = [0, 1].map(() => [heap.malloc(1024), heap.malloc(1024)]) as [number[], number[]];
-  for (const freed of [first, second]) {
-    heap.free(freed[0]!);
+testStandard(
+  "a run that becomes empty and full again before its event is handled does not hide other runs' free slots",
+  async () => {
+    const { heap, base } = await newHeap();
+    const others = fillPages(heap, 512, 400);
+    heap.free(heap.malloc(MIB));
+    const [first, second] = [0, 1].map(() => [heap.malloc(1024), heap.malloc(1024)]) as [number[], number[]];
+    for (const freed of [first, second]) {
+      heap.free(freed[0]!);
+      heap.mallinfo();
+    }
+    heap.free(first[1]!);
+    assert.equal([heap.malloc(1024), heap.malloc(1024)], first.toReversed());
+    thin(heap, others);
+    assert.is(heap.malloc(1024), second[0]);
+    checkHeap(heap.memory.buffer, heap.state, { foreign: [[0, base]] });
     heap.mallinfo();
-  }
-  heap.free(first[1]!);
-  assert.equal([heap.malloc(1024), heap.malloc(1024)], first.toReversed());
-  thin(heap, others);
-  assert.is(heap.malloc(1024), second[0]);
-  checkHeap(heap.memory.buffer, heap.state, { foreign: [[0, base]] });
-  heap.mallinfo();
-  for (const block of [...first, ...second]) heap.free(block);
-  assert.is(heap.mallinfo().bins.find(({ slotSize }) => slotSize === 1024)!.pages, 0);
-});
+    for (const block of [...first, ...second]) heap.free(block);
+    assert.is(heap.mallinfo().bins.find(({ slotSize }) => slotSize === 1024)!.pages, 0);
+  },
+);
 
-test("an aligned block reuses the pages of a freed one, wherever its free pages begin", async () => {
+test("an aligned block reuses the pages of a freed one, wherever its free pages begin", async (newHeap) => {
   for (const alignment of [2 * PAGE, 16 * PAGE, WASM_PAGE, 4 * WASM_PAGE]) {
     for (const before of [0, 1, 5]) {
       const { heap, base } = await newHeap();
@@ -314,7 +321,7 @@ test("an aligned block reuses the pages of a freed one, wherever its free pages 
   }
 });
 
-test("realloc frees an empty run and moves the last block rather than grow memory", async () => {
+test("realloc frees an empty run and moves the last block rather than grow memory", async (newHeap) => {
   const { heap } = await newHeap();
   const first = heap.malloc(2 * MIB);
   const slots: number[] = [];
@@ -328,7 +335,7 @@ test("realloc frees an empty run and moves the last block rather than grow memor
   assert.is(memoryOf(heap), bytes);
 });
 
-test("blocks that grow by realloc leave memory that other blocks reuse", async () => {
+test("blocks that grow by realloc leave memory that other blocks reuse", async (newHeap) => {
   const { heap } = await newHeap();
   for (let round = 0; round < 50; ++round) {
     let block = heap.malloc(16);

@@ -1,8 +1,9 @@
 /** Blocks of every size: their alignment, usable size and contents. Also the errors of each function. */
-import { test } from "uvu";
+import { test as testStandard } from "uvu";
 import * as assert from "uvu/assert";
 import { EINVAL, ENOMEM, type Heap } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
+import { test } from "./support-builds.ts";
 import { PAGE, PTRDIFF_MAX, assertFilled, checkLive, naturalAlignment, newHeap } from "./support-heap.ts";
 
 const bytes = (heap: Heap, at: number, length: number) => new Uint8Array(heap.memory.buffer, at, length);
@@ -21,7 +22,7 @@ function pattern(length: number, seed: number): Uint8Array {
   return Uint8Array.from({ length }, (_, at) => (at * 31 + (at >>> 8) + seed) & 0xff);
 }
 
-test("malloc of every size up to 70,000 gives aligned blocks, usable to the last byte, that do not overlap", async () => {
+test("malloc of every size up to 70,000 gives aligned blocks, usable to the last byte, that do not overlap", async (newHeap) => {
   const { heap, base } = await newHeap();
   const blocks: { address: number; usable: number; tag: number }[] = [];
   for (const size of ALL_SIZES) {
@@ -46,7 +47,7 @@ test("malloc of every size up to 70,000 gives aligned blocks, usable to the last
   assert.is(heap.mallinfo().inUse, 0);
 });
 
-test("a block's usable size exceeds the size asked for by at most a quarter or a page", async () => {
+test("a block's usable size exceeds the size asked for by at most a quarter or a page", async (newHeap) => {
   const { heap } = await newHeap();
   for (const size of ALL_SIZES) {
     const address = heap.malloc(size);
@@ -57,7 +58,7 @@ test("a block's usable size exceeds the size asked for by at most a quarter or a
   }
 });
 
-test("a power of two plus a header of at most a sixteenth of it wastes at most a sixteenth", async () => {
+test("a power of two plus a header of at most a sixteenth of it wastes at most a sixteenth", async (newHeap) => {
   const { heap } = await newHeap();
   for (let power = 1024; power < 16_384; power *= 2) {
     for (const header of [0, 1, 8, power / 32, power / 16]) {
@@ -67,7 +68,7 @@ test("a power of two plus a header of at most a sixteenth of it wastes at most a
   }
 });
 
-test("malloc works for sizes around every power of two, up to 1 GiB", async () => {
+test("malloc works for sizes around every power of two, up to 1 GiB", async (newHeap) => {
   const { heap, base } = await newHeap();
   for (const size of aroundPowers(16, 30)) {
     const address = heap.malloc(size);
@@ -81,7 +82,7 @@ test("malloc works for sizes around every power of two, up to 1 GiB", async () =
   checkLive(heap, base, []);
 });
 
-test("every function that takes an alignment honours each one up to 4 MiB", async () => {
+test("every function that takes an alignment honours each one up to 4 MiB", async (newHeap) => {
   const { heap, base } = await newHeap();
   for (let alignment = 1; alignment <= 2 ** 22; alignment *= 2) {
     for (const size of ODD_SIZES) {
@@ -113,7 +114,7 @@ test("every function that takes an alignment honours each one up to 4 MiB", asyn
   assert.is(heap.mallinfo().inUse, 0);
 });
 
-test("a small block with an alignment of a page or more takes one page", async () => {
+test("a small block with an alignment of a page or more takes one page", async (newHeap) => {
   const { heap } = await newHeap();
   for (let alignment = PAGE; alignment <= 2 ** 20; alignment *= 2) {
     assert.is(heap.malloc_usable_size(heap.aligned_alloc(alignment, 100)), PAGE);
@@ -121,7 +122,7 @@ test("a small block with an alignment of a page or more takes one page", async (
   assert.is(heap.malloc_usable_size(heap.valloc(100)), PAGE);
 });
 
-test("a block in a slot that grows by a few bytes at a time moves seldom", async () => {
+testStandard("a block in a slot that grows by a few bytes at a time moves seldom", async () => {
   const { heap } = await newHeap();
   let block = heap.malloc(1);
   let moves = 0;
@@ -134,7 +135,7 @@ test("a block in a slot that grows by a few bytes at a time moves seldom", async
   assert.ok(moves < 30, `${moves} moves`);
 });
 
-test("realloc takes a slot that just fits when memory is out for one with room to grow", async () => {
+test("realloc takes a slot that just fits when memory is out for one with room to grow", async (newHeap) => {
   const { heap } = await newHeap({ maximum: 3 });
   const block = heap.malloc(64);
   const fitting = heap.malloc(80);
@@ -145,7 +146,7 @@ test("realloc takes a slot that just fits when memory is out for one with room t
   assert.is(heap.malloc_usable_size(moved), heap.malloc_usable_size(fitting));
 });
 
-test("realloc from any size to any other keeps the contents", async () => {
+test("realloc from any size to any other keeps the contents", async (newHeap) => {
   const { heap, base } = await newHeap();
   for (const from of ODD_SIZES) {
     for (const to of ODD_SIZES) {
@@ -163,7 +164,7 @@ test("realloc from any size to any other keeps the contents", async () => {
   checkLive(heap, base, []);
 });
 
-test("a block keeps its contents while realloc grows it byte by byte to 70,000 and shrinks it again", async () => {
+test("a block keeps its contents while realloc grows it byte by byte to 70,000 and shrinks it again", async (newHeap) => {
   const { heap, base } = await newHeap();
   let block = heap.malloc(0);
   for (const size of ALL_SIZES.slice(1)) {
@@ -184,7 +185,7 @@ test("a block keeps its contents while realloc grows it byte by byte to 70,000 a
   checkLive(heap, base, []);
 });
 
-test("calloc returns zeros, in fresh memory and in memory that was used before", async () => {
+test("calloc returns zeros, in fresh memory and in memory that was used before", async (newHeap) => {
   const { heap } = await newHeap();
   const sizes = [...ALL_SIZES.slice(0, 2100), ...aroundPowers(11, 20), 70_000, 300_001];
   for (const round of ["fresh", "used", "used in parts"]) {
@@ -203,7 +204,7 @@ test("calloc returns zeros, in fresh memory and in memory that was used before",
   assert.ok(heap.malloc_usable_size(product) >= 1_000_000);
 });
 
-test("a size of 0 gives a distinct block, from every function", async () => {
+test("a size of 0 gives a distinct block, from every function", async (newHeap) => {
   const { heap, base } = await newHeap();
   const blocks = [
     heap.malloc(0),
@@ -226,7 +227,7 @@ test("a size of 0 gives a distinct block, from every function", async () => {
   checkLive(heap, base, []);
 });
 
-test("freeing NULL does nothing, and its usable size is 0", async () => {
+test("freeing NULL does nothing, and its usable size is 0", async (newHeap) => {
   const { heap } = await newHeap();
   heap.free(0);
   heap.free_sized(0, 8);
@@ -236,7 +237,7 @@ test("freeing NULL does nothing, and its usable size is 0", async () => {
   assert.is(heap.errno, 0);
 });
 
-test("sizes above PTRDIFF_MAX and products that overflow give NULL and ENOMEM, and leave the block unchanged", async () => {
+test("sizes above PTRDIFF_MAX and products that overflow give NULL and ENOMEM, and leave the block unchanged", async (newHeap) => {
   for (const started of [false, true]) {
     const { heap } = await newHeap();
     const block = started ? heap.malloc(1000) : 0;
@@ -272,7 +273,7 @@ test("sizes above PTRDIFF_MAX and products that overflow give NULL and ENOMEM, a
   }
 });
 
-test("an alignment that is not a power of two gives NULL and EINVAL", async () => {
+test("an alignment that is not a power of two gives NULL and EINVAL", async (newHeap) => {
   const { heap } = await newHeap();
   for (const alignment of [0, 3, 6, 12, 24, 100, 65_535, 2 ** 31 + 1, 2 ** 32 - 1]) {
     for (const call of [heap.aligned_alloc, heap.memalign]) {
@@ -286,7 +287,7 @@ test("an alignment that is not a power of two gives NULL and EINVAL", async () =
   }
 });
 
-test("posix_memalign returns its errors without changing errno or the result", async () => {
+test("posix_memalign returns its errors without changing errno or the result", async (newHeap) => {
   const { heap } = await newHeap({ maximum: 4 });
   const result = heap.malloc(4);
   const read = () => new DataView(heap.memory.buffer).getUint32(result, true);
@@ -302,7 +303,7 @@ test("posix_memalign returns its errors without changing errno or the result", a
   assert.is(heap.errno, 5);
 });
 
-test("calls that succeed do not change errno", async () => {
+test("calls that succeed do not change errno", async (newHeap) => {
   const { heap } = await newHeap();
   heap.errno = 77;
   const block = heap.realloc(heap.calloc(3, 5), 70_000);
@@ -313,7 +314,7 @@ test("calls that succeed do not change errno", async () => {
   assert.is(heap.errno, 77);
 });
 
-test("valloc aligns to the wasm page, and pvalloc also rounds the size up to it", async () => {
+test("valloc aligns to the wasm page, and pvalloc also rounds the size up to it", async (newHeap) => {
   const { heap } = await newHeap();
   for (const size of [1, PAGE, WASM_PAGE - 1, WASM_PAGE, WASM_PAGE + 1]) {
     assert.is(heap.valloc(size) % WASM_PAGE, 0);
@@ -323,7 +324,7 @@ test("valloc aligns to the wasm page, and pvalloc also rounds the size up to it"
   }
 });
 
-test("page runs have whole pages and are resized in place if there is room, or else moved", async () => {
+test("page runs have whole pages and are resized in place if there is room, or else moved", async (newHeap) => {
   const { heap } = await newHeap();
   const run = heap.page_alloc(5 * PAGE - 1, 1);
   assert.is(run % PAGE, 0);
@@ -339,7 +340,7 @@ test("page runs have whole pages and are resized in place if there is room, or e
   assert.equal(new Uint8Array(bytes(heap, moved, 5 * PAGE)), pattern(5 * PAGE, 3));
 });
 
-test("mallinfo's numbers agree with the blocks in use and with each other", async () => {
+test("mallinfo's numbers agree with the blocks in use and with each other", async (newHeap) => {
   const { heap } = await newHeap();
   const blocks = ODD_SIZES.map((size) => heap.malloc(size));
   const room = blocks.reduce((sum, block) => sum + heap.malloc_usable_size(block), 0);

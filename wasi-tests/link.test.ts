@@ -15,6 +15,7 @@ import { functionNames, rejection, skip, withCompilers } from "./support.ts";
 import { LLVMS, checker, sharedOptions, symbols, type Files, type Llvm } from "./support-llvm.ts";
 
 const LIBRARY = library("wasm32-wasi");
+const COMPACT_LIBRARY = library("wasm32-wasi", "compact");
 const PREFIXED_LIBRARY = library("wasm32-wasi", "prefixed");
 const MODULE = "lib/rsbmalloc.wasm";
 
@@ -39,11 +40,15 @@ for (const llvm of LLVMS) {
   const check = checker(llvm, "nm");
   const undefinedSymbols = ["U __heap_base", "w __heap_end", "w errno"];
 
-  check("librsbmallocc.a defines the standard and the prefixed names, and no others", async () => {
-    const strong = named("T", [...LIKE_LIBC, ...INTERNAL_TO_LIBC, ...PREFIXED]);
-    const expected = [...strong, ...named("W", FURTHER), ...undefinedSymbols];
-    assert.equal((await publicSymbols(llvm, LIBRARY)).sort(), expected.sort());
-  });
+  check(
+    "librsbmallocc.a and its compact variant define the standard and the prefixed names, and no others",
+    async () => {
+      const strong = named("T", [...LIKE_LIBC, ...INTERNAL_TO_LIBC, ...PREFIXED]);
+      const expected = [...strong, ...named("W", FURTHER), ...undefinedSymbols];
+      for (const file of [LIBRARY, COMPACT_LIBRARY])
+        assert.equal((await publicSymbols(llvm, file)).sort(), expected.sort(), file);
+    },
+  );
 
   check("librsbmallocc-prefixed.a defines the prefixed names, and no others", async () => {
     const found = await publicSymbols(llvm, PREFIXED_LIBRARY);
@@ -242,6 +247,12 @@ await withCompilers((compiler, add) => {
       });
     }
 
+    check("a C program links and runs with librsbmallocc-compact.a", async () => {
+      const inputs = [`${PROGRAMS}/link-all.c`, COMPACT_LIBRARY];
+      const linkFlags = [NO_WARNINGS, ...linkerFlags];
+      assert.is(await outcome(compiler, { inputs, flags: [AS_WRITTEN], linkFlags }), 0);
+    });
+
     check("a reactor links and runs", async () => {
       const file = await build(compiler, {
         inputs: [`${PROGRAMS}/link-all.c`, LIBRARY],
@@ -309,7 +320,7 @@ await withCompilers((compiler, add) => {
       });
     }
 
-    for (const library of [LIBRARY, PREFIXED_LIBRARY]) {
+    for (const library of [LIBRARY, COMPACT_LIBRARY, PREFIXED_LIBRARY]) {
       check(`a program without libc links and runs with ${path.basename(library)}`, async () => {
         const file = await build(compiler, {
           inputs: [`${PROGRAMS}/link-freestanding.c`, library],

@@ -43,11 +43,13 @@ function start(module: WebAssembly.Module, threads = 1) {
 }
 
 const release = await compileForEmscripten();
+const compact = await compileForEmscripten("RSB_COMPACT");
 const threads = await compileForEmscripten("RSB_MT");
 const hardened = await compileForEmscripten("RSB_HARDENED");
 
 for (const [name, module] of [
   ["release", release],
+  ["compact", compact],
   ["hardened", hardened],
 ] as const) {
   for (const [from, to] of [
@@ -77,6 +79,7 @@ test("the first malloc of a thread takes a free slot, if need be without a cache
 
 for (const [name, module] of [
   ["release", release],
+  ["compact", compact],
   ["locked", await compileForEmscripten("RSB_LOCKED")],
   ["threads", threads],
 ] as const) {

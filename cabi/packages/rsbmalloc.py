@@ -12,10 +12,10 @@ DESCRIPTION = 'A small, fast, binned malloc'
 LICENSE = 'MIT or Apache-2.0'
 
 OPTIONS = {
-  'variant': 'Which library: standard (the default), or hardened',
+  'variant': 'Which library: standard (the default), compact, or hardened',
 }
 
-VARIANTS = {'standard': '', 'hardened': '-hardened'}
+VARIANTS = {'standard': '', 'compact': '-compact', 'hardened': '-hardened'}
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 options = {'variant': 'standard'}
