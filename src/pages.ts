@@ -19,9 +19,9 @@
 // between free pages.
 //
 // Memory ordering. In builds for threads the lock guards all of this, with one exception unless they are hardened: a
-// thread that has a block may look up the block's Run, and its kind and size there, without the lock.
+// thread that has a block may look up the block's Run, and its kind, start and size there, without the lock.
 // wasi-tests/model/map.pml checks that this holds while the map moves.
-// - The map entry of the block's page and these two fields were written before the heap handed the block out, and do
+// - The map entry of the block's page and these fields were written before the heap handed the block out, and do
 //   not change while the block lives, except for the size of a large block, which changes when its owner resizes it.
 //   They share no word with what others write meanwhile: the entries of other pages, and other fields of the Run.
 // - A Run with blocks does not move, and its metadata page stays one.
