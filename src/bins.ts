@@ -39,6 +39,7 @@ import {
   HARDENED,
   LARGE,
   LEAST_BIN,
+  LOCKED,
   MAGIC,
   PAGE,
   PAGE_BITS,
@@ -282,6 +283,7 @@ function freeUnused(): void {
 export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
   if (!HARDENED) settleSome(RUN_EVENTS);
   let isTidy = false;
+  let extra: u32 = 0;
   while (true) {
     const canTake = hasSpareRun();
     let page: u32 = 0;
@@ -299,14 +301,17 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
       isTidy = true;
     } else {
       const isTry = pages > least;
-      if (!(page ? reserve(page, pages, isTry) : grow(pages, alignment, isTry))) {
+      if (!(page ? reserve(page, pages, isTry) : grow(pages + extra, alignment, isTry))) {
         if (!isTry) return changetype<Run>(0);
         // With fewer pages, there may be one for Runs as well.
         pages = least;
+      } else if (LOCKED) {
+        extra += pages;
       }
     }
     // Even after growth the search may fail: an aligned run may miss its place because the map moved there, or, if
-    // another thread grew linear memory as well, what is free may be in two pieces. Then grow again.
+    // another thread grew linear memory as well, what is free may be in two pieces. Then grow again, and by more in case
+    // that happens each time.
   }
 }
 

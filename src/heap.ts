@@ -50,7 +50,7 @@ import {
 import { isFree } from "./free-pages";
 import { lock, unlock } from "./lock";
 import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
-import { Run, pageOf, pagesFor, lengthOf, mayGrow, resizeRun, runAt, runOf, setRun } from "./pages";
+import { Run, pageOf, pagesFor, lengthOf, mayGrow, runAt, runOf, setRun } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
 
@@ -116,7 +116,10 @@ export function allocate(size: usize): usize {
 
 // The `take` functions and those that they call return 0 when memory is out, and leave errno to their callers.
 
-/** Allocates `size` bytes. If told to report, it sets errno when memory is out: that saves `malloc` a call. */
+/**
+ * Allocates `size` bytes. If told to report, it sets errno when memory is out: that saves `malloc` a call, which in a
+ * compact build does not come here.
+ */
 function takeAny(size: usize, reports: bool): usize {
   if (COMPACT) return takeAligned(1, size);
   const block = size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
@@ -247,6 +250,7 @@ export function resize(block: usize, size: usize): usize {
   if (!block) return allocate(size);
   if (HARDENED) return orFail(resizeChecked(block, size));
   const run = runOf(block);
+  // In a compact build, only `resizeSlow` looks.
   if (!COMPACT && isFit(run, size)) return block;
   return resizeSlow(run, block, size);
 }
@@ -272,7 +276,7 @@ function resizeSlow(run: Run, block: usize, size: usize): usize {
     // A block that grows by little may well grow again, so it gets a slot with room for that.
     moved = takeAny(size + (old >>> 2), false);
   }
-  // Not to a slot of 4 B, because `copy` may write a whole double word.
+  // Where `copy` may write a whole double word, not to a slot of 4 B.
   if (!moved && (size > old || isSafe)) moved = takeAny(COMPACT ? size : max<usize>(size, 8), false);
   if (!moved) return size <= old ? block : fail(ENOMEM);
   copy(moved, block, min(old, size));
@@ -281,8 +285,8 @@ function resizeSlow(run: Run, block: usize, size: usize): usize {
 }
 
 /**
- * Copies whole double words, or a word for up to 4 bytes. That stays within both slots, since only those of 4 B are not
- * multiples of 8, and copying the rest of a slot does no harm.
+ * Copies whole double words, or a word for up to 4 bytes, unless the build is compact. That stays within both slots, since
+ * only those of 4 B are not multiples of 8, and copying the rest of a slot does no harm.
  */
 @inline
 function copy(to: usize, from: usize, bytes: usize): void {

@@ -11,13 +11,16 @@ import { compileForEmscripten, startProgram } from "./support-sbrk.ts";
 const HEAP_BASE = 3 * WASM_PAGE - 16;
 const BREAK = WASM_PAGE;
 
-const module = await compileForEmscripten("RSB_LOCKED");
+const BUILDS = {
+  locked: await compileForEmscripten("RSB_LOCKED"),
+  "mt-hardened": await compileForEmscripten("RSB_MT", "RSB_HARDENED"),
+};
 
 /**
- * Makes an instance of the core with a lock. Whenever it asks for memory, another thread has just taken `grab()` bytes.
+ * Makes an instance of a core with a lock. Whenever it asks for memory, another thread has just taken `grab()` bytes.
  * `taken` returns the bytes that both have taken together.
  */
-function start(grab: () => number): { exports: RawExports; taken: () => number } {
+function start(grab: () => number, module = BUILDS.locked): { exports: RawExports; taken: () => number } {
   const { instances, take } = startProgram(module, {
     base: HEAP_BASE,
     initial: 4,
@@ -65,24 +68,26 @@ for (const grabbed of [300_000, 2_000_000, 5_000_000]) {
   });
 }
 
-for (const grabbed of [PAGE, 65_536, 300_000]) {
-  for (const alignment of [16, 65_536]) {
-    test(`a block aligned to ${alignment} takes a few calls of sbrk although another thread takes ${grabbed} bytes each time`, () => {
-      let asked = 0;
-      let isBusy = false;
-      const { exports } = start(() => {
-        asked += 1;
-        return isBusy ? grabbed : 0;
+for (const [build, module] of Object.entries(BUILDS)) {
+  for (const grabbed of [PAGE, 65_536, 300_000]) {
+    for (const alignment of [16, 65_536]) {
+      test(`${build}: a block aligned to ${alignment} takes a few calls of sbrk although another thread takes ${grabbed} bytes each time`, () => {
+        let asked = 0;
+        let isBusy = false;
+        const { exports } = start(() => {
+          asked += 1;
+          return isBusy ? grabbed : 0;
+        }, module);
+        // Some pages are free at the end of the heap, but not enough.
+        exports.malloc!(100);
+        isBusy = true;
+        for (let i = 0; i < 20; ++i) {
+          asked = 0;
+          assert.is.not(exports.aligned_alloc!(alignment, 200_000), 0);
+          assert.ok(asked < 8, `${asked} calls for block ${i}`);
+        }
       });
-      // Some pages are free at the end of the heap, but not enough.
-      exports.malloc!(100);
-      isBusy = true;
-      for (let i = 0; i < 20; ++i) {
-        asked = 0;
-        assert.is.not(exports.aligned_alloc!(alignment, 200_000), 0);
-        assert.ok(asked < 8, `${asked} calls for block ${i}`);
-      }
-    });
+    }
   }
 }
 
