@@ -42,8 +42,8 @@ export interface ThreadResults {
   readonly title: string;
   readonly peers: readonly string[];
   readonly rows: readonly ThreadResult[];
-  /** Bytes that each peer adds to a program that calls the usual seven functions: see bench/code-size.ts. */
-  readonly sizes: Record<string, number>;
+  /** Bytes that each peer adds to a program that calls the usual seven functions, by kind of program and peer. */
+  readonly sizes: Readonly<Record<string, Readonly<Record<string, number>>>>;
 }
 
 /** A number, or a line that says what went wrong. */

@@ -79,8 +79,13 @@ const WITH_THREADS = [
   "-sDEFAULT_PTHREAD_STACK_SIZE=65536",
 ];
 
-/** For the programs whose size is measured. */
+/** For the programs whose size is measured, and the further flags of each. */
 const SIZE = ["-O2", "-fno-builtin", "-pthread", "--no-entry"];
+const SIZES = {
+  "the usual seven functions": [],
+  // As in a program that uses std::thread.
+  "the same, pthread keys apart": ["-Wl,-u,pthread_key_create,-u,pthread_setspecific"],
+};
 
 /** Number of time windows in a run, and number of runs of each program. */
 const WINDOWS = 50;
@@ -121,20 +126,22 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
 }
 
 /** Returns how many bytes each malloc for threads adds to a program, compared with one that does nothing. */
-async function measureSizes(emscripten: Emscripten): Promise<Record<string, number>> {
-  const size = async (name: string, inputs: readonly string[], link: readonly string[]) => {
-    progress(`the size of ${name} with threads`);
-    const program = { inputs: ["bench/c/size-api.c", ...inputs], flags: [...SIZE, ...link] };
-    const script = await buildEmscripten(emscripten, program).catch(
-      leftOut(`the size of ${name} with threads`),
-    );
+async function measureSizes(emscripten: Emscripten): Promise<ThreadResults["sizes"]> {
+  const size = async (flags: readonly string[], inputs: readonly string[], link: readonly string[]) => {
+    const program = { inputs: ["bench/c/size-api.c", ...inputs], flags: [...SIZE, ...flags, ...link] };
+    const script = await buildEmscripten(emscripten, program).catch(leftOut("a size with threads"));
     return script === undefined ? NaN : statSync(script.replace(/js$/, "wasm")).size;
   };
-  const sizes: Record<string, number> = {};
-  const stub = await size("the stub", ["bench/peers/null.c"], ["-sMALLOC=none"]);
-  for (const { name, link, single } of PEERS) {
-    const added = single ? NaN : (await size(name, [], link)) - stub;
-    if (!Number.isNaN(added)) sizes[name] = added;
+  const sizes: Record<string, Record<string, number>> = {};
+  for (const [kind, flags] of Object.entries(SIZES)) {
+    const stub = await size(flags, ["bench/peers/null.c"], ["-sMALLOC=none"]);
+    const added: Record<string, number> = {};
+    for (const { name, link } of PEERS.filter(({ single }) => !single)) {
+      progress(`the size of ${name} with threads`);
+      const bytes = (await size(flags, [], link)) - stub;
+      if (!Number.isNaN(bytes)) added[name] = bytes;
+    }
+    sizes[kind] = added;
   }
   return sizes;
 }

@@ -53,18 +53,21 @@ export function tables(results: Results): Table[] {
     const rows = threads.rows.filter(({ times }) => Object.keys(times).length > 0);
     all.push(...threadMeasures(threads).map((measure) => rowTable(measure, threads.peers, rows)));
     all.push(rowTable(loopMeasure(threads), ["loop"], threads.rows));
-    if (Object.keys(threads.sizes).length > 0) all.push(threadSizeTable(threads));
+    all.push(threadSizeTable(threads));
   }
   if (bugs) all.push(bugTable(bugs));
   return all;
 }
 
-function threadSizeTable({ title, sizes }: ThreadResults): Table {
-  const peers = Object.keys(sizes);
+function threadSizeTable({ title, peers: all, sizes }: ThreadResults): Table {
+  const peers = all.filter((peer) => Object.values(sizes).some((added) => peer in added));
   return {
     title: `bytes added to a program with threads: ${title}`,
     header: ["", ...peers],
-    rows: [["the usual seven functions", ...peers.map((peer) => String(sizes[peer]))]],
+    rows: Object.entries(sizes).map(([kind, added]) => [
+      kind,
+      ...peers.map((peer) => String(added[peer] ?? "-")),
+    ]),
     faults: [],
   };
 }
