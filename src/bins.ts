@@ -1,4 +1,5 @@
-// Bins: taking and returning slots, making runs of slots, and detecting runs that have become empty.
+// Bins: taking and returning slots, making runs of slots, and detecting runs that have become empty. Compact builds use
+// the tables and lengths of runs here, and do the rest as in src/compact.ts.
 //
 // A bin has a range of never-used slots in one run, maybe empty, and a ring of runs with freed slots. `malloc` pops the
 // first freed slot of the ring's first run; if there is none, it takes the next never-used slot, without touching the
