@@ -308,10 +308,8 @@ export function allocateZeroed(count: usize, size: usize): usize {
   if (COMPACT || bytes <= BIN_MAX) {
     block = allocate(bytes);
   } else {
-    lock();
     const fresh = state().fresh;
-    block = takeLarge(bytes, 1);
-    unlock();
+    block = allocateLarge(bytes, 1);
     // Pages from `fresh` on had never been handed out, and are zero.
     const page = pageOf(block);
     bytes = page < fresh ? min(bytes, (<usize>(fresh - page)) << PAGE_BITS) : 0;

@@ -127,18 +127,21 @@ export async function measureThreads(quick: boolean): Promise<ThreadResults | un
 
 /** Returns how many bytes each malloc for threads adds to a program, compared with one that does nothing. */
 async function measureSizes(emscripten: Emscripten): Promise<ThreadResults["sizes"]> {
-  const size = async (flags: readonly string[], inputs: readonly string[], link: readonly string[]) => {
-    const program = { inputs: ["bench/c/size-api.c", ...inputs], flags: [...SIZE, ...flags, ...link] };
-    const script = await buildEmscripten(emscripten, program).catch(leftOut("a size with threads"));
+  const size = async (name: string, flags: readonly string[], inputs: readonly string[] = []) => {
+    progress(`the size of ${name} with threads`);
+    const program = { inputs: ["bench/c/size-api.c", ...inputs], flags: [...SIZE, ...flags] };
+    const script = await buildEmscripten(emscripten, program).catch(
+      leftOut(`the size of ${name} with threads`),
+    );
     return script === undefined ? NaN : statSync(script.replace(/js$/, "wasm")).size;
   };
   const sizes: Record<string, Record<string, number>> = {};
   for (const [kind, flags] of Object.entries(SIZES)) {
-    const stub = await size(flags, ["bench/peers/null.c"], ["-sMALLOC=none"]);
+    const stub = await size("the stub", [...flags, "-sMALLOC=none"], ["bench/peers/null.c"]);
+    if (Number.isNaN(stub)) continue;
     const added: Record<string, number> = {};
     for (const { name, link } of PEERS.filter(({ single }) => !single)) {
-      progress(`the size of ${name} with threads`);
-      const bytes = (await size(flags, [], link)) - stub;
+      const bytes = (await size(name, [...flags, ...link])) - stub;
       if (!Number.isNaN(bytes)) added[name] = bytes;
     }
     sizes[kind] = added;

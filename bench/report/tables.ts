@@ -53,7 +53,7 @@ export function tables(results: Results): Table[] {
     const rows = threads.rows.filter(({ times }) => Object.keys(times).length > 0);
     all.push(...threadMeasures(threads).map((measure) => rowTable(measure, threads.peers, rows)));
     all.push(rowTable(loopMeasure(threads), ["loop"], threads.rows));
-    all.push(threadSizeTable(threads));
+    if (Object.keys(threads.sizes).length > 0) all.push(threadSizeTable(threads));
   }
   if (bugs) all.push(bugTable(bugs));
   return all;
