@@ -84,8 +84,11 @@ const THREAD_VARIANTS = [
   { suffix: "-mt", constants: ["RSB_MT"] },
 ];
 
+/** Used if the program has them anyway. */
+const PTHREAD_KEYS = ["pthread_key_create", "pthread_setspecific"];
+
 /** The wasi-libc functions that the libraries for threads use. A program that makes its threads without it has none. */
-const WASI_THREAD_FUNCTIONS = ["__errno_location", "__wait", "pthread_key_create", "pthread_setspecific"];
+const WASI_THREAD_FUNCTIONS = ["__errno_location", "__wait", ...PTHREAD_KEYS];
 
 /** What a library with prefixed names uses of libc's malloc, if the program has that too. */
 const LIBC_MALLOC = ["__libc_malloc", "__libc_free"];
@@ -134,6 +137,7 @@ const PLAIN_LIBRARIES: readonly Library[] = [
       { name: "sbrk.o", entries: ["src/sbrk.ts"], functions: sbrkNames() },
     ],
     features: THREAD_FEATURES,
+    weakFunctions: new Set(PTHREAD_KEYS),
   })),
 ];
 

@@ -5,21 +5,19 @@
 //
 // A cache has a cell of four words for each kind of run:
 //
-//     | list | room | reserve | most |
+//     | list | room | reserve | - |
 //
 // The cell of NONE, which has no slots, holds words about the cache: the next spare cache, 0, the next in the list of
 // all caches, the cache's number.
 //
 // `malloc` pops the first slot of the list. `free` pushes a slot there, whichever thread allocated it, as long as there
-// is room. A full list is a batch of `most` slots. One batch is kept in reserve; the next goes to one of the bin's
-// stacks of batches (src/batches.ts), for any thread whose list and reserve are empty. Only when those stacks are empty
-// too does a thread lock the heap. So a cache holds at most two batches of a bin, and memory stays bounded when one
-// thread allocates and others free. And a thread that alternates between a full and an empty list touches shared state
-// only once per batch.
+// is room. A full list is a batch. One batch is kept in reserve; the next goes to one of the bin's stacks of batches
+// (src/batches.ts), for any thread whose list and reserve are empty. Only when those stacks are empty too does a thread
+// lock the heap. So a cache holds at most two batches of a bin, and memory stays bounded when one thread allocates and
+// others free. And a thread that alternates between a full and an empty list touches shared state only once per batch.
 //
 // The more caches there are, the smaller are the batches made from then on: the memory in all caches together grows
-// much less than their number. Where a batch would be a single slot, `most` is 0: slots so large go straight to the
-// stacks, each as a batch of its own.
+// much less than their number. Slots so large that a batch would be a single one go straight to the stacks.
 //
 // The cells of NONE and LARGE never have room, nor do those of NO_CACHE: whatever does not belong in a cache, or has no
 // cache to go to, takes the slow path of `free`.
@@ -56,13 +54,12 @@ import {
 } from "./config";
 import { putBatch, takeBatch } from "./batches";
 import { Bin, FEW_WASTE_BITS, binAt, ensureStarted, runPages, smallBin } from "./bins";
-import { hasSlot, obtainRun, popSlot, putBack, take } from "./compact";
+import { hasSlot, popSlot, putBack, take, takePages } from "./compact";
 import { lock, trapUnlocked, unlock } from "./lock";
 import { fillMemory } from "./memory";
 import { findFree } from "./free-pages";
-import { Run, hasSpareRun, mayGrow, pagesFor, runOf } from "./pages";
+import { Run, addressOf, hasSpareRun, mayGrow, pagesFor, runOf } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
-import { slotSize } from "./size-classes";
 
 /** Caches per core: more than one, because a thread keeps its cache while it is blocked. */
 const CACHES_PER_CORE: u32 = 4;
@@ -75,8 +72,8 @@ const LIST: usize = NO_CACHE;
 const ROOM: usize = NO_CACHE + 4;
 /** The first slot of a batch, or 0. */
 const RESERVE: usize = NO_CACHE + CACHE_RESERVE;
-/** How many slots a batch has; 0 if the cache keeps none of the bin. */
-const MOST: usize = NO_CACHE + 12;
+/** In the cell of NONE: the cache's number. */
+const NUMBER: usize = NO_CACHE + 12;
 
 /**
  * Limits of a batch: in slots, and in bytes, which are divided by the number of caches. Slots of up to SMALL_SLOT bytes
@@ -103,8 +100,6 @@ class Common {
 
 /** The offset of the calling thread's cache from NO_CACHE; 0 if it has none. */
 let cache: usize = 0;
-/** The number of caches when this cache's batches were last sized; 0 if they have yet to be. */
-let sizedFor: u32 = 0;
 
 /** The table index of this module's `thread_destructor`. */
 @external("env", "address of thread_destructor")
@@ -124,7 +119,7 @@ function cellOf(kind: u32): usize {
 
 /** Returns the number of the stack that the thread prefers among a bin's stacks of batches. */
 function ownStack(): u32 {
-  return load<u32>(cellOf(NONE), MOST);
+  return load<u32>(cellOf(NONE), NUMBER);
 }
 
 /** Returns the cell that the thread's cache has for a size of at most SMALL_MAX. */
@@ -187,9 +182,8 @@ function takeFromHeap(kind: u32): usize {
   if (slot) {
     // Claim a cache only now: had it been made first, it might have taken the last free page, which the slot needed.
     if (!cache) claim();
-    sizeBatches();
     const cell = cellOf(kind);
-    let room = load<u32>(cell, MOST);
+    let room = cache ? batchSlots(bin.size) : 0;
     let last = slot;
     while (room > 1 && hasSlot(bin)) {
       const more = popSlot(bin);
@@ -219,12 +213,7 @@ function heapSlot(bin: Bin): usize {
  * `alignment` pages. Needs the lock.
  */
 export function makeRoom(pages: u32, alignment: u32): void {
-  if (!hasRoom(pages, alignment)) giveAllBack();
-}
-
-/** Returns whether a free run of `pages` at a multiple of `alignment` pages can be had without more memory. */
-function hasRoom(pages: u32, alignment: u32): bool {
-  return hasSpareRun() && !!findFree(pages, alignment);
+  if (!(hasSpareRun() && findFree(pages, alignment))) giveAllBack();
 }
 
 /** Frees a block whose cell has no room for it. Traps if no block can start in its page. */
@@ -234,9 +223,8 @@ function releaseSlow(run: Run, block: usize): void {
   if (kind < FIRST_BIN && block != run.start) unreachable();
   store<usize>(block, 0);
   if (cache && kind != LARGE) {
-    sizeBatches();
     const cell = cellOf(kind);
-    const most = load<u32>(cell, MOST);
+    const most = batchSlots(run.size);
     let batch = block;
     if (most) {
       batch = load<usize>(cell, RESERVE);
@@ -275,14 +263,7 @@ function giveBack(slot: usize): bool {
 export function giveAllBack(): void {
   for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
     while (giveBack(takeBatch(bin, 0))) {}
-  }
-  emptyCache();
-}
-
-/** Gives all slots in the thread's cache back to the heap. Needs the lock. */
-function emptyCache(): void {
-  if (!cache) return;
-  for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
+    // Without a cache, this writes zeros where there are zeros.
     const cell = cellOf(bin);
     giveBack(load<usize>(cell, LIST));
     giveBack(load<usize>(cell, RESERVE));
@@ -301,41 +282,29 @@ function claim(): void {
   c.spare = load<usize>(spare);
   store<usize>(spare, 0);
   cache = spare - (STATE + NO_CACHE);
-  sizedFor = 0;
   if (!endIsKnown()) return;
   if (!c.hasKey) c.hasKey = createKey(STATE + CACHES + offsetof<Common>("key"), DESTRUCTOR);
   if (c.hasKey) atThreadEnd(c.key);
 }
 
-/** Sets the batch sizes of the thread's cache, if it has one, according to the present number of caches. */
-function sizeBatches(): void {
-  const made = common().made;
-  if (!cache || sizedFor == made) return;
-  sizedFor = made;
-  for (let bin = LEAST_BIN; bin < END_BIN; ++bin) {
-    const size = slotSize(bin);
-    const bytes = size <= SMALL_SLOT ? SMALL_BATCH_BYTES : BATCH_BYTES;
-    const most = min<u32>(bytes / (size * sizedFor), BATCH_SLOTS);
-    store<u32>(cellOf(bin), most > 1 ? most : 0, MOST);
-  }
+/** Returns how many slots of `size` bytes a batch has at the present number of caches; 0 if caches keep none of them. */
+function batchSlots(size: u32): u32 {
+  const bytes = size <= SMALL_SLOT ? SMALL_BATCH_BYTES : BATCH_BYTES;
+  const slots = min<u32>(bytes / (size * common().made), BATCH_SLOTS);
+  return slots > 1 ? slots : 0;
 }
 
 /** Returns a new, empty cache; 0 if there are `most` already, or if memory is out or might be (see `mayGrow`). */
 function make(c: Common): usize {
   const s = state();
-  const peak = s.peak;
   const pages = pagesFor(CACHE_SIZE);
-  if (c.made == c.most || !(hasRoom(pages, 1) || mayGrow(pages))) return 0;
-  const run = obtainRun(pages, 1);
-  if (!run) return 0;
-  ++c.made;
-  // Like the page map, the cache is the allocator's own memory: not a block, so not counted as used.
-  s.used -= pages;
-  s.peak = peak;
-  const made = run.start;
+  if (c.made == c.most || !(findFree(pages, 1) || mayGrow(pages))) return 0;
+  const page = takePages(pages, 1);
+  if (!page) return 0;
+  const made = addressOf(page);
   fillMemory(made, 0, CACHE_SIZE);
   store<usize>(made, s.caches, CACHE_RESERVE);
-  store<u32>(made, c.made, MOST - NO_CACHE);
+  store<u32>(made, ++c.made, NUMBER - NO_CACHE);
   s.caches = made;
   return made;
 }
@@ -344,7 +313,7 @@ function make(c: Common): usize {
 export function endThread(): void {
   if (!cache) return;
   lock();
-  emptyCache();
+  giveAllBack();
   const c = common();
   const spare = STATE + NO_CACHE + cache;
   store<usize>(spare, c.spare);

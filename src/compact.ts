@@ -101,7 +101,7 @@ function tidy(): void {
 }
 
 /** Takes `pages` free pages at a multiple of `alignment` pages. Returns the first; 0 when memory is out. */
-function takePages(pages: u32, alignment: u32): u32 {
+export function takePages(pages: u32, alignment: u32): u32 {
   let page = findFree(pages, alignment);
   if (!page) {
     tidy();

@@ -129,7 +129,7 @@ export const BATCHES: usize = CACHES + LINES;
 /** Stacks per bin, a power of two: up to this many threads have stacks to themselves. */
 export const BATCH_STACKS: u32 = 4;
 export const BATCH_ROW: usize = <usize>END_BIN * 8 + LINES;
-/** An empty cache that stands in for the missing cache of a thread that has none. It is never written to. */
+/** An empty cache that stands in for the missing cache of a thread that has none. Only zeros are ever written there. */
 export const NO_CACHE: usize = (BATCHES + <usize>BATCH_STACKS * BATCH_ROW + 15) & ~15;
 /** log2 of the size in bytes of a cell: the part of a cache that belongs to one kind. */
 export const CACHE_BIN_BITS: u32 = 4;

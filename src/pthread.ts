@@ -1,5 +1,5 @@
-// What the builds for threads use of the program's thread library. Emscripten always has one. Elsewhere its functions
-// are weak references: their addresses, which are table indices, are 0 in a program without them.
+// What the builds for threads use of the program's thread library. Weak references are to what a program may be without:
+// pthread keys, and outside Emscripten any threads of libc. Their addresses, which are table indices, are 0 then.
 
 import { EMSCRIPTEN } from "./config";
 
@@ -67,11 +67,12 @@ export function cores(): i32 {
 }
 
 /**
- * Returns whether a key's destructor can be registered for the calling thread. Not for the main thread under
- * Emscripten: it never ends, and it allocates before the thread library is ready to set a key's value.
+ * Returns whether a key's destructor can be registered for the calling thread: the program must have keys anyway. Not for
+ * the main thread under Emscripten: it never ends, and it allocates before the thread library is ready to set a key's
+ * value.
  */
 export function endIsKnown(): bool {
-  return EMSCRIPTEN ? !mainRuntimeThread() : KEY_CREATE != 0 && SET_SPECIFIC != 0;
+  return KEY_CREATE != 0 && SET_SPECIFIC != 0 && !(EMSCRIPTEN && mainRuntimeThread());
 }
 
 /**

@@ -59,6 +59,32 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
   }
 }
 
+/** Runs the program that tells what becomes of a thread's cache when the thread ends. Returns the numbers that it prints. */
+async function ends(flags: readonly string[]): Promise<number[]> {
+  const program = {
+    inputs: ["wasi-tests/programs/emscripten-thread-end.c"],
+    flags: [...FLAGS, "-sPROXY_TO_PTHREAD=1", ...GROWTH, ...flags, ...linkLibrary("mt")],
+  };
+  const { stdout, stderr } = await runEmscripten(await buildEmscripten(emscripten, program));
+  const found = /^different blocks: (\d+)\nmore in use: (-?\d+)\n$/.exec(stdout);
+  assert.ok(found, stdout + stderr);
+  return found!.slice(1).map(Number);
+}
+
+/** There are at least four caches: if none was used again, sixteen threads would get more blocks than that. */
+const FEW_BLOCKS = 3;
+
+needs("emcc")("mt: a thread takes over the cache of the thread that its worker ran before", async () => {
+  const [different] = await ends([]);
+  assert.ok(different! <= FEW_BLOCKS, `${different} different blocks`);
+});
+
+needs("emcc")("mt: in a program with pthread keys, a cache is emptied when its thread ends", async () => {
+  const [different, more] = await ends(["-Wl,-u,pthread_key_create,-u,pthread_setspecific"]);
+  assert.ok(different! <= FEW_BLOCKS, `${different} different blocks`);
+  assert.ok(more! < 4096, `${more} bytes more in use`);
+});
+
 const PAGE = `<!doctype html><script>
 var lines = [];
 var Module = { print: (line) => lines.push(line), onAbort: (why) => lines.push("aborted: " + why) };
