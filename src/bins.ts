@@ -430,8 +430,13 @@ function newSlots(bin: Bin): Run {
   while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
   // Leave out pages at the end that no slot reaches.
   pages = pagesFor(((pages << PAGE_BITS) / size) * size);
-  const run = obtainRun(pages, least, 1);
-  if (!run) return run;
+  let run = obtainRun(pages, least, 1);
+  if (!run) {
+    // The last free pages may do for a slot.
+    const fewest = pagesFor(size);
+    run = obtainRun(fewest, fewest, 1);
+    if (!run) return run;
+  }
   const bytes = run.size;
   setKind(run, kindOf(bin), bytes / size);
   run.size = size;

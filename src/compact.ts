@@ -29,6 +29,7 @@ import {
   largePages,
   pageOf,
   newRun,
+  pagesFor,
   makeMetadata,
   remove,
   setKind,
@@ -59,9 +60,14 @@ export function take(bin: Bin): usize {
 /** Makes a run of slots for a bin. Returns false when memory is out. */
 function makeSlots(bin: Bin): bool {
   const size = bin.size;
-  const pages = runPages(size, FEW_WASTE_BITS);
-  const run = obtainRun(pages, 1);
-  if (!run) return false;
+  let pages = runPages(size, FEW_WASTE_BITS);
+  let run = obtainRun(pages, 1);
+  if (!run) {
+    // The last free pages may do for a slot.
+    pages = pagesFor(size);
+    run = obtainRun(pages, 1);
+    if (!run) return false;
+  }
   const slots = run.size / size;
   setKind(run, kindOf(bin), slots);
   run.size = size;

@@ -103,6 +103,34 @@ for (const size of [1, 8, 16, 100, 1024, 1025, 5000, 16_384, 16_385, 70_000]) {
   });
 }
 
+test("a slot is found in the last free pages, even if they are fewer than its bin usually takes", async (newHeap) => {
+  for (const size of [600, 1100, 4200, 5200, 10_300]) {
+    const { heap } = await newHeap({ maximum: 4 });
+    const first = heap.malloc(size);
+    const pages = Math.ceil(heap.malloc_usable_size(first) / PAGE);
+    heap.free(first);
+    const filling = pagesOfMemory(heap);
+    // Adjacent pages are freed, and a slot is allocated there; then they can be had again.
+    const at = filling.findIndex((page, index) => filling[index + pages - 1] === page + (pages - 1) * PAGE);
+    const freed = filling.slice(at, at + pages);
+    for (let round = 0; round < 2; ++round) {
+      freed.forEach((page) => heap.free(page));
+      const block = heap.malloc(size);
+      assert.is.not(block, 0, `${size} bytes do not fit into ${pages} pages`);
+      heap.free(block);
+      freed.forEach((_, index) => (freed[index] = heap.page_alloc(PAGE, 1)));
+      assert.not(freed.includes(0), `the pages of a slot of ${size} bytes are lost`);
+    }
+  }
+});
+
+/** Allocates single pages until memory is out. Returns them in the order of their addresses. */
+function pagesOfMemory(heap: Heap): number[] {
+  const pages: number[] = [];
+  for (let page: number; (page = heap.page_alloc(PAGE, 1)) !== 0;) pages.push(page);
+  return pages.sort((a, b) => a - b);
+}
+
 test("memory filled with blocks of one size and freed serves any other size", async (newHeap) => {
   const { heap } = await newHeap({ maximum: 32 });
   // Compact builds may leave a quarter of a run unused, and need more Runs.
