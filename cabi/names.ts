@@ -104,11 +104,15 @@ export function allNames(target: Target): Map<string, PublicSymbol[]> {
   return names;
 }
 
-/** Returns `allNames` and those that the libraries for threads add. The destructor gets no public symbol. */
+/**
+ * Returns `allNames` and those that the libraries for threads add. Musl, and so wasi-libc and Emscripten, calls
+ * `__pthread_tsd_run_dtors` when a thread ends; it is a weak function that does nothing, or, in a program with pthread
+ * keys, a strong one that calls the destructors. The destructor gets no public symbol.
+ */
 export function threadNames(target: Target): Map<string, PublicSymbol[]> {
   return new Map([
     ...allNames(target),
-    ["thread_end", [{ name: "rsbmalloc_thread_end" }]],
+    ["thread_end", [{ name: "rsbmalloc_thread_end" }, weak("__pthread_tsd_run_dtors")]],
     ["thread_destructor", []],
   ]);
 }

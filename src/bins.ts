@@ -35,6 +35,7 @@ import {
   CACHED,
   CACHE_BIN_BITS,
   COMPACT,
+  EMSCRIPTEN,
   END_BIN,
   FIRST_BIN,
   HARDENED,
@@ -59,6 +60,7 @@ import {
   hasSpareRun,
   isLast,
   largePages,
+  mayGrow,
   pack,
   pageOf,
   pagesFor,
@@ -351,8 +353,7 @@ function start(): bool {
   if (!startPages(0)) return false;
   let size: usize = 0;
   // Compact builds also put freed large blocks into a ring, for the moment: src/compact.ts.
-  if (COMPACT) startRing(ringOf(binAt(LARGE)));
-  for (let i = FIRST_BIN; i < END_BIN; ++i) {
+  for (let i = COMPACT ? LARGE : FIRST_BIN; i < END_BIN; ++i) {
     const bin = binAt(i);
     startRing(ringOf(bin));
     bin.size = slotSize(i);
@@ -425,18 +426,17 @@ export function takeFreed(bin: Bin): usize {
 @inline
 function newSlots(bin: Bin): Run {
   const size = bin.size;
-  const least = runPages(size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);
+  let least = runPages(size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);
   let pages = least;
   while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
   // Leave out pages at the end that no slot reaches.
   pages = pagesFor(((pages << PAGE_BITS) / size) * size);
+  // The last free pages may do for a slot.
+  const fewest = pagesFor(size);
+  if (EMSCRIPTEN && !mayGrow(pages)) least = fewest;
   let run = obtainRun(pages, least, 1);
-  if (!run) {
-    // The last free pages may do for a slot.
-    const fewest = pagesFor(size);
-    run = obtainRun(fewest, fewest, 1);
-    if (!run) return run;
-  }
+  if (!EMSCRIPTEN && !run) run = obtainRun(fewest, fewest, 1);
+  if (!run) return run;
   const bytes = run.size;
   setKind(run, kindOf(bin), bytes / size);
   run.size = size;

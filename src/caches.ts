@@ -2,6 +2,8 @@
 //
 // Each wasm thread is an instance of its own, so a mutable wasm global is thread-local. `cache` is the offset of the
 // thread's cache from NO_CACHE, an empty cache that stands for none, so that the fast path needs no test for that.
+// (Emscripten runs one thread after another on the same instance. If it does not report a thread's end, the next one
+// there has its cache.)
 //
 // A cache has a cell of four words for each kind of run:
 //
@@ -309,7 +311,10 @@ function make(c: Common): usize {
   return made;
 }
 
-/** Empties the thread's cache into the heap and makes it spare. A thread that goes on allocating gets another one. */
+/**
+ * Gives the thread's cache, and all batches, back to the heap, and makes the cache spare. A thread that goes on
+ * allocating gets another one.
+ */
 export function endThread(): void {
   if (!cache) return;
   lock();

@@ -5,7 +5,7 @@
 // there is a slot in its list. An empty run is freed, unless it is the only one in the ring: a program that oscillates
 // around the edge of a run need not remake it each time. Before memory grows, such runs are freed as well.
 
-import { END_BIN, FIRST_BIN, LARGE, PAGE_BITS } from "./config";
+import { EMSCRIPTEN, END_BIN, FIRST_BIN, LARGE, PAGE_BITS } from "./config";
 import {
   BIN_MAX_PAGES,
   Bin,
@@ -27,6 +27,7 @@ import {
   grow,
   hasSpareRun,
   largePages,
+  mayGrow,
   pageOf,
   newRun,
   pagesFor,
@@ -61,13 +62,11 @@ export function take(bin: Bin): usize {
 function makeSlots(bin: Bin): bool {
   const size = bin.size;
   let pages = runPages(size, FEW_WASTE_BITS);
+  // The last free pages may do for a slot.
+  if (EMSCRIPTEN && !mayGrow(pages) && !findFree(pages, 1)) pages = pagesFor(size);
   let run = obtainRun(pages, 1);
-  if (!run) {
-    // The last free pages may do for a slot.
-    pages = pagesFor(size);
-    run = obtainRun(pages, 1);
-    if (!run) return false;
-  }
+  if (!EMSCRIPTEN && !run) run = obtainRun((pages = pagesFor(size)), 1);
+  if (!run) return false;
   const slots = run.size / size;
   setKind(run, kindOf(bin), slots);
   run.size = size;

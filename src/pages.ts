@@ -540,7 +540,6 @@ export function grow(pages: u32, alignment: u32, isTry: bool): bool {
  * Returns whether the heap may ask for `pages` pages without risk: Emscripten's `sbrk` may end the program if linear
  * memory itself has to grow for them, for a page of Runs, or for a larger map, which takes up to a 128th of the heap.
  */
-@inline
 export function mayGrow(pages: u32): bool {
   return !EMSCRIPTEN || isInMemory(memoryEndPage() + pages + (state().capacity >>> 7) + 4);
 }

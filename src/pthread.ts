@@ -23,6 +23,10 @@ declare const SET_SPECIFIC: usize;
 @external("env", "emscripten_is_main_runtime_thread")
 declare function mainRuntimeThread(): i32;
 
+
+@external("env", "pthread_self")
+declare function self(): usize;
+
 /** From wasi-libc: waits while the word at `address` is `value`. Every program that links its pthread_create has it. */
 @external("env", "__wait")
 declare function libcWait(address: usize, waiters: usize, value: i32, isPrivate: i32): void;
@@ -67,12 +71,12 @@ export function cores(): i32 {
 }
 
 /**
- * Returns whether a key's destructor can be registered for the calling thread: the program must have keys anyway. Not for
- * the main thread under Emscripten: it never ends, and it allocates before the thread library is ready to set a key's
- * value.
+ * Returns whether a key's destructor can be registered for the calling thread: the program must have keys anyway. Under
+ * Emscripten, not for a worker that runs no thread at the moment, where JavaScript may still call malloc, nor for the
+ * main thread: it never ends, and it allocates before the thread library is ready to set a key's value.
  */
 export function endIsKnown(): bool {
-  return KEY_CREATE != 0 && SET_SPECIFIC != 0 && !(EMSCRIPTEN && mainRuntimeThread());
+  return KEY_CREATE != 0 && SET_SPECIFIC != 0 && !(EMSCRIPTEN && (mainRuntimeThread() || !self()));
 }
 
 /**

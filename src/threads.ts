@@ -7,6 +7,7 @@ export * from "./index";
 
 /**
  * Hands on the cache of the calling thread, which will not allocate any more. Does nothing in builds without caches.
+ * libc calls it at a thread's end: cabi/names.ts.
  */
 export function thread_end(): void {
   if (CACHED) endThread();

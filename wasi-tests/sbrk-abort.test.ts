@@ -143,6 +143,25 @@ for (const [name, module] of [
     assert.is(realloc!(last, 13_000), slots[3]!);
   });
 
+  test(`${name}: a slot is found in the last free pages, even if they are fewer than its bin usually takes`, () => {
+    for (const [size, pages] of [
+      [1100, 1],
+      [4200, 3],
+    ] as const) {
+      const { instances, close } = start(module);
+      const { malloc, free, page_alloc } = instances[0]!;
+      // Now the thread has its cache.
+      malloc!(1);
+      const filling: number[] = [];
+      for (let page; (page = page_alloc!(PAGE, 1)) !== 0;) filling.push(page);
+      filling.sort((a, b) => a - b);
+      const at = filling.findIndex((page, i) => filling[i + pages - 1] === page + (pages - 1) * PAGE);
+      close();
+      for (const page of filling.slice(at, at + pages)) free!(page);
+      assert.is(malloc!(size), filling[at]);
+    }
+  });
+
   test(`${name}: malloc makes do with a short run if a long one would leave no page for its Run`, () => {
     // How many pages are in use decides whether one of them has a spare Run.
     for (let singles = 0; singles < 70; ++singles) {

@@ -71,19 +71,31 @@ async function ends(flags: readonly string[]): Promise<number[]> {
   return found!.slice(1).map(Number);
 }
 
+/** Link options that give a program pthread keys, as std::thread does. */
+const KEYS = ["-Wl,-u,pthread_key_create,-u,pthread_setspecific"];
+
 /** There are at least four caches: if none was used again, sixteen threads would get more blocks than that. */
 const FEW_BLOCKS = 3;
 
-needs("emcc")("mt: a thread takes over the cache of the thread that its worker ran before", async () => {
-  const [different] = await ends([]);
-  assert.ok(different! <= FEW_BLOCKS, `${different} different blocks`);
-});
+for (const [what, flags] of [
+  ["without pthread keys", []],
+  ["with pthread keys", KEYS],
+] as const) {
+  needs("emcc")(`mt: a cache is emptied and handed on when its thread ends, ${what}`, async () => {
+    const [different, more] = await ends(flags);
+    assert.ok(different! <= FEW_BLOCKS, `${different} different blocks`);
+    assert.ok(more! < 4096, `${more} bytes more in use`);
+  });
 
-needs("emcc")("mt: in a program with pthread keys, a cache is emptied when its thread ends", async () => {
-  const [different, more] = await ends(["-Wl,-u,pthread_key_create,-u,pthread_setspecific"]);
-  assert.ok(different! <= FEW_BLOCKS, `${different} different blocks`);
-  assert.ok(more! < 4096, `${more} bytes more in use`);
-});
+  needs("emcc")(`mt: JavaScript can call malloc on a worker that runs no thread, ${what}`, async () => {
+    const program = {
+      inputs: ["wasi-tests/programs/emscripten-idle-worker.c"],
+      flags: [...FLAGS, "-sEXPORTED_FUNCTIONS=_main,_malloc", ...flags, ...linkLibrary("mt")],
+    };
+    const { stdout, stderr } = await runEmscripten(await buildEmscripten(emscripten, program));
+    assert.is(stdout, "a block, and nothing at address 0\n", stderr);
+  });
+}
 
 const PAGE = `<!doctype html><script>
 var lines = [];
