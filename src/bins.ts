@@ -309,7 +309,7 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
         // With fewer pages, there may be one for Runs as well.
         pages = least;
       } else if (LOCKED) {
-        extra += pages;
+        extra += pages + alignment;
       }
     }
     // Even after growth the search may fail: an aligned run may miss its place because the map moved there, or, if

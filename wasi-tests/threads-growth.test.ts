@@ -167,4 +167,27 @@ test("the break never moves down: sbrk refuses negative sizes, and brk refuses a
   assert.is(brk!(HEAP_BASE + 1000), -1);
 });
 
+for (const [name, module] of Object.entries(BUILDS)) {
+  test(`${name}: an aligned page run is had although another thread takes memory whenever the break is asked for`, () => {
+    const alignment = 4 * 2 ** 20;
+    for (const grabbed of [16, 1537, 5000]) {
+      let asked = 0;
+      const { instances, take } = startProgram(module, {
+        base: HEAP_BASE,
+        initial: 4,
+        maximum: 65_536,
+        before() {
+          ++asked;
+          take(grabbed);
+          return true;
+        },
+      });
+      const run = instances[0]!.page_alloc!(PAGE, alignment) >>> 0;
+      assert.is.not(run, 0, `it failed after ${asked} requests`);
+      assert.is(run % alignment, 0);
+      assert.ok(asked < 200, `${asked} requests`);
+    }
+  });
+}
+
 test.run();

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { VISITS = 16, THREADS = 6, SIZES = 60, BLOCKS = 40 };
+enum { IN_TURN = 16, THREADS = 6, SIZES = 60, BLOCKS = 40 };
 
 static pthread_barrier_t all;
 
@@ -37,9 +37,9 @@ static pthread_t start(void *(*run)(void *)) {
 }
 
 static int different_blocks(void) {
-  void *blocks[VISITS];
+  void *blocks[IN_TURN];
   int different = 0;
-  for (int i = 0; i < VISITS; i++) {
+  for (int i = 0; i < IN_TURN; i++) {
     void *block;
     pthread_join(start(visit), &block);
     int same = 0;
