@@ -183,9 +183,9 @@ void rsbmalloc_on_fault(const char *message, void *pointer, size_t size);
  */
 
 /*
- * A thread should call this after its last allocation, if the program has no pthread keys, through which the library
- * learns that a thread ends: its cache then goes to another thread. A thread that allocates again after all gets another
- * cache. Where there can be no threads, it does nothing.
+ * A thread should call this after its last allocation, if the program has no pthreads that tell the library when a
+ * thread ends: its cache then goes to another thread. A thread that allocates again after all gets another cache.
+ * Where there can be no threads, it does nothing.
  */
 #ifdef __wasm_atomics__
 void rsbmalloc_thread_end(void);
