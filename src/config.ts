@@ -92,6 +92,8 @@ export class State {
    */
   free: usize;
   grades: usize;
+  /** Where a search begins: the address of the grades, eight at a time, of the heap's first words. */
+  firstGrades: usize;
   /** First page of the heap. */
   start: u32;
   /** The page after the heap's last. */

@@ -9,7 +9,10 @@
 //
 // Allocation is first fit: it takes the lowest series that is long enough. A word's grade is an upper bound of the
 // length, up to BEST, of the longest series of free pages that begins in the word. A search compares eight grades at a
-// time, and makes exact those that prove too high.
+// time, and lowers those that prove too high.
+//
+// Which words and pages are free is hard to foresee, for a processor too: a branch that depends on it costs as much as
+// twenty other instructions. So the functions below compute with all bits of a word at once, as far as possible.
 //
 // In a compact build there are no grades, and a search looks at the bits from the lowest free page on.
 
@@ -26,8 +29,10 @@ const ALL: u64 = ~(<u64>0);
 export const BEST: u32 = 127;
 /** Eight grades of 1. */
 const ONES: u64 = 0x0101010101010101;
-/** How many grades of BEST follow those of the words: a sentinel, as many as a search compares at a time. */
-export const END_GRADES: u32 = sizeof<u64>();
+/** log2 of how many grades a search compares at a time. */
+const GROUP_BITS: u32 = 3;
+/** How many grades of BEST follow those of the words, as a sentinel. */
+export const END_GRADES: u32 = 1 << GROUP_BITS;
 
 
 @inline
@@ -53,10 +58,22 @@ function setGrade(word: u32, grade: u32): void {
   store<u8>(state().grades + word, grade);
 }
 
-/** Sets the grade of a word whose bits are `bits`: to BEST if its last series may go on in the next word. */
+
+@inline
+function gradeOfWord(word: u32): u32 {
+  return load<u8>(state().grades + word);
+}
+
+/** Returns a grade for a word whose bits are `bits`: BEST if its last series may go on in the next word. */
+@inline
+function boundOf(bits: u64): u32 {
+  return <i64>bits < 0 ? BEST : <u32>popcnt<u64>(bits);
+}
+
+
 @inline
 function rate(word: u32, bits: u64): void {
-  setGrade(word, <i64>bits < 0 ? BEST : <u32>popcnt<u64>(bits));
+  setGrade(word, boundOf(bits));
 }
 
 /** `rate`, not inlined. */
@@ -65,15 +82,19 @@ function rateWord(word: u32): void {
 }
 
 /**
- * Flips the bits of the pages from `page` to `end`, which lie in the word at `at`: all from `page` on, and once more
- * those from `end` on.
+ * Flips the bits of the pages from `page`, whose word is at `at`, to `end`. Returns where the word of `end` is. Without a
+ * branch unless there are words between them.
  */
 @inline
-function flipInWord(at: usize, page: u32, end: u32): void {
-  store<u64>(at, load<u64>(at) ^ (ALL << page) ^ (ALL << end));
+function flip(at: usize, page: u32, end: u32): usize {
+  const last = wordAt(end);
+  store<u64>(at, load<u64>(at) ^ (ALL << page));
+  store<u64>(last, load<u64>(last) ^ (ALL << end) ^ (at == last ? 0 : ALL));
+  while ((at += sizeof<u64>()) < last) store<u64>(at, ~load<u64>(at));
+  return last;
 }
 
-/** `flipInWord` for pages of any words. */
+/** `flip`, not inlined, in as little code as possible. */
 function flipWords(page: u32, end: u32): void {
   const last = wordAt(end);
   let at = wordAt(page);
@@ -107,9 +128,7 @@ export function addFreeInline(page: u32, pages: u32): void {
     return;
   }
   const at = wordAt(page);
-  const end = page + pages;
-  if ((page ^ end) >>> WORD_BITS) flipWords(page, end);
-  else flipInWord(at, page, end);
+  flip(at, page, page + pages);
   const bits = load<u64>(at);
   // Are all pages of this word free up to here? Then the series may begin in an earlier one.
   if ((bits | (ALL << page)) != ALL) rate(page >>> WORD_BITS, bits);
@@ -130,14 +149,17 @@ export function takeFree(page: u32, pages: u32): void {
 /** `takeFree`, inlined. */
 @inline
 export function takeFreeInline(page: u32, pages: u32): void {
+  if (COMPACT) {
+    takeFree(page, pages);
+    return;
+  }
   const end = page + pages;
   raiseFresh(end);
-  if ((page ^ end) >>> WORD_BITS) {
-    flipWords(page, end);
-    rateWord(end >>> WORD_BITS);
-  } else {
-    flipInWord(wordAt(page), page, end);
-  }
+  const at = wordAt(page);
+  const last = flip(at, page, end);
+  const word = end >>> WORD_BITS;
+  const bound = boundOf(load<u64>(last));
+  setGrade(word, at == last ? min(gradeOfWord(word), bound) : bound);
 }
 
 /** Returns the lowest multiple of `alignment`, a power of two, from which on `pages` pages are free; 0 if none. */
@@ -147,7 +169,7 @@ export function findFree(pages: u32, alignment: u32): u32 {
   if (COMPACT) return findFrom(s.fresh, pages, mask);
   // Adding this sets the top bit of each grade that is high enough.
   const difference = ONES * <u64>(BEST + 1 - gradeOf(pages));
-  let at = s.grades;
+  let at = s.firstGrades;
   while (true) {
     for (let hits = (load<u64>(at) + difference) & (ONES << 7); hits; hits &= hits - 1) {
       const word = <u32>(at - s.grades) + ((<u32>ctz<u64>(hits)) >>> 3);
@@ -160,33 +182,46 @@ export function findFree(pages: u32, alignment: u32): u32 {
 }
 
 /**
- * `findFree` for the series that begin in a word; `mask` is the alignment - 1. If it finds nothing, it makes the word's
- * grade exact.
+ * `findFree` for the series that begin in a word; `mask` is the alignment - 1. If it finds nothing, it lowers the word's
+ * grade, except if only an aligned series was too short.
  */
 @inline
 function findIn(word: u32, pages: u32, mask: u32): u32 {
-  let bits = load<u64>(addressOfWord(word));
-  let most: u32 = 0;
-  while (bits) {
-    const start = <u32>ctz<u64>(bits);
-    const page = (word << WORD_BITS) + start;
-    let length = <u32>ctz<u64>(~(bits >>> start));
-    if (start + length == WORD_PAGES) length += freeFrom(page + length, pages + mask);
-    if (length >= pages) {
-      const skipped = -page & mask;
-      if (!skipped) return page;
-      if (length >= pages + skipped) {
-        // `takeFree` counts on the grade of this word, but the series may begin in an earlier one.
-        rateWord((page + skipped) >>> WORD_BITS);
-        return page + skipped;
-      }
-    }
-    most = max<u32>(most, length);
-    // Clears the series: the carry runs from its first bit to the one after its last.
-    bits &= bits + ((<u64>1) << start);
+  const bits = load<u64>(addressOfWord(word));
+  const first = word << WORD_BITS;
+  // Where a series begins that may be long enough within the word, because these of its pages are free: in most cases
+  // the first of them is.
+  let starts: u64 = 0;
+  if (pages <= WORD_PAGES)
+    starts =
+      bits & ~(bits << 1) & (bits >>> (pages - 1)) & (bits >>> (pages >>> 1)) & (bits >>> (pages >>> 2));
+  for (; starts; starts &= starts - 1) {
+    const start = <u32>ctz<u64>(starts);
+    const page = alignedIn(first + start, <u32>ctz<u64>(~(bits >>> start)), pages, mask);
+    if (page) return page;
   }
-  setGrade(word, gradeOf(most));
+  let longest = min(pages - 1, WORD_PAGES);
+  // The last series may go on in the next word.
+  const inWord = <u32>clz<u64>(~bits);
+  if (inWord) {
+    const next = first + WORD_PAGES;
+    const length = inWord + freeFrom(next, pages + mask);
+    const page = alignedIn(next - inWord, length, pages, mask);
+    if (page) return page;
+    longest = max(longest, length);
+  }
+  if (!mask) setGrade(word, gradeOf(longest));
   return 0;
+}
+
+/** Returns the first multiple of `mask` + 1 in a series from which on `pages` pages of it are left; 0 if there is none. */
+@inline
+function alignedIn(start: u32, length: u32, pages: u32, mask: u32): u32 {
+  const skipped = -start & mask;
+  if (length < pages + skipped) return 0;
+  // `takeFree` counts on the grade of this word, but the series may begin in an earlier one.
+  if (skipped) rateWord((start + skipped) >>> WORD_BITS);
+  return start + skipped;
 }
 
 /** `findFree` from `page` on, by the bits alone; `mask` is the alignment - 1. */
@@ -278,4 +313,5 @@ export function moveFree(to: usize, old: u32, capacity: u32): void {
   copyMemory(grades, s.grades, old >>> WORD_BITS);
   fillMemory(grades + (capacity >>> WORD_BITS), <u8>BEST, END_GRADES);
   s.grades = grades;
+  s.firstGrades = grades + ((s.start >>> (WORD_BITS + GROUP_BITS)) << GROUP_BITS);
 }
