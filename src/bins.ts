@@ -284,12 +284,6 @@ function freeUnused(): void {
  * those.
  */
 export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
-  return obtainRunInline(pages, least, alignment);
-}
-
-/** `obtainRun`, inlined. */
-@inline
-export function obtainRunInline(pages: u32, least: u32, alignment: u32): Run {
   if (!HARDENED) settleSome(RUN_EVENTS);
   let isTidy = false;
   let extra: u32 = 0;

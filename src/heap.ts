@@ -25,7 +25,7 @@ import {
   hasFresh,
   isFreed,
   lengthenRun,
-  obtainRunInline,
+  obtainRun,
   putBack,
   settle,
   smallBin,
@@ -165,7 +165,7 @@ function takeLarge(size: usize, alignment: u32): usize {
     }
   }
   if (CACHED) makeRoom(pages, alignment);
-  const run = COMPACT ? compact.obtainRun(pages, alignment) : obtainRunInline(pages, pages, alignment);
+  const run = COMPACT ? compact.obtainRun(pages, alignment) : obtainRun(pages, pages, alignment);
   if (!run) return 0;
   setRun(run.start, run);
   return run.start;

@@ -9,6 +9,7 @@ import { newCompactHeap, test, type NewHeap } from "./support-builds.ts";
 import {
   ALL_PAGES,
   PAGE,
+  adjacentOfAll,
   assertFilled,
   assertKept,
   calls,
@@ -109,10 +110,8 @@ test("a slot is found in the last free pages, even if they are fewer than its bi
     const first = heap.malloc(size);
     const pages = Math.ceil(heap.malloc_usable_size(first) / PAGE);
     heap.free(first);
-    const filling = pagesOfMemory(heap);
     // Adjacent pages are freed, and a slot is allocated there; then they can be had again.
-    const at = filling.findIndex((page, index) => filling[index + pages - 1] === page + (pages - 1) * PAGE);
-    const freed = filling.slice(at, at + pages);
+    const freed = adjacentOfAll(() => heap.page_alloc(PAGE, 1), pages);
     for (let round = 0; round < 2; ++round) {
       freed.forEach((page) => heap.free(page));
       const block = heap.malloc(size);
@@ -123,13 +122,6 @@ test("a slot is found in the last free pages, even if they are fewer than its bi
     }
   }
 });
-
-/** Allocates single pages until memory is out. Returns them in the order of their addresses. */
-function pagesOfMemory(heap: Heap): number[] {
-  const pages: number[] = [];
-  for (let page: number; (page = heap.page_alloc(PAGE, 1)) !== 0;) pages.push(page);
-  return pages.sort((a, b) => a - b);
-}
 
 test("memory filled with blocks of one size and freed serves any other size", async (newHeap) => {
   const { heap } = await newHeap({ maximum: 32 });

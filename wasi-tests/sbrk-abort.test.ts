@@ -6,7 +6,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { RawExports } from "../npm/index.ts";
 import { WASM_PAGE } from "../npm/webassembly.ts";
-import { PAGE } from "./support-heap.ts";
+import { PAGE, adjacentOfAll } from "./support-heap.ts";
 import { compileForEmscripten, startProgram } from "./support-sbrk.ts";
 
 const END = 8 * WASM_PAGE;
@@ -117,11 +117,7 @@ for (const [name, module] of [
     const { malloc, free, realloc, page_alloc } = instances[0]!;
     // Now the thread has its cache.
     malloc!(1);
-    const pages: number[] = [];
-    for (let page; (page = page_alloc!(PAGE, 1)) !== 0;) pages.push(page);
-    const adjacent = BLOCK / PAGE + 1;
-    const first = pages.findIndex((page, i) => pages[i + adjacent - 1] === page + (adjacent - 1) * PAGE);
-    for (const page of pages.slice(first, first + adjacent)) free!(page);
+    for (const page of adjacentOfAll(() => page_alloc!(PAGE, 1), BLOCK / PAGE + 1)) free!(page);
     const block = malloc!(BLOCK);
     const slot = malloc!(1000);
     assert.is(slot, block + BLOCK);
@@ -152,13 +148,10 @@ for (const [name, module] of [
       const { malloc, free, page_alloc } = instances[0]!;
       // Now the thread has its cache.
       malloc!(1);
-      const filling: number[] = [];
-      for (let page; (page = page_alloc!(PAGE, 1)) !== 0;) filling.push(page);
-      filling.sort((a, b) => a - b);
-      const at = filling.findIndex((page, i) => filling[i + pages - 1] === page + (pages - 1) * PAGE);
+      const adjacent = adjacentOfAll(() => page_alloc!(PAGE, 1), pages);
       close();
-      for (const page of filling.slice(at, at + pages)) free!(page);
-      assert.is(malloc!(size), filling[at]);
+      for (const page of adjacent) free!(page);
+      assert.is(malloc!(size), adjacent[0]);
     }
   });
 

@@ -414,6 +414,16 @@ function growBehind({ memory }: Api, model: Model, pages: number): void {
   addForeign(memory, model, end, memory.buffer.byteLength);
 }
 
+/** Allocates single pages until memory is out. Returns the lowest `count` of them that are adjacent. */
+export function adjacentOfAll(allocatePage: () => number, count: number): number[] {
+  const pages: number[] = [];
+  for (let page: number; (page = allocatePage()) !== 0;) pages.push(page);
+  pages.sort((a, b) => a - b);
+  const at = pages.findIndex((page, index) => pages[index + count - 1] === page + (count - 1) * PAGE);
+  assert(at >= 0, `memory has no ${count} adjacent pages`);
+  return pages.slice(at, at + count);
+}
+
 /** Fills memory that others took, from `from` to `to`, and adds it to the model. */
 export function addForeign(memory: WebAssembly.Memory, model: Model, from: number, to: number): void {
   new Uint8Array(memory.buffer).fill(FOREIGN, from, to);
