@@ -5,6 +5,7 @@ import { InvalidArgumentError } from "commander";
 import { list, newCommand, single } from "../npm/command-line.ts";
 import { reasonOf } from "../npm/errors.ts";
 import { UserError, displayPath, runCommand } from "../tools/command.ts";
+import { mispredictions } from "./branches.ts";
 import { measureBugs } from "./bugs.ts";
 import { countCalls } from "./calls.ts";
 import { engine, engineNames, type Engine } from "./engines.ts";
@@ -38,7 +39,7 @@ const SAMPLES = { usual: 40, quick: 12 };
 const SAMPLE_MS = 2;
 
 /** Measured by replaying workloads in WASI programs, linked with each allocator. */
-const REPLAYED = ["memory", "times", "calls", "sizes"] as const;
+const REPLAYED = ["memory", "times", "calls", "branches", "sizes"] as const;
 const MEASURES = [...REPLAYED, "emscripten", "threads", "bugs"] as const;
 type Measure = (typeof MEASURES)[number];
 
@@ -139,7 +140,7 @@ function measuresOf({ measure, quick, verify }: Options): Set<Measure> {
   return new Set(wanted as Measure[]);
 }
 
-/** Replays a workload with each peer: checks its results, and measures its memory and, if wanted, its instructions. */
+/** Replays a workload with each peer: checks its results, and measures its memory and, if wanted, its instructions and branches. */
 async function replay(
   workload: Workload,
   peers: readonly Peer[],
@@ -153,6 +154,7 @@ async function replay(
     calls: ops.length / 2,
     peaks: {},
     costs: {},
+    mispredictions: {},
     times: {},
   };
   for (const p of peers) {
@@ -160,6 +162,8 @@ async function replay(
     result.peaks[p.name] = peak;
     if (measures.has("calls") && typeof peak === "number")
       result.costs[p.name] = await countCalls(workload, p);
+    if (measures.has("branches") && typeof peak === "number")
+      result.mispredictions[p.name] = await mispredictions(workload, p);
   }
   return result;
 }

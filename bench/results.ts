@@ -81,6 +81,8 @@ export interface WorkloadResult extends Row {
   readonly peaks: Record<string, Measured>;
   /** Instructions of the calls, by peer. */
   readonly costs: Record<string, CallCosts>;
+  /** Mispredicted branches per call, by peer. */
+  readonly mispredictions: Record<string, number>;
   /** Nanoseconds per call, without the loop's time, by engine and peer. */
   readonly times: Record<string, Readonly<Record<string, Measured>>>;
 }

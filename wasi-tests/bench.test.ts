@@ -4,6 +4,7 @@ import path from "node:path";
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { mispredictions, predictor, reportBranches } from "../bench/branches.ts";
 import { measureBugs } from "../bench/bugs.ts";
 import { countCalls } from "../bench/calls.ts";
 import { measureEmscripten } from "../bench/emscripten/emscripten.ts";
@@ -15,6 +16,7 @@ import { htmlReport } from "../bench/report/html.ts";
 import { tables } from "../bench/report/tables.ts";
 import type { Results } from "../bench/results.ts";
 import { TRACES, workloads } from "../bench/workloads/catalog.ts";
+import { random } from "../bench/workloads/random.ts";
 import { synthetic, syntheticNames } from "../bench/workloads/synthetic.ts";
 import { DamagedTrace, decodeTrace, encodeTrace } from "../bench/workloads/trace-file.ts";
 import { Op, kindAndSlot, recorder, type Workload } from "../bench/workloads/workload.ts";
@@ -200,6 +202,75 @@ test("the instruction counts of a workload are the same in every run", async () 
   assert.ok(first.mean > 0 && first.slowest >= first.mean && first.worst > 0);
 });
 
+test("each branch reports its condition, except those of one function, and the module still works", async () => {
+  const { module, count } = await reportBranches(
+    assemble(`(module
+      (import "bench" "limit" (func $limit (result i32)))
+      (func $loops (param i32) (result i32) (local i32)
+        (loop
+          local.get 1 i32.const 1 i32.add local.tee 1
+          local.get 0 i32.lt_u
+          br_if 0)
+        local.get 1
+        (if (result i32) (then call $limit) (else i32.const -1)))
+      (func (export "replay") (param i32) (result i32)
+        local.get 0
+        (if (result i32) (then local.get 0 call $loops) (else i32.const -2))))`),
+    "replay",
+  );
+  assert.is(count, 2);
+  const reported: string[] = [];
+  const bench = {
+    limit: () => 7,
+    branch(condition: number, index: number) {
+      reported.push(`${index}:${condition}`);
+      return condition;
+    },
+  };
+  const { instance } = await WebAssembly.instantiate(Uint8Array.from(module), { bench });
+  assert.is((instance.exports.replay as CallableFunction)(3), 7);
+  assert.equal(reported, ["0:1", "0:1", "0:0", "1:3"]);
+  assert.is((instance.exports.replay as CallableFunction)(0), -2);
+  assert.is(reported.length, 4);
+});
+
+test("the predictor learns a pattern and what other branches foretell, but not what is random", () => {
+  const rng = random(1);
+  const [steady, alternating, first, same, chance] = [0, 1, 2, 3, 4];
+  const outcomes = (index: number, condition: (i: number) => boolean, before?: number): number => {
+    const { branch, missed } = predictor(5);
+    let early = 0;
+    for (let i = 0; i < 4000; i++) {
+      if (i === 2000) early = missed();
+      const isTaken = condition(i);
+      if (before !== undefined) branch(Number(isTaken), before);
+      branch(Number(isTaken), index);
+    }
+    return missed() - early;
+  };
+  assert.is(
+    outcomes(steady, () => true),
+    0,
+  );
+  assert.is(
+    outcomes(alternating, (i) => i % 2 === 0),
+    0,
+  );
+  const isRandom = () => rng.chance(0.5);
+  const alone = outcomes(chance, isRandom);
+  assert.ok(alone > 800 && alone < 1200, `${alone} of 2,000 random outcomes were mispredicted`);
+  // Of two branches with the same condition, only the first can be mispredicted.
+  const both = outcomes(same, isRandom, first);
+  assert.ok(both < 1200, `${both} were mispredicted, though the first foretells the second`);
+});
+
+test("mispredictions of a workload are the same in every run", async () => {
+  const dlmalloc = await peer("dlmalloc");
+  const first = await mispredictions(everyCall(), dlmalloc);
+  assert.ok(first >= 0 && first < 20);
+  assert.is(await mispredictions(everyCall(), dlmalloc), first);
+});
+
 const RESULTS: Results = {
   peers: ["rsbmalloc", "dlmalloc", "mimalloc"],
   engines: [{ name: "node", title: "V8" }],
@@ -212,6 +283,7 @@ const RESULTS: Results = {
       calls: 10,
       peaks: { rsbmalloc: 65536, dlmalloc: 131072, mimalloc: "returned NULL (call 3, malloc)" },
       costs: {},
+      mispredictions: {},
       times: { node: { rsbmalloc: 2, dlmalloc: 8 } },
     },
     {
@@ -221,6 +293,7 @@ const RESULTS: Results = {
       calls: 10,
       peaks: { rsbmalloc: 65536, dlmalloc: 65536, mimalloc: 65536 },
       costs: {},
+      mispredictions: {},
       times: { node: { rsbmalloc: 3, dlmalloc: 3, mimalloc: 1.5 } },
     },
   ],

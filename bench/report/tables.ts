@@ -112,7 +112,14 @@ function measures({ engines, workloads }: Results): Measure<WorkloadResult>[] {
       Object.fromEntries(Object.entries(row.costs).map(([peer, cost]) => [peer, cost[key]])),
     format: (n: number) => n.toFixed(key === "mean" ? 1 : 0),
   }));
-  return [...times, memory, ...(counted ? costs : [])];
+  const branches = {
+    title: "mispredicted branches per call, simulated",
+    unit: "mispredictions",
+    values: (row: WorkloadResult) => row.mispredictions,
+    format: (n: number) => n.toFixed(3),
+  };
+  const predicted = workloads.some(({ mispredictions }) => Object.keys(mispredictions).length > 0);
+  return [...times, memory, ...(counted ? costs : []), ...(predicted ? [branches] : [])];
 }
 
 function emscriptenMeasures({ title, engines }: EmscriptenResults): Measure<ProgramResult>[] {
