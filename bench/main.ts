@@ -140,7 +140,7 @@ function measuresOf({ measure, quick, verify }: Options): Set<Measure> {
   return new Set(wanted as Measure[]);
 }
 
-/** Replays a workload with each peer: checks its results, and measures its memory and, if wanted, its instructions and branches. */
+/** Replays a workload with each peer: checks its results, and measures memory and, if wanted, instructions and branches. */
 async function replay(
   workload: Workload,
   peers: readonly Peer[],
