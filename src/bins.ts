@@ -49,7 +49,7 @@ import {
   STATE,
   state,
 } from "./config";
-import { findFree } from "./free-pages";
+import { findAligned, findFree } from "./free-pages";
 import { countFree } from "./free-slots";
 import { trapUnlocked } from "./lock";
 import {
@@ -292,11 +292,12 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
     let page: u32 = 0;
     // Rather than make a page of Runs, see whether some have become spare.
     if (canTake || isTidy) {
-      page = findFree(pages, alignment);
+      page = findFree(pages);
       if (!page && pages > least) {
-        page = findFree(least, alignment);
+        page = findFree(least);
         if (page) pages = least;
       }
+      if (page & (alignment - 1)) page = findAligned(pages, alignment);
       if (page && canTake) return take(page, pages);
     }
     if (!isTidy) {
@@ -325,7 +326,7 @@ function tidy(pages: u32): void {
     settle();
     freeUnused();
   }
-  if (s.end - s.start - s.used >= pages && !findFree(pages, 1)) pack();
+  if (s.end - s.start - s.used >= pages && !findFree(pages)) pack();
 }
 
 /**
@@ -335,7 +336,7 @@ function tidy(pages: u32): void {
 export function lengthenRun(run: Run, pages: u32): bool {
   for (let tries = 0; !resizeRun(run, pages); ++tries) {
     // In the end the new pages may not adjoin the run: the map may have moved there.
-    if (tries > 1 || findFree(pages, 1)) return false;
+    if (tries > 1 || findFree(pages)) return false;
     if (!tries) tidy(pages);
     // The block may still move to a free slot if it is small enough: then growing is only a try.
     else if (!isLast(run) || !grow(pages - largePages(run), 1, pages <= BIN_MAX_PAGES)) return false;
@@ -418,7 +419,7 @@ export function takeFreed(bin: Bin): usize {
     }
     const slot = takeReady(bin);
     if (slot) return slot;
-  } while (state().events && !findFree(runPages(bin.size, WASTE_BITS), 1));
+  } while (state().events && !findFree(runPages(bin.size, WASTE_BITS)));
   return 0;
 }
 

@@ -59,7 +59,7 @@ import { Bin, FEW_WASTE_BITS, binAt, ensureStarted, runPages, smallBin } from ".
 import { hasSlot, popSlot, putBack, take, takePages } from "./compact";
 import { lock, trapUnlocked, unlock } from "./lock";
 import { fillMemory } from "./memory";
-import { findFree } from "./free-pages";
+import { findAligned, findFree } from "./free-pages";
 import { Run, addressOf, hasSpareRun, mayGrow, pagesFor, runOf } from "./pages";
 import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 
@@ -215,7 +215,7 @@ function heapSlot(bin: Bin): usize {
  * `alignment` pages. Needs the lock.
  */
 export function makeRoom(pages: u32, alignment: u32): void {
-  if (!(hasSpareRun() && findFree(pages, alignment))) giveAllBack();
+  if (!(hasSpareRun() && findAligned(pages, alignment))) giveAllBack();
 }
 
 /** Frees a block whose cell has no room for it. Traps if no block can start in its page. */
@@ -300,7 +300,7 @@ function batchSlots(size: u32): u32 {
 function make(c: Common): usize {
   const s = state();
   const pages = pagesFor(CACHE_SIZE);
-  if (c.made == c.most || !(findFree(pages, 1) || mayGrow(pages))) return 0;
+  if (c.made == c.most || !(findFree(pages) || mayGrow(pages))) return 0;
   const page = takePages(pages, 1);
   if (!page) return 0;
   const made = addressOf(page);

@@ -17,7 +17,7 @@ import {
   ringOf,
   runPages,
 } from "./bins";
-import { addFree, findFree, freeFrom, takeFree } from "./free-pages";
+import { addFree, findAligned, findFree, freeFrom, takeFree } from "./free-pages";
 import { memoryEndPage } from "./memory";
 import {
   Run,
@@ -63,7 +63,7 @@ function makeSlots(bin: Bin): bool {
   const size = bin.size;
   let pages = runPages(size, FEW_WASTE_BITS);
   // The last free pages may do for a slot.
-  if (EMSCRIPTEN && !mayGrow(pages) && !findFree(pages, 1)) pages = pagesFor(size);
+  if (EMSCRIPTEN && !mayGrow(pages) && !findFree(pages)) pages = pagesFor(size);
   let run = obtainRun(pages, 1);
   if (!EMSCRIPTEN && !run) run = obtainRun((pages = pagesFor(size)), 1);
   if (!run) return false;
@@ -107,12 +107,12 @@ function tidy(): void {
 
 /** Takes `pages` free pages at a multiple of `alignment` pages. Returns the first; 0 when memory is out. */
 export function takePages(pages: u32, alignment: u32): u32 {
-  let page = findFree(pages, alignment);
+  let page = findAligned(pages, alignment);
   if (!page) {
     tidy();
     // Another thread may take memory meanwhile, so that what is free is in two pieces. As that may happen each time, ask
     // for more then.
-    for (let more = pages; !(page = findFree(pages, alignment)); more <<= 1) {
+    for (let more = pages; !(page = findAligned(pages, alignment)); more <<= 1) {
       if (!grow(more, alignment, false)) return 0;
     }
   }
@@ -150,7 +150,7 @@ export function lengthenRun(run: Run, pages: u32, mayGrow: bool): bool {
     for (let isTidy = false; ; isTidy = true) {
       const free = freeFrom(end, more);
       if (free >= more) break;
-      if (!mayGrow || findFree(pages, 1)) return false;
+      if (!mayGrow || findFree(pages)) return false;
       if (!isTidy) tidy();
       // If it is small enough to move to a slot, let it rather than have memory grow.
       else if (pages <= BIN_MAX_PAGES || end + free != memoryEndPage() || !grow(more, 1, false)) return false;

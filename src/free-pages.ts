@@ -82,16 +82,19 @@ function rateWord(word: u32): void {
 }
 
 /**
- * Flips the bits of the pages from `page`, whose word is at `at`, to `end`. Returns where the word of `end` is. Without a
- * branch unless there are words between them.
+ * Flips the bits of the pages from `page`, whose word is at `at`, to `end`, whose word is at `last`. Returns the bits of
+ * the one or the other. Without a branch unless there are words between them, and without a load that waits for a store.
  */
 @inline
-function flip(at: usize, page: u32, end: u32): usize {
-  const last = wordAt(end);
-  store<u64>(at, load<u64>(at) ^ (ALL << page));
-  store<u64>(last, load<u64>(last) ^ (ALL << end) ^ (at == last ? 0 : ALL));
+function flip(at: usize, page: u32, last: usize, end: u32, returnsLast: bool): u64 {
+  const isOne = at == last;
+  const fromEnd = ALL << end;
+  const first = load<u64>(at) ^ (ALL << page) ^ (isOne ? fromEnd : 0);
+  const bits = isOne ? first : load<u64>(last) ^ ~fromEnd;
+  store<u64>(at, first);
+  store<u64>(last, bits);
   while ((at += sizeof<u64>()) < last) store<u64>(at, ~load<u64>(at));
-  return last;
+  return returnsLast ? bits : first;
 }
 
 /** `flip`, not inlined, in as little code as possible. */
@@ -128,8 +131,7 @@ export function addFreeInline(page: u32, pages: u32): void {
     return;
   }
   const at = wordAt(page);
-  flip(at, page, page + pages);
-  const bits = load<u64>(at);
+  const bits = flip(at, page, wordAt(page + pages), page + pages, false);
   // Are all pages of this word free up to here? Then the series may begin in an earlier one.
   if ((bits | (ALL << page)) != ALL) rate(page >>> WORD_BITS, bits);
   else rateWord((page - freeBefore(page)) >>> WORD_BITS);
@@ -156,17 +158,16 @@ export function takeFreeInline(page: u32, pages: u32): void {
   const end = page + pages;
   raiseFresh(end);
   const at = wordAt(page);
-  const last = flip(at, page, end);
+  const last = wordAt(end);
+  const bound = boundOf(flip(at, page, last, end, true));
   const word = end >>> WORD_BITS;
-  const bound = boundOf(load<u64>(last));
   setGrade(word, at == last ? min(gradeOfWord(word), bound) : bound);
 }
 
-/** Returns the lowest multiple of `alignment`, a power of two, from which on `pages` pages are free; 0 if none. */
-export function findFree(pages: u32, alignment: u32): u32 {
+/** Returns the lowest page from which on `pages` pages are free; 0 if there is none. */
+export function findFree(pages: u32): u32 {
+  if (COMPACT) return findAligned(pages, 1);
   const s = state();
-  const mask = alignment - 1;
-  if (COMPACT) return findFrom(s.fresh, pages, mask);
   // Adding this sets the top bit of each grade that is high enough.
   const difference = ONES * <u64>(BEST + 1 - gradeOf(pages));
   let at = s.firstGrades;
@@ -174,57 +175,56 @@ export function findFree(pages: u32, alignment: u32): u32 {
     for (let hits = (load<u64>(at) + difference) & (ONES << 7); hits; hits &= hits - 1) {
       const word = <u32>(at - s.grades) + ((<u32>ctz<u64>(hits)) >>> 3);
       if (word >= s.capacity >>> WORD_BITS) return 0;
-      const page = findIn(word, pages, mask);
+      const page = findIn(word, pages);
       if (page) return page;
     }
     at += sizeof<u64>();
   }
 }
 
-/**
- * `findFree` for the series that begin in a word; `mask` is the alignment - 1. If it finds nothing, it lowers the word's
- * grade, except if only an aligned series was too short.
- */
+/** `findFree` for the series that begin in a word. If there is none, it lowers the word's grade. */
 @inline
-function findIn(word: u32, pages: u32, mask: u32): u32 {
+function findIn(word: u32, pages: u32): u32 {
   const bits = load<u64>(addressOfWord(word));
   const first = word << WORD_BITS;
-  // Where a series begins that may be long enough within the word, because these of its pages are free: in most cases
-  // the first of them is.
-  let starts: u64 = 0;
-  if (pages <= WORD_PAGES)
-    starts =
-      bits & ~(bits << 1) & (bits >>> (pages - 1)) & (bits >>> (pages >>> 1)) & (bits >>> (pages >>> 2));
-  for (; starts; starts &= starts - 1) {
-    const start = <u32>ctz<u64>(starts);
-    const page = alignedIn(first + start, <u32>ctz<u64>(~(bits >>> start)), pages, mask);
-    if (page) return page;
+  let longest = WORD_PAGES;
+  if (pages <= WORD_PAGES) {
+    longest = pages - 1;
+    // Where a series begins that may be long enough within the word, because these of its pages are free: in most cases
+    // the first of them is.
+    let starts =
+      bits & ~(bits << 1) & (bits >>> longest) & (bits >>> (pages >>> 1)) & (bits >>> (pages >>> 2));
+    for (; starts; starts &= starts - 1) {
+      const start = <u32>ctz<u64>(starts);
+      if (<u32>ctz<u64>(~(bits >>> start)) >= pages) return first + start;
+    }
   }
-  let longest = min(pages - 1, WORD_PAGES);
   // The last series may go on in the next word.
   const inWord = <u32>clz<u64>(~bits);
   if (inWord) {
     const next = first + WORD_PAGES;
-    const length = inWord + freeFrom(next, pages + mask);
-    const page = alignedIn(next - inWord, length, pages, mask);
-    if (page) return page;
+    const length = inWord + freeFrom(next, pages);
+    if (length >= pages) return next - inWord;
     longest = max(longest, length);
   }
-  if (!mask) setGrade(word, gradeOf(longest));
+  setGrade(word, gradeOf(longest));
   return 0;
 }
 
-/** Returns the first multiple of `mask` + 1 in a series from which on `pages` pages of it are left; 0 if there is none. */
-@inline
-function alignedIn(start: u32, length: u32, pages: u32, mask: u32): u32 {
-  const skipped = -start & mask;
-  if (length < pages + skipped) return 0;
-  // `takeFree` counts on the grade of this word, but the series may begin in an earlier one.
-  if (skipped) rateWord((start + skipped) >>> WORD_BITS);
-  return start + skipped;
+/** `findFree` for a page that is a multiple of `alignment`, a power of two. */
+export function findAligned(pages: u32, alignment: u32): u32 {
+  const mask = alignment - 1;
+  if (COMPACT) return findFrom(state().fresh, pages, mask);
+  let page = findFree(pages);
+  if (page & mask) {
+    page = findFrom(page, pages, mask);
+    // `takeFree` counts on the grade of this word, but the series may begin in an earlier one.
+    rateWord(page >>> WORD_BITS);
+  }
+  return page;
 }
 
-/** `findFree` from `page` on, by the bits alone; `mask` is the alignment - 1. */
+/** `findAligned` from `page` on, by the bits alone; `mask` is the alignment - 1. */
 @inline
 function findFrom(page: u32, pages: u32, mask: u32): u32 {
   const s = state();
@@ -233,7 +233,7 @@ function findFrom(page: u32, pages: u32, mask: u32): u32 {
     const length = freeFrom(page, pages);
     if (length >= pages) {
       // Only a search for any single page is certain to have found the lowest.
-      if (pages + mask == 1) s.fresh = page;
+      if (COMPACT && pages + mask == 1) s.fresh = page;
       return page;
     }
     page += length;

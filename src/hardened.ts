@@ -95,7 +95,7 @@ import {
   trailerOf,
   wipe,
 } from "./guards";
-import { findFree, isFree } from "./free-pages";
+import { findAligned, findFree, isFree } from "./free-pages";
 import { lock, unlock } from "./lock";
 import { copyMemory, fillMemory } from "./memory";
 import {
@@ -253,7 +253,7 @@ function findPages(pages: u32, alignment: u32): Run {
 /** Empties the quarantine if pages would be needed for which Emscripten's sbrk may end the program. */
 function avoidRisk(pages: u32, alignment: u32): void {
   if (!EMSCRIPTEN || !guards().secret) return;
-  if (!findFree(pages, alignment) && !mayGrow(pages + alignment)) emptyQuarantine();
+  if (!findAligned(pages, alignment) && !mayGrow(pages + alignment)) emptyQuarantine();
 }
 
 /** Like `findPages`, but leaves the quarantine alone. */
@@ -307,7 +307,7 @@ function moveOn(run: Run, alignment: u32): Run {
   const s = state();
   const peak = s.peak;
   const pages = pagesOf(run);
-  if (!mayGrow(pages + alignment) && !findFree(pages + 1, alignment)) return run;
+  if (!mayGrow(pages + alignment) && !findAligned(pages + 1, alignment)) return run;
   let other = run;
   if (alignment == 1 && lengthenRun(run, pages + 1)) cutFront(run, 1);
   // Keep the run until there is another: if it were free, a page of it might become Runs, which could leave no run that
@@ -582,7 +582,7 @@ function regroup(run: Run): void {
  * reported as such.
  */
 function freeEmptyRuns(pages: u32, alignment: u32): void {
-  if (findFree(pages, alignment)) return;
+  if (findAligned(pages, alignment)) return;
   for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, kind < MEDIUM_BIN));
 }
 

@@ -289,7 +289,7 @@ export function hasSpareRun(): bool {
 export function reserve(page: u32, pages: u32, isTry: bool): bool {
   takeFree(page, pages);
   let own: u32;
-  do own = findFree(1, 1);
+  do own = findFree(1);
   while (!own && grow(1, 1, isTry));
   if (own) makeMetadata(takeOwn(own, 1));
   addFree(page, pages);
@@ -505,7 +505,7 @@ export function grow(pages: u32, alignment: u32, isTry: bool): bool {
     const most = pages + alignment - 1;
     capacity = capacityFor(memoryEnd + most);
     map = mapPages(capacity);
-    if (!COMPACT) place = findFree(map, 1);
+    if (!COMPACT) place = findFree(map);
     if (!place) more = most + map;
     // The map will take up some of the free pages at the end.
     else if (place >= memoryEnd - room) more += map;
@@ -521,7 +521,7 @@ export function grow(pages: u32, alignment: u32, isTry: bool): bool {
   if (LOCKED && end >= capacity) {
     capacity = capacityFor(end);
     map = mapPages(capacity);
-    if (!COMPACT) place = findFree(map, 1);
+    if (!COMPACT) place = findFree(map);
   }
   if (place) {
     moveMap(takeOwn(place, map), capacity);
@@ -548,7 +548,7 @@ export function mayGrow(pages: u32): bool {
 export function pack(): void {
   const s = state();
   const pages = mapPages(s.capacity);
-  const page = findFree(pages, 1);
+  const page = findFree(pages);
   if (page && page < pageOf(pageMap())) moveMap(takeOwn(page, pages), s.capacity);
 }
 
