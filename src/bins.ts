@@ -297,6 +297,7 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
         page = findFree(least);
         if (page) pages = least;
       }
+      // Few runs need an alignment: the others do without a second call.
       if (page & (alignment - 1)) page = findAligned(pages, alignment);
       if (page && canTake) return take(page, pages);
     }
