@@ -1,6 +1,10 @@
 /** Shared by the tests that build with Emscripten: the installed release, and programs with a map of their functions. */
-import { readFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
 import { parseSymbolMap } from "../npm/swap/command.ts";
+import { ROOT } from "../tools/command.ts";
 import { buildEmscripten, findEmscripten, type Emscripten } from "../tools/emscripten.ts";
 
 /** If emcc is missing, this has no version, and the tests that need it are skipped. */
@@ -43,4 +47,20 @@ export async function buildMapped(
     symbolMap,
     names: parseSymbolMap(await readFile(symbolMap, "utf8")),
   };
+}
+
+const CACHE = path.join(ROOT, "build", "cache", "emscripten");
+
+/**
+ * Environment variables with which emcc compiles those of its own libraries that dynamic linking needs: Debian's package
+ * lacks them, and does not write to its cache.
+ */
+export async function withDynamicLinking(): Promise<NodeJS.ProcessEnv> {
+  const root = execFileSync("em-config", ["EMSCRIPTEN_ROOT"], { encoding: "utf8" }).trim();
+  const settings = path.join(root, ".emscripten");
+  if (!existsSync(settings)) return {};
+  await mkdir(CACHE, { recursive: true });
+  const changed = path.join(CACHE, "settings.py");
+  await writeFile(changed, `exec(open(${JSON.stringify(settings)}).read())\nFROZEN_CACHE = False\n`);
+  return { EM_CONFIG: changed, EM_CACHE: CACHE };
 }

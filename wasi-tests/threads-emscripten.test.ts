@@ -6,7 +6,7 @@ import * as assert from "uvu/assert";
 import { ROOT } from "../tools/command.ts";
 import { buildEmscripten, linkLibrary, runEmscripten } from "../tools/emscripten.ts";
 import { inPage } from "./support-browser.ts";
-import { emscripten } from "./support-emscripten.ts";
+import { emscripten, withDynamicLinking } from "./support-emscripten.ts";
 import { needs } from "./support.ts";
 import { VARIANTS, type Variant } from "./support-threads.ts";
 
@@ -31,9 +31,16 @@ const WAYS = [
   ["-sPROXY_TO_PTHREAD=1", "-sINITIAL_MEMORY=64MB"],
 ];
 
-function buildProgram(variant: Variant, flags: readonly string[]): Promise<string> {
+/** Link options that give a program pthread keys, as std::thread does. */
+const KEYS = ["-Wl,-u,pthread_key_create,-u,pthread_setspecific"];
+
+function buildProgram(
+  variant: Variant,
+  flags: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): Promise<string> {
   const all = [...FLAGS, ...flags, ...linkLibrary(variant)];
-  return buildEmscripten(emscripten, { inputs: INPUTS, flags: all });
+  return buildEmscripten(emscripten, { inputs: INPUTS, flags: all, environment });
 }
 
 const EXPECTED = [
@@ -50,6 +57,14 @@ for (const variant of [...VARIANTS, "mt-hardened"] as const) {
       assert.is(stdout.trim(), EXPECTED, stderr);
     });
   }
+
+  needs("emcc", "em-config")(`${variant}: threads work in a main module`, async () => {
+    const keys = variant === "mt" ? KEYS : [];
+    const flags = ["-sMAIN_MODULE=2", "-Wno-experimental", ...GROWTH, ...keys];
+    const script = await buildProgram(variant, flags, await withDynamicLinking());
+    const { stdout, stderr } = await runEmscripten(script);
+    assert.is(stdout.trim(), EXPECTED, stderr);
+  });
 
   for (const flags of WAYS.slice(0, 2)) {
     needs("emcc", "chromium")(`${variant}: threads work in Chromium with ${flags.join(" ")}`, async () => {
@@ -70,9 +85,6 @@ async function ends(flags: readonly string[]): Promise<number[]> {
   assert.ok(found, stdout + stderr);
   return found!.slice(1).map(Number);
 }
-
-/** Link options that give a program pthread keys, as std::thread does. */
-const KEYS = ["-Wl,-u,pthread_key_create,-u,pthread_setspecific"];
 
 /** There are at least four caches: if none was used again, sixteen threads would get more blocks than that. */
 const FEW_BLOCKS = 3;
