@@ -409,7 +409,7 @@ function listSlots(bin: Bin, run: Run, from: usize): void {
  * Settles events until there is a slot at hand, and takes it. Returns 0 if there is none after the last event, or once
  * there are free pages for a new run.
  */
-export function takeFreed(bin: Bin): usize {
+function takeFreed(bin: Bin): usize {
   do {
     settleSome(SLOT_EVENTS);
     const run = bin.first;

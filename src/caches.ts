@@ -66,6 +66,7 @@ import { atThreadEnd, cores, createKey, endIsKnown } from "./pthread";
 /** Caches per core: more than one, because a thread keeps its cache while it is blocked. */
 const CACHES_PER_CORE: u32 = 4;
 const MAX_CORES: u32 = 256;
+export const MOST_CACHES: u32 = CACHES_PER_CORE * MAX_CORES;
 
 // The words of a cell: offsets from what `cellOf` returns.
 /** First slot of the free list, or 0. */

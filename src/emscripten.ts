@@ -3,7 +3,7 @@
 
 import { HARDENED, LARGE } from "./config";
 import { resizeInPlaceChecked } from "./hardened";
-import { copyMemory, fillMemory } from "./memory";
+import { copyMemory, fillMemory, sbrk } from "./memory";
 import {
   MallInfo,
   allocate,
@@ -21,10 +21,6 @@ export * from "./index";
 
 @external("env", "emscripten_get_heap_max")
 declare function heapMax(): usize;
-
-
-@external("env", "sbrk")
-declare function sbrk(increment: isize): usize;
 
 /** Of POSIX; for `malloc_stats`. */
 @external("env", "write")

@@ -34,7 +34,6 @@ import {
   QUARANTINE,
   QUARANTINE_SLOTS,
   RUN_STEP,
-  SMALL_BINS,
   SMALL_MAX,
   SMALL_QUARANTINE,
   STATE,
@@ -123,13 +122,10 @@ import {
   setRun,
   setRuns,
 } from "./pages";
-import { alignedBin, binOfSize, slotSize } from "./size-classes";
+import { FIRST_MEDIUM, alignedBin, binOfSize, slotSize } from "./size-classes";
 
 /** In bytes: slots are checked and wiped sixteen bytes at a time. */
-const SMALLEST_SLOT: usize = 16;
-
-/** The first bin of slots of more than SMALL_MAX bytes. */
-const MEDIUM_BIN: u32 = FIRST_BIN + SMALL_BINS;
+export const SMALLEST_SLOT: usize = 16;
 
 /** The addresses of zero-size blocks start here: one per granule of 1 << ZERO_GRANULE_BITS bytes. */
 const ZERO_BASE: usize = 0xffff0000;
@@ -583,7 +579,7 @@ function regroup(run: Run): void {
  */
 function freeEmptyRuns(pages: u32, alignment: u32): void {
   if (findAligned(pages, alignment)) return;
-  for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, kind < MEDIUM_BIN));
+  for (let kind = FIRST_BIN; kind < END_BIN; ++kind) while (freeLastRun(kind, kind < FIRST_MEDIUM));
 }
 
 /** Gives back the last run of a bin if it is empty, except for an only run with `keepOnly`. Returns whether it did. */

@@ -12,7 +12,6 @@ export {
   BINS,
   BIN_OF,
   BIN_TABLE,
-  CACHE_BIN_BITS,
   CACHE_RESERVE,
   FIRST_BIN,
   METADATA_PAGES,
@@ -76,6 +75,9 @@ export const FAULT_BLOCK: usize = GUARDS + offsetof<Guards>("faultBlock");
 export const FAULT_SIZE: usize = GUARDS + offsetof<Guards>("faultSize");
 
 export { NEXT_BATCH } from "./batches";
+export { MOST_CACHES } from "./caches";
+export { TAIL_SIZE } from "./guards";
+export { SMALLEST_SLOT } from "./hardened";
 export { FREE_BITS, OTHER_FREE_BITS } from "./free-slots";
 export { slotSize } from "./size-classes";
 export { BEST, END_GRADES, WORD_PAGES } from "./free-pages";

@@ -5,14 +5,14 @@ import { getErrno, setErrno } from "./errno";
 
 
 @external("env", "__heap_base")
-declare const HEAP_BASE: usize;
+export declare const HEAP_BASE: usize;
 /** Defined by newer linkers; 0 with older ones, and if memory is 4 GiB from the start. */
 @external("env", "__heap_end")
 declare const HEAP_END: usize;
 
 /** Of Emscripten: moves the break, the end of the memory in use. Returns the old break; -1 when memory is out. */
 @external("env", "sbrk")
-declare function sbrk(increment: isize): usize;
+export declare function sbrk(increment: isize): usize;
 
 /** Of wasi-libc: a library with prefixed names may be linked beside its malloc. */
 @external("env", "__libc_malloc")

@@ -6,10 +6,7 @@
 
 import { ENOMEM, LOCKED, WASM_PAGE_BITS } from "./config";
 import { setErrno } from "./errno";
-
-
-@external("env", "__heap_base")
-declare const HEAP_BASE: usize;
+import { HEAP_BASE } from "./memory";
 
 /** The state of this object: the break. */
 @external("env", "__rsb_break")

@@ -18,7 +18,7 @@ const FINE_STEPS: u32 = 4;
 
 /** How many doublings of sixteenths `formula` counts up to SMALL_MAX, and the first bin above it. */
 const DOUBLINGS: u32 = 11 - FINE_STEPS;
-const FIRST_MEDIUM: u32 = FIRST_BIN + SMALL_BINS;
+export const FIRST_MEDIUM: u32 = FIRST_BIN + SMALL_BINS;
 
 /**
  * Returns size - 1 as a tiny floating-point number with `steps` bits of mantissa, below the exponent: it counts up with

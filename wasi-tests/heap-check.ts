@@ -11,7 +11,6 @@ interface Layout extends InspectorLayout {
   readonly LAST_PAGE: number;
   readonly SMALL_MAX: number;
   readonly BIN_OF: number;
-  readonly CACHE_BIN_BITS: number;
   /** An i32 that is 0 while the lock is free. */
   readonly LOCK: number;
   readonly METADATA_PAGES: number;
@@ -152,7 +151,7 @@ function checkSizes({ isCompact, field, binField }: Raw, state: number): void {
   for (let size = 0; size <= LAYOUT.SMALL_MAX; size += 4) {
     const entry = field(LAYOUT.BIN_OF + size);
     const kind = FIRST_BIN + LAYOUT.SLOT_SIZES.findIndex((slot) => slot >= size);
-    const inCache = entry >> LAYOUT.CACHE_BIN_BITS;
+    const inCache = entry / LAYOUT.CACHE_CELL;
     // With thread caches, no slots of 4 bytes are handed out: these sizes lead to the next bin.
     const isRight =
       entry === state + LAYOUT.BIN_TABLE + LAYOUT.BIN_STEP * kind ||

@@ -8,12 +8,9 @@ export interface CacheSource {
   readonly word: (address: number) => number;
 }
 
-/** The most that src/caches.ts creates: four for each of 256 cores. A damaged list may be longer. */
-const MOST_CACHES = 1024;
-
 /** Calls `count` with each of these slots. If it returns false, there can be no such slot: the rest of the list is skipped. */
 export function countCached({ layout, field, word }: CacheSource, count: (slot: number) => boolean): void {
-  const { FIRST_BIN, SLOT_SIZES, STATE_CACHES, CACHE_CELL, CACHE_RESERVE } = layout;
+  const { FIRST_BIN, SLOT_SIZES, STATE_CACHES, MOST_CACHES, CACHE_CELL, CACHE_RESERVE } = layout;
   const { BATCHES, BATCH_STACKS, BATCH_ROW, NEXT_BATCH } = layout;
   const follow = (first: number): boolean => {
     for (let slot = first; slot !== 0; slot = word(slot)) if (!count(slot)) return false;
@@ -21,7 +18,7 @@ export function countCached({ layout, field, word }: CacheSource, count: (slot: 
   };
   const kinds = SLOT_SIZES.map((_, bin) => FIRST_BIN + bin);
   const seen = new Set<number>();
-  // The link to the next cache is where kind NONE, which has no slots, would have its reserve.
+  // The link to the next cache is where kind NONE, which has no slots, would have its reserve. A damaged list may be long.
   for (
     let cache = field(STATE_CACHES);
     cache !== 0 && !seen.has(cache) && seen.size < MOST_CACHES;

@@ -54,6 +54,9 @@ export interface Layout {
   /** Offsets in the Run of a run of slots, of 64 bits each that tell which slots are free. */
   readonly FREE_BITS: number;
   readonly OTHER_FREE_BITS: number;
+  /** Bytes of a slot that no block can use, and the size of the smallest slots. */
+  readonly TAIL_SIZE: number;
+  readonly SMALLEST_SLOT: number;
   // Offsets in the state, in bytes.
   /** Addresses of the freed slots in quarantine; 0 in unused places. */
   readonly QUARANTINE: number;
@@ -63,8 +66,9 @@ export interface Layout {
   readonly FAULT_BLOCK: number;
   readonly FAULT_SIZE: number;
 
-  /** The first thread cache, 0 if there is none; sizes and offsets within caches and stacks of batches, by kind. */
+  /** The first thread cache, 0 if there is none; the most that there can be; sizes and offsets within caches and stacks of batches, by kind. */
   readonly STATE_CACHES: number;
+  readonly MOST_CACHES: number;
   readonly CACHE_CELL: number;
   readonly CACHE_RESERVE: number;
   readonly BATCHES: number;

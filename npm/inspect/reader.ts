@@ -453,15 +453,13 @@ function sum(of: readonly Region[], value: (region: Region) => number): number {
   return of.reduce((total, region) => total + value(region), 0);
 }
 
-/** In a hardened heap: bytes of a slot that no block can use (src/guards.ts), and the smallest slot (src/hardened.ts). */
-const TAIL_SIZE = 4;
-const SMALLEST_HARDENED = 16;
 /** The smallest slot in a heap with thread caches (LEAST_BIN in src/config.ts). */
 const SMALLEST_CACHED = 8;
 
 /** Returns the smallest request that a bin serves. */
-function leastRequest({ layout: { HARDENED, SLOT_SIZES, STATE_CACHES }, field }: Raw, bin: number): number {
-  const smallest = HARDENED ? SMALLEST_HARDENED : field(STATE_CACHES) !== 0 ? SMALLEST_CACHED : 0;
+function leastRequest({ layout, field }: Raw, bin: number): number {
+  const { HARDENED, SLOT_SIZES, SMALLEST_SLOT, STATE_CACHES, TAIL_SIZE } = layout;
+  const smallest = HARDENED ? SMALLEST_SLOT : field(STATE_CACHES) !== 0 ? SMALLEST_CACHED : 0;
   const smaller = SLOT_SIZES[bin - 1] ?? 0;
   return smaller === 0 || smaller < smallest ? 0 : smaller - (HARDENED ? TAIL_SIZE : 0) + 1;
 }

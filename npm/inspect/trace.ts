@@ -22,8 +22,7 @@ import {
   unsigned,
   vector,
 } from "../binary-format.ts";
-import { exportsOf, functionsOf } from "../binaryen.ts";
-import { reasonOf } from "../errors.ts";
+import { exportsOf, functionsOf, readModule } from "../binaryen.ts";
 import { LINK_WITH_NAMES } from "./names.ts";
 import { TRACED, TRACE_MODULE, isTracedName } from "./traced.ts";
 
@@ -41,7 +40,8 @@ export function traceModule(program: BufferSource): Uint8Array {
   const bytes = ArrayBuffer.isView(program)
     ? new Uint8Array(program.buffer, program.byteOffset, program.byteLength)
     : new Uint8Array(program);
-  const module = readModule(withNames(bytes));
+  const advice = "its names are damaged, or it uses newer WebAssembly features; link it again";
+  const module = readModule(withNames(bytes), binaryen.Features.All, advice);
   try {
     const { i32, none } = binaryen;
     module.addFunctionImport(ENTER, TRACE_MODULE, "enter", none, none);
@@ -66,22 +66,6 @@ function withNames(program: Uint8Array): Uint8Array {
   const count = imported + reader(payloadOf(sections, SECTION.function)).u32();
   const names = Array.from({ length: count }, (_, index) => [unsigned(index), text(`${index}`)]);
   return flatten([program, customSection(NAME_SECTION, section(FUNCTION_NAMES, vector(names)))]);
-}
-
-function readModule(bytes: Uint8Array): binaryen.Module {
-  const { write } = process.stderr;
-  // Binaryen warns about parts of the `name` section that it does not know, which do no harm.
-  process.stderr.write = () => true;
-  try {
-    return binaryen.readBinaryWithFeatures(bytes, binaryen.Features.All);
-  } catch (error) {
-    throw new Error(
-      `Binaryen cannot read it (${reasonOf(error)}): its names are damaged, or it uses newer WebAssembly features; link it again`,
-      { cause: error },
-    );
-  } finally {
-    process.stderr.write = write;
-  }
 }
 
 /** Returns the allocation functions of the program, each with its number in TRACED. */

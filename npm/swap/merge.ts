@@ -6,8 +6,7 @@ import os from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import binaryen from "binaryen";
-import { exportsOf, functionsOf, globalsOf } from "../binaryen.ts";
-import { reasonOf } from "../errors.ts";
+import { exportsOf, functionsOf, globalsOf, readModule } from "../binaryen.ts";
 
 /** The features that modules may use. Others, such as garbage collection, would change how Binaryen writes all code. */
 const FEATURES: Readonly<Record<string, number>> = {
@@ -72,17 +71,8 @@ const run = promisify(execFile);
 const FOLDER = new URL("../../lib/swap/", import.meta.url);
 
 /** Throws a one-line Error if Binaryen cannot read the module. */
-export function readModule(bytes: Uint8Array): binaryen.Module {
-  try {
-    return binaryen.readBinaryWithFeatures(bytes, ALL_FEATURES);
-  } catch (error) {
-    throw new Error(
-      `Binaryen cannot read it (${reasonOf(error)}): link it without newer WebAssembly features`,
-      {
-        cause: error,
-      },
-    );
-  }
+export function parseModule(bytes: Uint8Array): binaryen.Module {
+  return readModule(bytes, ALL_FEATURES, "link it without newer WebAssembly features");
 }
 
 export async function readCore(source: GrowthSource): Promise<Uint8Array<ArrayBuffer>> {
@@ -130,7 +120,7 @@ function link(product: Uint8Array, names: readonly string[], surroundings: Surro
  * this data segment is initialized after the module's own ones.
  */
 function parseLinked(product: Uint8Array, { source, heapBase, breakAddress }: Surroundings): binaryen.Module {
-  const original = readModule(product);
+  const original = parseModule(product);
   binaryen.setDebugInfo(true);
   let text = original.emitText().replaceAll(" $src/", " $rsbmalloc/");
   original.dispose();

@@ -14,7 +14,7 @@ import {
   type ModuleFunction,
   type Replacement,
 } from "./functions.ts";
-import { readCore, readModule, type GrowthSource } from "./merge.ts";
+import { parseModule, readCore, type GrowthSource } from "./merge.ts";
 
 export interface Subject {
   readonly compiled: WebAssembly.Module;
@@ -38,7 +38,7 @@ export async function readSubject(
 ): Promise<Subject> {
   const compiled = compileProgram(bytes);
   const hasNames = WebAssembly.Module.customSections(compiled, "name").length > 0;
-  const module = readModule(bytes);
+  const module = parseModule(bytes);
   checkMemory(module);
   const functions = readFunctions(module, hasNames, new Map([...symbolMap, ...byHand]));
   const namesMalloc = ({ names }: ModuleFunction) => [...names].some((name) => isNeededName(name, "malloc"));
@@ -109,7 +109,7 @@ export function memorySource(
 
 /** Returns the signatures of the core's exports, which are the same in both cores. */
 async function coreSignatures(): Promise<Map<string, string>> {
-  const module = readModule(await readCore("memory.grow"));
+  const module = parseModule(await readCore("memory.grow"));
   const infos = new Map(functionsOf(module).map((info) => [info.name, info]));
   const signatures = exportsOf(module).map(
     ({ name, value }) => [name, signatureOf(infos.get(value)!)] as const,
