@@ -1,15 +1,14 @@
 /** Builds lib/ and include/: `node --import tsx cabi/build.ts`. */
 import { copyFile, mkdir, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { runLLVM } from "@yowasp/clang";
 import { STATE_ALIGNMENT } from "../npm/requirements.ts";
 import { ROOT, runCommand } from "../tools/command.ts";
-import { writeArchive } from "./archive.ts";
 import { compileCore, type Core } from "./core.ts";
 import { describeLayout } from "./layout.ts";
 import {
   FAULTS,
   allNames,
-  flatNames,
   hardened,
   moduleNames,
   onFaultNames,
@@ -207,26 +206,35 @@ function addresses({ stateSize }: Core): Map<string, Address> {
 }
 
 async function library({ constants, members, features, weakFunctions }: Library): Promise<Uint8Array> {
-  const objects = members.map(async ({ name, entries, functions }) => {
-    const compiled = await compileCore(
-      entries,
-      constants,
-      features.includes("simd128") ? ["--enable", "simd"] : [],
-    );
-    const bytes = writeObject(compiled.relocatable, {
-      functions,
-      features,
-      // A library without the lock must not get into a program whose threads share memory.
-      forbidden: features.includes("atomics") ? [] : ["shared-mem"],
-      weakFunctions: weakFunctions ?? new Set(),
-      // For programs that are linked with -sMAIN_MODULE.
-      positionIndependent: constants.includes("RSB_EMSCRIPTEN"),
-      addresses: addresses(compiled),
-      localName: (local) => local.replace(/^src\/faults\//, "").replace(/^src\//, "rsbmalloc/"),
-    });
-    return { name, bytes, defines: flatNames(functions) };
-  });
-  return writeArchive(await Promise.all(objects));
+  const objects = await Promise.all(
+    members.map(async ({ name, entries, functions }) => {
+      const compiled = await compileCore(
+        entries,
+        constants,
+        features.includes("simd128") ? ["--enable", "simd"] : [],
+      );
+      const bytes = writeObject(compiled.relocatable, {
+        functions,
+        features,
+        // A library without the lock must not get into a program whose threads share memory.
+        forbidden: features.includes("atomics") ? [] : ["shared-mem"],
+        weakFunctions: weakFunctions ?? new Set(),
+        // For programs that are linked with -sMAIN_MODULE.
+        positionIndependent: constants.includes("RSB_EMSCRIPTEN"),
+        addresses: addresses(compiled),
+        localName: (local) => local.replace(/^src\/faults\//, "").replace(/^src\//, "rsbmalloc/"),
+      });
+      return [name, bytes] as const;
+    }),
+  );
+  return archive(Object.fromEntries(objects));
+}
+
+/** Returns a static library with these members. Dates, owners and modes are constant. */
+async function archive(members: Readonly<Record<string, Uint8Array>>): Promise<Uint8Array> {
+  const command = ["ar", "rcsD", "library.a", ...Object.keys(members)];
+  const files = await runLLVM(command, { ...members }, { fetchProgress: () => {} });
+  return files!["library.a"] as Uint8Array;
 }
 
 /** Writes a file and renames it into place, so that nobody reads a half-written one. */

@@ -180,11 +180,6 @@ function weak(name: string): PublicSymbol {
   return { name, weak: true };
 }
 
-/** Returns the symbols' names in the order of the symbol table. */
-export function flatNames(functions: ReadonlyMap<string, readonly PublicSymbol[]>): string[] {
-  return [...functions.values()].flatMap((symbols) => symbols.map(({ name }) => name));
-}
-
 /** Returns the names that the stand-alone module exports, by the core's export: standard and prefixed ones. */
 export function moduleNames(): Map<string, string[]> {
   const names = new Map<string, string[]>(STANDARD.map((name) => [name, [name, prefixed(name)]]));
