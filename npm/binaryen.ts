@@ -28,6 +28,12 @@ export function globalsOf(module: binaryen.Module): binaryen.GlobalInfo[] {
   );
 }
 
+export function tablesOf(module: binaryen.Module): binaryen.TableInfo[] {
+  return Array.from({ length: module.getNumTables() }, (_, i) =>
+    binaryen.getTableInfo(module.getTableByIndex(i)),
+  );
+}
+
 export function exportsOf(module: binaryen.Module): binaryen.ExportInfo[] {
   return Array.from({ length: module.getNumExports() }, (_, i) =>
     binaryen.getExportInfo(module.getExportByIndex(i)),

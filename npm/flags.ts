@@ -60,7 +60,7 @@ export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags,
   const folders = existsSync(lib) ? filesIn(lib).filter((name) => name.startsWith("wasm")) : [];
   const targets = [...folders, ...Object.keys(SAME_AS).filter((name) => folders.includes(SAME_AS[name]!))];
   if (!targets.includes(target))
-    throw new Error(`no library for target ${target}; available: ${list(targets)}`);
+    throw new Error(`no library for target ${target}; available: ${joined(targets)}`);
 
   const folder = path.join(lib, SAME_AS[target] ?? target);
   const libraries = librariesIn(folder);
@@ -70,7 +70,7 @@ export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags,
     const what = asked ? `with ${asked}` : "without --variant";
     const elsewhere = asked ? folders.filter((other) => librariesIn(path.join(lib, other)).has(asked)) : [];
     const use = elsewhere.length > 0 ? ` (use --target ${elsewhere.join(" or ")})` : "";
-    const others = list([...libraries.keys()].filter(Boolean));
+    const others = joined([...libraries.keys()].filter(Boolean));
     throw new Error(`no library ${what} for target ${target}${use}; available: ${others}`);
   }
 
@@ -100,7 +100,7 @@ function optionsOf(prefixed: string | boolean | undefined, variant: string | und
   return [prefixed && "--prefixed", variant && `--variant ${variant}`].filter(Boolean).join(" ");
 }
 
-function list(items: readonly string[]): string {
+function joined(items: readonly string[]): string {
   return items.join(", ") || "none";
 }
 

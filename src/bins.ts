@@ -451,7 +451,7 @@ function newSlots(bin: Bin): Run {
 @inline
 export function isFreed(run: Run): bool {
   // One branch for three conditions.
-  return !((run.kind ^ LARGE) | (run.left ^ QUEUED) | (run.free ^ run.start));
+  return !((run.kind ^ LARGE) | (run.left ^ QUEUED) | (<u32>(run.free ^ run.start)));
 }
 
 /** Returns how many of a run's slots are free, including those never used. All events must be settled. */

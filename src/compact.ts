@@ -143,14 +143,14 @@ export function obtainRun(pages: u32, alignment: u32): Run {
  * Resizes a run of kind LARGE in place. Makes memory grow for that if the run is the heap's last and its block could not
  * move to free pages.
  */
-export function lengthenRun(run: Run, pages: u32, mayGrow: bool): bool {
+export function lengthenRun(run: Run, pages: u32, canGrow: bool): bool {
   const end = pageOf(run.start) + largePages(run);
   const more = pages - largePages(run);
   if (<i32>more > 0) {
     for (let isTidy = false; ; isTidy = true) {
       const free = freeFrom(end, more);
       if (free >= more) break;
-      if (!mayGrow || findFree(pages)) return false;
+      if (!canGrow || findFree(pages)) return false;
       if (!isTidy) tidy();
       // If it is small enough to move to a slot, let it rather than have memory grow.
       else if (pages <= BIN_MAX_PAGES || end + free != memoryEndPage() || !grow(more, 1, false)) return false;

@@ -79,7 +79,7 @@ export const RUN_STEP: usize = 1 << RUN_BITS;
 export class State {
   /**
    * Sizes below this one are looked up in `binOf`: SMALL_MAX + 1, less the tail of a slot in a hardened build; 0 before
-   * the first allocation.
+   * the first allocation, and always in a compact build.
    */
   smallEnd: usize;
   /** MAGIC, for tools that inspect the heap from outside; 0 before the first allocation. */

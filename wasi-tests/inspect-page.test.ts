@@ -237,13 +237,13 @@ inChromium("showHeap follows an instance's heap, reports damage to it, and stops
 
     // If the heap is overwritten, the page shows a line that says so, and goes on.
     const state = await page.evaluate(
-      (magic) => {
+      ({ STATE_MAGIC, MAGIC }) => {
         const { heap } = globalThis as unknown as Globals;
         new Uint8Array(heap.memory.buffer, heap.state, 64).fill(0xff);
-        new DataView(heap.memory.buffer).setUint32(heap.state + magic, 0x31627372, true);
+        new DataView(heap.memory.buffer).setUint32(heap.state + STATE_MAGIC, MAGIC, true);
         return heap.state;
       },
-      LAYOUTS.find(({ HARDENED }) => !HARDENED)!.STATE_MAGIC,
+      LAYOUTS.find(({ HARDENED }) => !HARDENED)!,
     );
     await page.waitForSelector(".damage");
     assert.match((await page.textContent(".damage"))!, `state is at 0x${state.toString(16)} is damaged`);

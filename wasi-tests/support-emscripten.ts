@@ -1,7 +1,7 @@
 /** Shared by the tests that build with Emscripten: the installed release, and programs with a map of their functions. */
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseSymbolMap } from "../npm/swap/command.ts";
 import { ROOT } from "../tools/command.ts";
@@ -61,6 +61,9 @@ export async function withDynamicLinking(): Promise<NodeJS.ProcessEnv> {
   if (!existsSync(settings)) return {};
   await mkdir(CACHE, { recursive: true });
   const changed = path.join(CACHE, "settings.py");
-  await writeFile(changed, `exec(open(${JSON.stringify(settings)}).read())\nFROZEN_CACHE = False\n`);
+  // Another test file may be using it.
+  const unfinished = `${changed}.${process.pid}`;
+  await writeFile(unfinished, `exec(open(${JSON.stringify(settings)}).read())\nFROZEN_CACHE = False\n`);
+  await rename(unfinished, changed);
   return { EM_CONFIG: changed, EM_CACHE: CACHE };
 }

@@ -1,4 +1,5 @@
 /** Turns results into the tables and plots that all reports show. */
+import { logAverage } from "simple-statistics";
 import type {
   BugResults,
   EmscriptenResults,
@@ -222,10 +223,10 @@ function rowTable<T extends Row>(
 function geometricMean(
   pairs: readonly (readonly [Measured | undefined, Measured | undefined])[],
 ): number | undefined {
-  const logs = pairs.flatMap(([a, b]) =>
-    typeof a === "number" && typeof b === "number" && a > 0 && b > 0 ? [Math.log(a / b)] : [],
+  const ratios = pairs.flatMap(([a, b]) =>
+    typeof a === "number" && typeof b === "number" && a > 0 && b > 0 ? [a / b] : [],
   );
-  return logs.length === 0 ? undefined : Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
+  return ratios.length === 0 ? undefined : logAverage(ratios);
 }
 
 /** Returns the subject's value as a multiple of the smallest of the others' values; undefined if either is missing. */

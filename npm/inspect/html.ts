@@ -16,7 +16,15 @@ import { summarizeLarge } from "./large.ts";
 import type { LeakReport } from "./leaks.ts";
 import { namesHint } from "./names.ts";
 import type { HeapReport, Region } from "./reader.ts";
-import { describeEnd, describeFault, type Look, type RunReport, type Sample } from "./report.ts";
+import {
+  MOST_FRAMES,
+  NO_HEAP,
+  describeEnd,
+  describeFault,
+  type Look,
+  type RunReport,
+  type Sample,
+} from "./report.ts";
 
 /** Sizes in SVG units. */
 const CELL = 10;
@@ -26,8 +34,6 @@ const MOST_CELL = 16;
 /** Up to this number of regions, each has its own tooltip; a larger map is drawn with one path per colour. */
 const MOST_TOOLTIPS = 10_000;
 const MOST_SITES = 100;
-/** The most frames of a call stack that are shown before it is expanded. */
-const MOST_FRAMES = 12;
 
 export const STYLE = `
 .heap { --ink: #1c2530; --soft: #66717f; --paper: #fff; --line: #dfe4ea; --free: #e3e8ee; --idle: #c3ced9; --grown: #b9cbe0;
@@ -88,7 +94,7 @@ ${leaks ? formatLeaks(leaks) : ""}
 /** Formats the heaps in a memory, and their history. */
 export function formatLook({ heaps, problem }: Look, timeline: readonly Sample[]): string {
   return `${problem === undefined ? "" : `<p class="damage">${escape(problem)}</p>`}
-${heaps.length === 0 && problem === undefined ? "<p>No heap: nothing was allocated, or not with rsbmalloc.</p>" : ""}
+${heaps.length === 0 && problem === undefined ? `<p>No heap: ${NO_HEAP}.</p>` : ""}
 <h2>Timeline</h2>
 ${formatTimeline(timeline)}
 ${heaps.map(formatHeap).join("\n")}`;

@@ -61,6 +61,12 @@ export function totals(heaps: readonly HeapReport[]): Pick<Sample, "heap" | "inU
   });
 }
 
+/** The most frames of a call stack that are listed, or shown before it is expanded. */
+export const MOST_FRAMES = 12;
+
+/** Why a memory may hold no heap. */
+export const NO_HEAP = "nothing was allocated, or not with rsbmalloc";
+
 export function describeEnd(end: End): string {
   if ("trap" in end) return `trapped (${end.trap})`;
   if ("timeLimit" in end) return `stopped by the time limit of ${formatTime(end.timeLimit)}`;

@@ -12,13 +12,11 @@ import { summarizeLarge } from "./large.ts";
 import type { LeakReport } from "./leaks.ts";
 import { namesHint } from "./names.ts";
 import type { HeapReport, Region } from "./reader.ts";
-import { describeEnd, describeFault, type RunReport, type Sample } from "./report.ts";
+import { MOST_FRAMES, NO_HEAP, describeEnd, describeFault, type RunReport, type Sample } from "./report.ts";
 
 const MAP_COLUMNS = 72;
 const MAP_ROWS = 24;
 const MOST_SITES = 20;
-/** The most frames of a call stack that are listed. */
-const MOST_FRAMES = 12;
 
 export function formatText(report: RunReport): string {
   const { program, args, heaps, memory, ms, peak, leaks, problem } = report;
@@ -27,9 +25,7 @@ export function formatText(report: RunReport): string {
     ...("stack" in report.end ? [...stackLines(report.end.stack), ...namesHint(report.end.stack)] : []),
     `linear memory ${formatBytes(memory)}; most in use ${formatBytes(peak)} (sampled)`,
     ...(problem === undefined ? [] : [problem]),
-    ...(heaps.length === 0 && problem === undefined
-      ? ["no heap: nothing was allocated, or not with rsbmalloc"]
-      : []),
+    ...(heaps.length === 0 && problem === undefined ? [`no heap: ${NO_HEAP}`] : []),
     ...heaps.flatMap((heap) => ["", ...heapLines(heap)]),
     ...(leaks ? ["", ...leakLines(leaks)] : []),
     "",

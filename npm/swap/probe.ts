@@ -4,7 +4,7 @@
  */
 import vm from "node:vm";
 import binaryen from "binaryen";
-import { functionsOf, globalsOf } from "../binaryen.ts";
+import { functionsOf, globalsOf, tablesOf } from "../binaryen.ts";
 import { reasonOf } from "../errors.ts";
 import { ENOMEM } from "../index.ts";
 import { WASM_PAGE } from "../webassembly.ts";
@@ -254,10 +254,8 @@ function standIns(module: binaryen.Module): WebAssembly.Imports {
     if (info.module)
       add(info, new WebAssembly.Global({ value, mutable: info.mutable }, value === "i64" ? 0n : 0));
   }
-  for (let i = 0; i < module.getNumTables(); i++) {
-    const info = binaryen.getTableInfo(module.getTableByIndex(i));
+  for (const info of tablesOf(module))
     add(info, new WebAssembly.Table({ element: "anyfunc", initial: info.initial, ...limit(info.max) }));
-  }
   const memory = module.getMemoryInfo();
   if (memory.module) add(memory, new WebAssembly.Memory({ initial: memory.initial, ...limit(memory.max) }));
   return imports;
