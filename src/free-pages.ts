@@ -206,6 +206,9 @@ function findIn(word: u32, pages: u32): u32 {
     const length = inWord + freeFrom(next, pages);
     if (length >= pages) return next - inWord;
     longest = max(longest, length);
+    // No series begins in the words that this one fills. Otherwise each of them would have its pages counted again.
+    const full = (length - inWord) >>> WORD_BITS;
+    if (full) fillMemory(state().grades + word + 1, 0, full);
   }
   setGrade(word, gradeOf(longest));
   return 0;

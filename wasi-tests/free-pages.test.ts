@@ -49,8 +49,8 @@ function firstFit(isFree: readonly boolean[], pages: number, alignment: number):
   return 0;
 }
 
-/** Frees and takes pages, half of them by the functions that are inlined elsewhere. */
-function run(core: WebAssembly.Module, sequence: readonly Step[]): void {
+/** Makes a bitmap without free pages. */
+function start(core: WebAssembly.Module): { pages: FreePages; state: DataView; memory: WebAssembly.Memory } {
   const memory = new WebAssembly.Memory({ initial: 1 });
   const env = { memory, __rsb_state: STATE };
   const pages = new WebAssembly.Instance(core, { env }).exports as unknown as FreePages;
@@ -60,7 +60,12 @@ function run(core: WebAssembly.Module, sequence: readonly Step[]): void {
   state.setUint32(LAYOUT.STATE_CAPACITY, CAPACITY, true);
   state.setUint32(LAYOUT.STATE_FRESH, START, true);
   pages.moveFree(BITMAP, 0, CAPACITY);
+  return { pages, state, memory };
+}
 
+/** Frees and takes pages, half of them by the functions that are inlined elsewhere. */
+function run(core: WebAssembly.Module, sequence: readonly Step[]): void {
+  const { pages } = start(core);
   const isFree: boolean[] = Array.from({ length: END }, () => false);
   const add = (first: number, count: number, isInline: boolean): void => {
     if (isInline) pages.addFreeInline(first, count);
@@ -87,18 +92,36 @@ function run(core: WebAssembly.Module, sequence: readonly Step[]): void {
   }
 }
 
+async function compileCore(constants: readonly string[]): Promise<WebAssembly.Module> {
+  const { module } = await compile(["src/free-pages.ts"], constants);
+  return WebAssembly.compile(Uint8Array.from(module));
+}
+
 for (const [name, constants] of [
   ["with grades", []],
   ["in a compact build", ["RSB_COMPACT"]],
 ] as const) {
   test(`a search finds the lowest free pages that will do, ${name}`, async () => {
-    const { module } = await compile(["src/free-pages.ts"], constants);
-    const core = await WebAssembly.compile(Uint8Array.from(module));
+    const core = await compileCore(constants);
     fc.assert(
       fc.property(steps, (sequence) => run(core, sequence)),
       { numRuns: 1000, includeErrorInReport: true },
     );
   });
 }
+
+test("a search does not count a long series again from each word that it fills", async () => {
+  const END_OF_LONG = START + 1400;
+  const { pages, state, memory } = start(await compileCore([]));
+  for (let page = END_OF_LONG - 20; page >= START; page -= 20) pages.addFree(page, 20);
+  const grades = new Uint8Array(memory.buffer, state.getUint32(LAYOUT.STATE_GRADES, true), CAPACITY / 64);
+  const rated = (): number => grades.filter((grade) => grade > 0).length;
+  // The first eight words, which are compared at once, and the one where the series ends.
+  const most = 8 + 1;
+  assert.ok(rated() > most);
+  assert.is(pages.findFree(END_OF_LONG - START + 1), 0);
+  assert.ok(rated() <= most, `${rated()} words`);
+  assert.is(pages.findFree(END_OF_LONG - START), START);
+});
 
 test.run();
