@@ -24,7 +24,7 @@ async function bytesOf(source: BytesSource): Promise<BufferSource> {
   if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return source as BufferSource;
   if (source instanceof URL || typeof source === "string") {
     const base = globalThis.document?.baseURI ?? globalThis.location?.href;
-    const url = new URL(source, base ?? (await workingFolder()));
+    const url = new URL(source, base ?? workingFolder());
     return url.protocol === "file:" ? readFile(url) : bytesOf(fetch(url));
   }
   const response = await source;
@@ -33,17 +33,12 @@ async function bytesOf(source: BytesSource): Promise<BufferSource> {
   return response.arrayBuffer();
 }
 
-async function readFile(url: URL): Promise<BufferSource> {
-  const fs = await importNode<typeof import("node:fs/promises")>("node:fs/promises");
-  return fs.readFile(url);
+// Node's modules are not imported: bundlers for browsers would look for them.
+
+function readFile(url: URL): Promise<BufferSource> {
+  return process.getBuiltinModule("node:fs/promises").readFile(url);
 }
 
-async function workingFolder(): Promise<URL> {
-  const { pathToFileURL } = await importNode<typeof import("node:url")>("node:url");
-  return pathToFileURL("./");
-}
-
-/** Imports one of Node's modules. The name is not a literal, so that bundlers for browsers leave the import alone. */
-function importNode<Type>(name: string): Promise<Type> {
-  return import(/* @vite-ignore */ /* webpackIgnore: true */ name);
+function workingFolder(): URL {
+  return process.getBuiltinModule("node:url").pathToFileURL("./");
 }

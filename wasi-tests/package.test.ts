@@ -137,6 +137,12 @@ test("every command and every entry point of the package can be loaded", () => {
   }
 });
 
+test("the modules have no helper functions of the compiler, which minifiers of bundlers may break", () => {
+  const modules = readdirSync(path.join(PACKAGE, "dist"), { recursive: true, encoding: "utf8" });
+  for (const name of modules.filter((file) => file.endsWith(".js")))
+    assert.not.match(readFileSync(path.join(PACKAGE, "dist", name), "utf8"), /\b__\w+ = /, name);
+});
+
 test("Binaryen is not installed with the package, and the commands that need it say how to install it", () => {
   assert.not.ok(existsSync(path.join(USER, "node_modules", "binaryen")));
   const module = path.join(PACKAGE, "lib", "rsbmalloc.wasm");

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import path from "node:path";
 import type { Layout } from "./layout.ts";
 
-const LIB = fileURLToPath(new URL("../../lib", import.meta.url));
+const LIB = fileURLToPath(new URL(/* webpackIgnore: true */ "../../lib", import.meta.url));
 
 /** Throws a one-line Error if there are none. */
 export function readLayouts(): Layout[] {
