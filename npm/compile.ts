@@ -17,11 +17,13 @@ export function compileProgram(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Modu
   const has = (section: string) => WebAssembly.Module.customSections(module, section).length > 0;
   if (has("linking")) {
     // Relocations would be wrong as soon as something is changed.
-    const isLinked = WebAssembly.Module.exports(module).length > 0;
+    const isObject =
+      WebAssembly.Module.exports(module).length === 0 ||
+      WebAssembly.Module.imports(module).some(({ name }) => name === "__linear_memory");
     throw new Error(
-      isLinked
-        ? "has relocations: link it without --emit-relocs"
-        : "object file: link it with librsbmallocc.a first",
+      isObject
+        ? "object file: link it with librsbmallocc.a first"
+        : "has relocations: link it without --emit-relocs",
     );
   }
   if (has("dylink.0") || has("dylink"))

@@ -91,6 +91,14 @@ test("a time limit that expires while a sample is taken still ends the program",
   }
 });
 
+test("a time limit that is not a positive whole number is refused", async () => {
+  for (const timeLimit of [1500.5, 0, -1, NaN])
+    assert.match(
+      await refusal(inspect(program, LAYOUTS, { timeLimit })),
+      /^timeLimit must be a positive whole number of milliseconds: /,
+    );
+});
+
 test("a program that loops forever is ended at its time limit, and its heap is reported", async () => {
   // Tries longer and longer limits until the program gets to its loop, however slow the machine is.
   for (const seconds of [1, 5, 25, 125]) {
@@ -132,6 +140,10 @@ const NO_PROGRAMS: Readonly<Record<string, readonly [string | Uint8Array, RegExp
   "a module that is no program": [MEMORY_ALONE, /neither _start nor _initialize/],
   "a module for another host": [IMPORTING, /: imports env\.f, which is not part of WASI preview 1 \(/],
   "an object file": [OBJECT, /: object file: link it/],
+  "an object file with an exported function": [
+    flatten([assemble(`(module (import "env" "__linear_memory" (memory 0)) (func (export "f")))`), LINKING]),
+    /: object file: link it/,
+  ],
   "a linked program with relocations": [
     flatten([MEMORY_ALONE, LINKING]),
     /: has relocations: link it without --emit-relocs$/,

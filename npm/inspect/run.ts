@@ -24,7 +24,7 @@ export interface RunOptions {
   readonly leaks?: boolean;
   /** The file descriptor of the program's standard output, 1 by default. */
   readonly stdout?: number;
-  /** Stops the program after this many milliseconds and reports on its heap then. By default there is no limit. */
+  /** Stops the program after this many whole milliseconds and reports on its heap then. By default there is no limit. */
   readonly timeLimit?: number;
   /** Called with each sample while the program runs, if `every` is given. */
   readonly onSample?: (sample: Sample) => void;
@@ -75,6 +75,8 @@ export async function inspect(
   memory = loaded.memory;
 
   const { timeLimit } = options;
+  if (timeLimit !== undefined && !(Number.isInteger(timeLimit) && timeLimit > 0))
+    throw new Error(`timeLimit must be a positive whole number of milliseconds: ${timeLimit}`);
   let begin = 0;
   const finish = (end: End) => ({ end, ms: performance.now() - begin, samples: timeline.take() });
   const ran = await withClock(every?.ms ?? TICK, timeline.onMoment, () => {
