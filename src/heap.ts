@@ -235,7 +235,6 @@ export function resizeInPlace(run: Run, size: usize): bool {
   if (<isize>size < 0) return false;
   lock();
   const pages = blockPages(size);
-  if (!COMPACT) settle();
   let resized = COMPACT ? compact.lengthenRun(run, pages, !CACHED) : lengthenRun(run, pages);
   if (CACHED && !resized) {
     makeRoom(pages, 1);
