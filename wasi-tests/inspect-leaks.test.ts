@@ -1,7 +1,11 @@
 /** `--leaks`: the places that allocated blocks which were never freed, by the function names in the module. */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { formatHtml, formatText, inspect, type LeakSite } from "../npm/inspect/index.ts";
+import { recordAllocations } from "../npm/inspect/leaks.ts";
+import { TRACED } from "../npm/inspect/traced.ts";
 import { build } from "../tools/compiler.ts";
 import { library } from "../tools/libraries.ts";
 import { LAYOUTS, write } from "./support-inspect.ts";
@@ -107,6 +111,33 @@ for (const hasNames of [true, false])
         assert.is(text.match(/no function names: link with names \(clang: .*\)/g)?.length ?? 0, hints);
     }
   });
+
+test("a block takes no more memory in the recorder the longer its call stack is", () => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage = runInNewContext("gc") as () => void;
+  const malloc = TRACED.indexOf("malloc");
+  const { enter, leave, report } = recordAllocations(
+    () => 0,
+    true,
+    () => {},
+  );
+  const allocate = (depth: number, block: number): void => {
+    if (depth > 0) return allocate(depth - 1, block);
+    enter();
+    leave(malloc, block, 8, 0, 0);
+  };
+  const BLOCKS = 2000;
+  const bytesPerBlock = (depth: number, first: number): number => {
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    for (let block = first; block < first + BLOCKS; ++block) allocate(depth, block);
+    collectGarbage();
+    return (process.memoryUsage().heapUsed - before) / BLOCKS;
+  };
+  const [shallow, deep] = [bytesPerBlock(0, 1), bytesPerBlock(50, 1 + BLOCKS)];
+  assert.is(report().blocks, 2 * BLOCKS);
+  assert.ok(deep < shallow + 500, `${shallow} and ${deep} bytes`);
+});
 
 test("leaks of a program are reported whatever its functions are called", async () => {
   const module = assemble(

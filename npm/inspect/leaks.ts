@@ -24,7 +24,12 @@ export interface LeakReport {
 
 interface Block {
   readonly size: number;
-  readonly stack: string;
+  readonly stack: Stack;
+}
+
+/** All blocks with the same stack trace share one object. */
+interface Stack {
+  readonly trace: string;
 }
 
 export interface Recorder {
@@ -44,11 +49,18 @@ export function recordAllocations(
   onCall: (calls: number) => void,
 ): Recorder {
   const blocks = new Map<number, Block>();
+  const stacks = new Map<string, Stack>();
   let calls = 0;
   let depth = 0;
 
+  const stackOf = (trace: string): Stack => {
+    let stack = stacks.get(trace);
+    if (stack === undefined) stacks.set(trace, (stack = { trace }));
+    return stack;
+  };
   const add = (address: number, size: number): void => {
-    if (address !== 0) blocks.set(address >>> 0, { size: size >>> 0, stack: withStacks ? stackTrace() : "" });
+    if (address !== 0)
+      blocks.set(address >>> 0, { size: size >>> 0, stack: stackOf(withStacks ? stackTrace() : "") });
   };
   const drop = (address: number): void => void blocks.delete(address >>> 0);
   const move = (from: number, to: number, size: number): void => {
@@ -96,8 +108,8 @@ export function recordAllocations(
 
 /** Returns the places that blocks come from, largest total first. */
 function sitesOf(blocks: readonly Block[]): LeakSite[] {
-  const traces = [...groupBy(blocks, ({ stack }) => stack)].map(([stack, group]) => ({
-    stack: readableStack(stack),
+  const traces = [...groupBy(blocks, ({ stack }) => stack)].map(([{ trace }, group]) => ({
+    stack: readableStack(trace),
     group,
   }));
   // One call in the source may be several in the code, for example in an unrolled loop.
