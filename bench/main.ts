@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { InvalidArgumentError } from "commander";
 import { median } from "simple-statistics";
-import { list, newCommand, single } from "../npm/command-line.ts";
+import { list, newCommand, runCommandLine, single } from "../npm/command-line.ts";
 import { reasonOf } from "../npm/errors.ts";
 import { UserError, displayPath, runCommand } from "../tools/command.ts";
 import { mispredictions } from "./branches.ts";
@@ -62,7 +62,7 @@ interface Options {
   readonly json?: boolean;
 }
 
-await newCommand("bench", 'make bench BENCH="--help"')
+const program = newCommand("bench", 'make bench BENCH="--help"')
   .description("Compares rsbmalloc with other allocators, in several engines.")
   .option("--only <names>", "Workloads or groups (small, large, synthetic), comma-separated", names)
   .option("--peers <names>", `Allocators, comma-separated: ${peerNames.join(", ")}`, names)
@@ -74,8 +74,8 @@ await newCommand("bench", 'make bench BENCH="--help"')
   .option("--wasm-opt", "Run wasm-opt -O3 on each linked program before timing it")
   .option("--verify", "Check every result and measure memory, nothing else")
   .option("--json", "Print the results as JSON")
-  .action((options: Options) => runCommand(() => bench(options).finally(() => progress())))
-  .parseAsync();
+  .action((options: Options) => runCommand(() => bench(options).finally(() => progress())));
+await runCommandLine(program);
 
 function names(text: string, previous: unknown): readonly string[] {
   const given = single(text, previous).split(",").filter(Boolean);

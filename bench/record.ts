@@ -1,7 +1,7 @@
 /** `make traces`: compiles the programs of bench/programs with a recorder, runs them, and writes bench/traces. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { newCommand } from "../npm/command-line.ts";
+import { newCommand, runCommandLine } from "../npm/command-line.ts";
 import { reasonOf } from "../npm/errors.ts";
 import { UserError, runCommand } from "../tools/command.ts";
 import { runProgram } from "../tools/wasi.ts";
@@ -100,8 +100,8 @@ async function recordAll(wanted: readonly string[]): Promise<void> {
   }
 }
 
-await newCommand("record", 'make traces TRACES="--help"')
+const program = newCommand("record", 'make traces TRACES="--help"')
   .description("Records the allocation traces of real programs again: bench/traces.")
   .argument("[programs...]", "Programs to record; all by default")
-  .action((wanted: readonly string[]) => runCommand(() => recordAll(wanted)))
-  .parseAsync();
+  .action((wanted: readonly string[]) => runCommand(() => recordAll(wanted)));
+await runCommandLine(program);

@@ -1,6 +1,6 @@
 /** What the commands share: parsing of command lines, and files to write. Every error is reported in one line. */
-import { writeFileSync } from "node:fs";
-import { Command, InvalidArgumentError } from "commander";
+import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { Command, CommanderError, InvalidArgumentError } from "commander";
 import { reasonOf } from "./errors.ts";
 
 /** Returns a program's command, without options. `help` is the command line that prints its help. */
@@ -20,7 +20,22 @@ export function newCommand(name: string, help: string): Command {
       // No newline yet: the hint of showHelpAfterError goes on the same line.
       .configureOutput({ outputError: (text, write) => write(text.replace(/^error/, name).trimEnd()) })
       .showHelpAfterError(`; see ${help}`)
+      // Rather than exit, which would hide a failure to write the help.
+      .exitOverride()
   );
+}
+
+/** Runs the program's command line. A one-line Error of a command is printed, and the program will exit with 1. */
+export async function runCommandLine(program: Command): Promise<void> {
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    // Commander has printed its own already, or the help or the version, for which the code is 0.
+    const code = error instanceof CommanderError ? error.exitCode : 1;
+    if (!(error instanceof CommanderError))
+      console.error(`${program.name()}: ${error instanceof Error ? error.message : error}`);
+    if (code !== 0) process.exitCode = code;
+  }
 }
 
 /** Parses an argument that must not be empty. */
@@ -42,11 +57,27 @@ export function list(text: string, previous: readonly string[] = []): readonly s
   return [...previous, single(text, undefined)];
 }
 
-/** Throws a one-line Error that names the file if it cannot be written. */
+/** Throws a one-line Error that names the file if it cannot be written, after putting back what was there before. */
 export function writeFile(file: string, contents: string | Uint8Array): void {
   try {
-    writeFileSync(file, contents);
+    const restore = restorer(file);
+    try {
+      writeFileSync(file, contents);
+    } catch (error) {
+      restore();
+      throw error;
+    }
   } catch (error) {
     throw new Error(`cannot write ${file}: ${reasonOf(error)}`, { cause: error });
   }
+}
+
+/** Returns a function that puts back what a file has now. */
+function restorer(file: string): () => void {
+  const old = statSync(file, { throwIfNoEntry: false });
+  if (!old) return () => rmSync(file, { force: true });
+  // A device or a pipe has nothing to put back.
+  if (!old.isFile()) return () => {};
+  const contents = readFileSync(file);
+  return () => writeFileSync(file, contents);
 }

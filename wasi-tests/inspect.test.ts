@@ -329,6 +329,29 @@ test("the command is silent if the reader of its output stops early", () => {
 
 onFullDisk("the command reports a full disk in one line", () => {
   assert.match(shell("inspect --json 2>&1 >/dev/full | tail -1"), /^rsbmalloc: ENOSPC: .*\n$/);
+  for (const option of ["--help", "--version"]) {
+    const { status, stderr } = spawnSync(
+      "sh",
+      ["-c", `"$@" >/dev/full`, "sh", process.execPath, ...CLI, option],
+      {
+        cwd: ROOT,
+        encoding: "utf8",
+      },
+    );
+    assert.is(status, 1);
+    assert.match(stderr, /^rsbmalloc: ENOSPC: .*\n$/);
+  }
+});
+
+test("a report that cannot be written completely leaves neither a new file nor a changed one", async () => {
+  const [old, unwritten] = [await write("old.json", "old"), path.join(path.dirname(program), "new.json")];
+  for (const file of [old, unwritten]) {
+    // Files may have no more than 512 bytes, or 1,024 in some shells. Then the file is like one on a full disk.
+    const output = shell(`ulimit -f 1; inspect --html --output '${file}' 2>&1`);
+    assert.match(output, /rsbmalloc: cannot write \S+\.json: EFBIG.*\n$/);
+  }
+  assert.is(await readFile(old, "utf8"), "old");
+  assert.is(existsSync(unwritten), false);
 });
 
 for (const [name, [args, message]] of Object.entries(WRONG_LINES)) {

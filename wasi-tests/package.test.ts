@@ -117,6 +117,7 @@ test("unknown commands and options, and missing or too many arguments, are refus
   assert.match(refusal("-x", "flags"), "unknown option '-x'");
   assert.match(refusal("--json", "inspect", "app.wasm"), "unknown option '--json'");
   assert.match(refusal("turbo"), "unknown command 'turbo'; see rsbmalloc --help");
+  assert.match(refusal("help", "turbo"), "unknown command 'turbo'; see rsbmalloc --help");
   assert.match(refusal("flags", "--constructor"), "unknown option '--constructor'");
   assert.match(refusal("swap"), "missing required argument 'module'");
   assert.match(refusal("swap", "a.wasm", "b.wasm", "--dry-run"), "too many arguments for 'swap'");
