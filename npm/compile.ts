@@ -6,7 +6,7 @@ const MAGIC = HEADER.subarray(0, 4);
 /** Offset of the byte that is 0 in modules and not 0 in components. */
 const LAYER = 6;
 
-/** Throws a one-line Error if `bytes` are not a module, have 64-bit memory, or are an object file or a dynamic library. */
+/** Throws a one-line Error if `bytes` are not a module, have 64-bit memory, or are not linked completely. */
 export function compileProgram(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
   if (!MAGIC.every((byte, i) => bytes[i] === byte)) throw new Error("not a WebAssembly file");
   if (bytes[LAYER])
@@ -27,7 +27,7 @@ export function compileProgram(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Modu
     );
   }
   if (has("dylink.0") || has("dylink"))
-    throw new Error("dynamic library: its malloc is in the main module, use that instead");
+    throw new Error("linked for dynamic linking: link the main module with librsbmallocc.a instead");
   return module;
 }
 

@@ -94,6 +94,9 @@ export async function instantiate(options: Options = {}): Promise<Heap> {
   const module = await loadModule(options.module ?? new URL("../lib/rsbmalloc.wasm", import.meta.url));
   const { stateSize, stateAlignment } = readRequirements(module);
   const memory = options.memory ?? ownMemory(options);
+  // Not by its class: it may come from another window.
+  if (memory.buffer?.byteLength === undefined)
+    throw new Error("rsbmalloc: memory: it is not a WebAssembly.Memory");
 
   const errno = firstFree(memory, options, stateAlignment);
   const info = errno + ERRNO_SIZE;

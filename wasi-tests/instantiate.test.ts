@@ -127,6 +127,7 @@ test("options and modules that cannot work are refused with a one-line error", a
     await messageFor({ memory: new WebAssembly.Memory({ initial: 1, maximum: 1 }) }),
     "larger maximum",
   );
+  assert.match(await messageFor({ memory: {} as WebAssembly.Memory }), "not a WebAssembly.Memory");
   const shared = new WebAssembly.Memory({ initial: 1, maximum: 9, shared: true });
   assert.match(await messageFor({ memory: shared }), "shared");
   assert.match(await messageFor({ initial: 3, maximum: 2 }), "3 to 2 pages");

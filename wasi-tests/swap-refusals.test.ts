@@ -159,7 +159,7 @@ test("swap refuses files that are not modules of a program", async () => {
   await refuses(await readBytes(await compileObject(compiler, PROGRAM)), /object file: link it/);
   await refuses(
     flatten([HEADER, customSection("dylink.0", []), customSection("name", [])]),
-    /dynamic library/,
+    /linked for dynamic linking: link the main module with librsbmallocc\.a/,
   );
   await refuses(wat("(module (func $malloc))"), /has no memory/);
   await refuses(fake({ memory: "(memory 1 2 shared)" }), /shared among threads: link it with .*-mt/);
@@ -248,6 +248,9 @@ test("swap refuses function names given by hand that it cannot use", async () =>
     by(["mallok", 1]),
   );
   await swap(module, by(["mallok", 1]), by(["malloc", 1], ["free", 2]));
+  // A name given by hand counts even if the function is known by another one.
+  for (const map of [none, by(["malloc", 1])])
+    await refuses(module, /function 1 \(calloc\) has signature/, map, by(["calloc", 1]));
 });
 
 test("docs/swap.md lists the function names that can be given by hand", async () => {

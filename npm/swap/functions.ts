@@ -52,11 +52,15 @@ const TYPE_NAMES: ReadonlyMap<binaryen.Type, string> = new Map([
   [binaryen.v128, "v128"],
 ]);
 
-/** Returns a module's functions by index. Throws a one-line Error if `given` has an index that is out of range. */
+/**
+ * Returns a module's functions by index. Names given by hand take precedence over a symbol map, and these over those that
+ * the module has. Throws a one-line Error if an index is out of range.
+ */
 export function readFunctions(
   module: binaryen.Module,
   hasNames: boolean,
-  given: GivenNames,
+  symbolMap: GivenNames,
+  byHand: GivenNames,
 ): ModuleFunction[] {
   const functions = functionsOf(module).map((info, index): ModuleFunction => {
     let text: string | undefined;
@@ -76,13 +80,17 @@ export function readFunctions(
   const byId = new Map(functions.map((each) => [each.id, each]));
   for (const { kind, name, value } of exportsOf(module))
     if (kind === binaryen.ExternalFunction) byId.get(value)!.names.add(name);
-  // Given names take precedence: no other function keeps them.
-  for (const { names } of functions) for (const name of names) if (given.has(name)) names.delete(name);
-  for (const [name, index] of given) {
-    const each = functions[index];
-    if (!each)
-      throw new Error(`no function ${index} for ${name}: the module has ${functions.length} functions`);
-    each.names.add(name);
+  for (const given of [symbolMap, byHand]) {
+    // No other function keeps a name that is given.
+    for (const { names } of functions) for (const name of names) if (given.has(name)) names.delete(name);
+    // A function that is named by hand has no other names.
+    if (given === byHand) for (const index of byHand.values()) functions[index]?.names.clear();
+    for (const [name, index] of given) {
+      const each = functions[index];
+      if (!each)
+        throw new Error(`no function ${index} for ${name}: the module has ${functions.length} functions`);
+      each.names.add(name);
+    }
   }
   return functions;
 }

@@ -7,6 +7,7 @@ import path from "node:path";
 import { promisify } from "node:util";
 import binaryen from "binaryen";
 import { exportsOf, functionsOf, globalsOf, readModule } from "../binaryen.ts";
+import { reasonOf } from "../errors.ts";
 
 /** The features that modules may use. Others, such as garbage collection, would change how Binaryen writes all code. */
 const FEATURES: Readonly<Record<string, number>> = {
@@ -170,7 +171,7 @@ type Named = readonly [name: string, bytes: Uint8Array];
 
 /** Merges modules: an import from the name of another module is resolved to that module's export. */
 async function merge(modules: readonly Named[], keepNames: boolean): Promise<Uint8Array> {
-  const folder = await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-"));
+  const folder = await temporaryFolder();
   const file = (name: string | number) => path.join(folder, `${name}.wasm`);
   try {
     for (const [i, [, bytes]] of modules.entries()) await writeFile(file(i), bytes);
@@ -187,6 +188,16 @@ async function merge(modules: readonly Named[], keepNames: boolean): Promise<Uin
     return new Uint8Array(await readFile(file("merged")));
   } finally {
     await rm(folder, { recursive: true });
+  }
+}
+
+async function temporaryFolder(): Promise<string> {
+  try {
+    return await mkdtemp(path.join(os.tmpdir(), "rsbmalloc-swap-"));
+  } catch (error) {
+    throw new Error(`cannot make a temporary folder, set TMPDIR to a place for one (${reasonOf(error)})`, {
+      cause: error,
+    });
   }
 }
 

@@ -40,7 +40,7 @@ export async function readSubject(
   const hasNames = WebAssembly.Module.customSections(compiled, "name").length > 0;
   const module = parseModule(bytes);
   checkMemory(module);
-  const functions = readFunctions(module, hasNames, new Map([...symbolMap, ...byHand]));
+  const functions = readFunctions(module, hasNames, symbolMap, byHand);
   const namesMalloc = ({ names }: ModuleFunction) => [...names].some((name) => isNeededName(name, "malloc"));
   if (!hasNames && symbolMap.size === 0 && !functions.some(namesMalloc)) throw new Error(NO_NAMES);
   if (functions.some(({ names }) => [...names].some((name) => /^rsbmalloc(\/|$)/.test(name)))) {
