@@ -237,8 +237,8 @@ export function setKind(run: Run, kind: u32, slots: u32): void {
 //     left          number of Runs in use
 //     next, prev    neighbours in the ring of metadata pages that have spare Runs; `next` is null if the page has none
 //
-// In a spare Run, `event` is the distance in bytes from the Run right after it to the next spare one, so that in a page
-// of zeros all Runs are listed.
+// In a spare Run, `next` is null, and `event` is the distance in bytes from the Run right after it to the next spare one,
+// so that in a page of zeros all Runs are listed.
 
 /** Makes a run of kind LARGE whose pages still point to `noRun`. There must be a spare Run. */
 @inline
@@ -250,7 +250,6 @@ export function newRun(start: usize, bytes: u32): Run {
   ++header.left;
   if ((next & (PAGE - 1)) == (RUNS_END & (PAGE - 1))) remove(header);
   run.free = 0;
-  run.next = changetype<Run>(0);
   run.start = start;
   run.size = bytes;
   run.left = 1;
