@@ -331,18 +331,16 @@ function tidy(pages: u32): void {
 }
 
 /**
- * Like `resizeRun`, but settles all events before a run becomes longer, which may free pages behind it. If the run's block
- * could not move to free pages either, it frees unused runs as well, and makes memory grow if the run is the heap's last.
+ * Like `resizeRun`, but if the run's block could not move to free pages either, frees unused runs, which may lie behind
+ * it, and makes memory grow if the run is the heap's last.
  */
 export function lengthenRun(run: Run, pages: u32): bool {
-  const more = pages - largePages(run);
-  if (!HARDENED && <i32>more > 0) settle();
   for (let tries = 0; !resizeRun(run, pages); ++tries) {
     // In the end the new pages may not adjoin the run: the map may have moved there.
     if (tries > 1 || findFree(pages)) return false;
     if (!tries) tidy(pages);
     // The block may still move to a free slot if it is small enough: then growing is only a try.
-    else if (!isLast(run) || !grow(more, 1, pages <= BIN_MAX_PAGES)) return false;
+    else if (!isLast(run) || !grow(pages - largePages(run), 1, pages <= BIN_MAX_PAGES)) return false;
   }
   return true;
 }

@@ -50,7 +50,7 @@ import {
 import { isFree } from "./free-pages";
 import { lock, unlock } from "./lock";
 import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
-import { Run, pageOf, pagesFor, lengthOf, mayGrow, runAt, runOf, setRun } from "./pages";
+import { Run, largePages, pageOf, pagesFor, lengthOf, mayGrow, runAt, runOf, setRun } from "./pages";
 import { alignedBin, binOfSize, slotSize } from "./size-classes";
 
 
@@ -235,6 +235,8 @@ export function resizeInPlace(run: Run, size: usize): bool {
   if (<isize>size < 0) return false;
   lock();
   const pages = blockPages(size);
+  // Pages behind the block may be about to become free. A block that shrinks needs none.
+  if (!COMPACT && pages > largePages(run)) settle();
   let resized = COMPACT ? compact.lengthenRun(run, pages, !CACHED) : lengthenRun(run, pages);
   if (CACHED && !resized) {
     makeRoom(pages, 1);
