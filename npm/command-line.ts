@@ -30,11 +30,13 @@ export async function runCommandLine(program: Command): Promise<void> {
   try {
     await program.parseAsync();
   } catch (error) {
-    // Commander has printed its own already, or the help or the version, for which the code is 0.
-    const code = error instanceof CommanderError ? error.exitCode : 1;
-    if (!(error instanceof CommanderError))
+    if (!(error instanceof CommanderError)) {
       console.error(`${program.name()}: ${error instanceof Error ? error.message : error}`);
-    if (code !== 0) process.exitCode = code;
+      process.exitCode = 1;
+    } else if (error.exitCode !== 0) {
+      // Commander has printed it. After the help or the version the code is 0.
+      process.exitCode = error.exitCode;
+    }
   }
 }
 

@@ -24,12 +24,7 @@ export interface LeakReport {
 
 interface Block {
   readonly size: number;
-  readonly stack: Stack;
-}
-
-/** All blocks with the same stack trace share one object. */
-interface Stack {
-  readonly trace: string;
+  readonly stack: string;
 }
 
 export interface Recorder {
@@ -49,18 +44,19 @@ export function recordAllocations(
   onCall: (calls: number) => void,
 ): Recorder {
   const blocks = new Map<number, Block>();
-  const stacks = new Map<string, Stack>();
+  /** Each stack trace once: they are long, and many blocks may have the same. */
+  const stacks = new Map<string, string>();
   let calls = 0;
   let depth = 0;
 
-  const stackOf = (trace: string): Stack => {
-    let stack = stacks.get(trace);
-    if (stack === undefined) stacks.set(trace, (stack = { trace }));
-    return stack;
+  const shared = (stack: string): string => {
+    const known = stacks.get(stack);
+    if (known === undefined) stacks.set(stack, stack);
+    return known ?? stack;
   };
   const add = (address: number, size: number): void => {
     if (address !== 0)
-      blocks.set(address >>> 0, { size: size >>> 0, stack: stackOf(withStacks ? stackTrace() : "") });
+      blocks.set(address >>> 0, { size: size >>> 0, stack: withStacks ? shared(stackTrace()) : "" });
   };
   const drop = (address: number): void => void blocks.delete(address >>> 0);
   const move = (from: number, to: number, size: number): void => {
@@ -108,8 +104,8 @@ export function recordAllocations(
 
 /** Returns the places that blocks come from, largest total first. */
 function sitesOf(blocks: readonly Block[]): LeakSite[] {
-  const traces = [...groupBy(blocks, ({ stack }) => stack)].map(([{ trace }, group]) => ({
-    stack: readableStack(trace),
+  const traces = [...groupBy(blocks, ({ stack }) => stack)].map(([stack, group]) => ({
+    stack: readableStack(stack),
     group,
   }));
   // One call in the source may be several in the code, for example in an unrolled loop.

@@ -80,19 +80,22 @@ export function readFunctions(
   const byId = new Map(functions.map((each) => [each.id, each]));
   for (const { kind, name, value } of exportsOf(module))
     if (kind === binaryen.ExternalFunction) byId.get(value)!.names.add(name);
-  for (const given of [symbolMap, byHand]) {
-    // No other function keeps a name that is given.
-    for (const { names } of functions) for (const name of names) if (given.has(name)) names.delete(name);
-    // A function that is named by hand has no other names.
-    if (given === byHand) for (const index of byHand.values()) functions[index]?.names.clear();
-    for (const [name, index] of given) {
-      const each = functions[index];
-      if (!each)
-        throw new Error(`no function ${index} for ${name}: the module has ${functions.length} functions`);
-      each.names.add(name);
-    }
-  }
+  addNames(functions, symbolMap);
+  // A function that is named by hand has no other names.
+  for (const index of byHand.values()) functions[index]?.names.clear();
+  addNames(functions, byHand);
   return functions;
+}
+
+/** Adds names to functions; no other function keeps them. Throws a one-line Error if an index is out of range. */
+function addNames(functions: readonly ModuleFunction[], given: GivenNames): void {
+  for (const { names } of functions) for (const name of names) if (given.has(name)) names.delete(name);
+  for (const [name, index] of given) {
+    const each = functions[index];
+    if (!each)
+      throw new Error(`no function ${index} for ${name}: the module has ${functions.length} functions`);
+    each.names.add(name);
+  }
 }
 
 /** Further names that are used, besides those of malloc's functions. */
