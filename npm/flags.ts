@@ -58,8 +58,7 @@ Examples:
 export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags, libs }: Flags): string {
   const lib = path.join(ROOT, "lib");
   const folders = existsSync(lib) ? filesIn(lib).filter((name) => name.startsWith("wasm")) : [];
-  if (folders.length === 0)
-    throw new Error(`no libraries in ${lib}: install the package again, or run make in a checkout`);
+  if (folders.length === 0) throw new Error(`no libraries in ${lib}: run make, or reinstall the package`);
   const targets = [...folders, ...Object.keys(SAME_AS).filter((name) => folders.includes(SAME_AS[name]!))];
   if (!targets.includes(target))
     throw new Error(`no library for target ${target}; available: ${joined(targets)}`);
