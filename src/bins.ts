@@ -49,7 +49,7 @@ import {
   STATE,
   state,
 } from "./config";
-import { findAligned, findFree } from "./free-pages";
+import { alignFound, findFree } from "./free-pages";
 import { countFree } from "./free-slots";
 import { trapUnlocked } from "./lock";
 import {
@@ -130,7 +130,7 @@ export const ROOM_TO_GROW: u32 = 16;
  * next request may fit one of them, and no call should have to do all the work that others have left.
  */
 const RUN_EVENTS: u32 = 12;
-const SLOT_EVENTS: u32 = 32;
+const SLOT_EVENTS: u32 = 16;
 
 
 @inline
@@ -297,8 +297,7 @@ export function obtainRun(pages: u32, least: u32, alignment: u32): Run {
         page = findFree(least);
         if (page) pages = least;
       }
-      // Few runs need an alignment: the others do without a second call.
-      if (page & (alignment - 1)) page = findAligned(pages, alignment);
+      page = alignFound(page, pages, alignment);
       if (page && canTake) return take(page, pages);
     }
     if (!isTidy) {
@@ -383,26 +382,30 @@ export function runPages(size: u32, wasteBits: u32): u32 {
 export function takeSlow(bin: Bin): usize {
   const slot = takeFreed(bin);
   if (slot) return slot;
-  const run = newSlots(bin);
+  const size = bin.size;
+  const run = obtainSlots(bin, size);
   // There are no pages, but settling events meanwhile may have freed a slot.
   if (!run) return takeFreed(bin);
+  const bytes = run.size;
+  setKind(run, kindOf(bin), bytes / size);
+  run.size = size;
+  setRuns(run, bytes >>> PAGE_BITS, run);
+  bin.pages += bytes >>> PAGE_BITS;
   const first = run.start;
-  const size = bin.size;
-  if (!offerFresh(bin, run, first + size)) listSlots(bin, run, first + size);
+  if (!offerFresh(bin, run, first + size)) listSlots(bin, run, size);
   return first;
 }
 
-/** Puts a run's slots from `from` on into its list and, if there are any, the run into its bin's ring. */
+/** Puts a run's slots except the first into its list and, if there are any, the run into its bin's ring. */
 @inline
-function listSlots(bin: Bin, run: Run, from: usize): void {
-  let slot = run.start + run.slots * run.size;
-  if (from == slot) return;
-  addBefore(ringOf(bin), run);
-  do {
-    slot -= run.size;
+function listSlots(bin: Bin, run: Run, size: u32): void {
+  const first = run.start;
+  let slot = first + run.slots * size;
+  while ((slot -= size) != first) {
     store<usize>(slot, run.free);
     run.free = slot;
-  } while (slot != from);
+  }
+  if (run.free) addBefore(ringOf(bin), run);
 }
 
 /**
@@ -424,27 +427,21 @@ function takeFreed(bin: Bin): usize {
   return 0;
 }
 
-/** Makes a run of slots for a bin. Returns null when memory is out. */
+/** Returns a run of kind LARGE for slots of a bin, which are of `size` bytes; null when memory is out. */
 @inline
-function newSlots(bin: Bin): Run {
-  const size = bin.size;
+function obtainSlots(bin: Bin, size: u32): Run {
   let least = runPages(size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);
   let pages = least;
   while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
+  // Longer runs of 512, 640, 768 and 896 B have 4 to 7 pages, so that nothing is left over.
+  if (pages > 1 && clz(size) == 22) pages = size >>> 7;
   // Leave out pages at the end that no slot reaches.
   pages = pagesFor(((pages << PAGE_BITS) / size) * size);
   // The last free pages may do for a slot.
   const fewest = pagesFor(size);
   if (EMSCRIPTEN && !mayGrow(pages)) least = fewest;
-  let run = obtainRun(pages, least, 1);
-  if (!EMSCRIPTEN && !run) run = obtainRun(fewest, fewest, 1);
-  if (!run) return run;
-  const bytes = run.size;
-  setKind(run, kindOf(bin), bytes / size);
-  run.size = size;
-  setRuns(run, bytes >>> PAGE_BITS, run);
-  bin.pages += bytes >>> PAGE_BITS;
-  return run;
+  const run = obtainRun(pages, least, 1);
+  return EMSCRIPTEN || run ? run : obtainRun(fewest, fewest, 1);
 }
 
 /** Returns whether the run of an event is that of a large block that was freed, exactly once. */
@@ -459,8 +456,7 @@ export function freeSlotsOf(run: Run): u32 {
   if (HARDENED) return countFree(run);
   if (COMPACT) return run.slots - run.left;
   const bin = binAt(run.kind);
-  const fresh = bin.freshEnd - bin.fresh;
-  const isFresh = fresh && runAt(pageOf(bin.fresh)) == run;
-  const freed = run.next ? run.slots - run.left : 0;
-  return freed + (isFresh ? <u32>fresh / bin.size : 0);
+  let free: u32 = run.next ? run.slots - run.left : 0;
+  if (runAt(pageOf(bin.fresh)) == run) free += <u32>(bin.freshEnd - bin.fresh) / bin.size;
+  return free;
 }

@@ -216,9 +216,14 @@ function findIn(word: u32, pages: u32): u32 {
 
 /** `findFree` for a page that is a multiple of `alignment`, a power of two. */
 export function findAligned(pages: u32, alignment: u32): u32 {
+  if (COMPACT) return findFrom(state().fresh, pages, alignment - 1);
+  return alignFound(findFree(pages), pages, alignment);
+}
+
+/** Turns the result of `findFree` into that of `findAligned`. */
+@inline
+export function alignFound(page: u32, pages: u32, alignment: u32): u32 {
   const mask = alignment - 1;
-  if (COMPACT) return findFrom(state().fresh, pages, mask);
-  let page = findFree(pages);
   if (page & mask) {
     page = findFrom(page, pages, mask);
     // `takeFree` counts on the grade of this word, but the series may begin in an earlier one.
@@ -281,7 +286,7 @@ export function freeBefore(page: u32): u32 {
   }
   --page;
   let at = wordAt(page);
-  let inWord = <u32>clz<u64>(~(load<u64>(at) << (~page & IN_WORD)));
+  let inWord = <u32>clz<u64>(~(load<u64>(at) << ~page));
   let total = inWord;
   if (inWord == (page & IN_WORD) + 1)
     do {
@@ -295,7 +300,7 @@ export function freeBefore(page: u32): u32 {
 
 @inline
 export function isFree(page: u32): bool {
-  return !!((load<u64>(wordAt(page)) >>> page) & 1);
+  return !!((<u32>(load<u64>(wordAt(page)) >>> page)) & 1);
 }
 
 /** Returns the size in bytes of the bits and grades that follow the entries of a map of `capacity` pages. */

@@ -398,7 +398,7 @@ export function summarize(info: MallInfo, bins: usize): u64 {
     const run = runAt(page);
     const kind = run.kind;
     const pages = lengthOf(run);
-    if (isFree(page)) ++freePages;
+    freePages += u32(isFree(page));
     page += pages;
     if (kind < FIRST_BIN) continue;
     const free = freeSlotsOf(run);

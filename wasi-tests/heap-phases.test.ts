@@ -208,6 +208,19 @@ testStandard("a bin with many blocks gets longer runs, even when memory must gro
   }
 });
 
+for (const size of [640, 768, 896]) {
+  testStandard(`many blocks of ${size} bytes leave almost nothing over in their runs`, async () => {
+    const { heap } = await newHeap();
+    const count = 4096;
+    const pages = new Set<number>();
+    for (let block = 0; block < count; ++block) {
+      const start = heap.malloc(size);
+      pages.add(Math.floor(start / PAGE)).add(Math.floor((start + size - 1) / PAGE));
+    }
+    assert.ok(pages.size <= (1.02 * count * size) / PAGE, `${count} blocks lie in ${pages.size} pages`);
+  });
+}
+
 test("replacing blocks for a long time at a constant load needs at most a tenth more memory than at first", async (newHeap) => {
   const { heap } = await newHeap();
   const random = xoroshiro128plus(4);
