@@ -1,5 +1,5 @@
 /** What the commands share: parsing of command lines, and files to write. Every error is reported in one line. */
-import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 import { reasonOf } from "./errors.ts";
 
@@ -77,7 +77,8 @@ export function writeFile(file: string, contents: string | Uint8Array): void {
 /** Returns a function that puts back what a file has now. */
 function restorer(file: string): () => void {
   const old = statSync(file, { throwIfNoEntry: false });
-  if (!old) return () => rmSync(file, { force: true });
+  // If the file is a link to one that does not exist yet, the link stays.
+  if (!old) return () => existsSync(file) && rmSync(realpathSync(file));
   // A device or a pipe has nothing to put back.
   if (!old.isFile()) return () => {};
   const contents = readFileSync(file);

@@ -1,6 +1,6 @@
 /** `rsbmalloc inspect`: what the command reports of a run, and how it refuses unsuitable programs and wrong options. */
 import { execFile, spawnSync } from "node:child_process";
-import { existsSync, symlinkSync } from "node:fs";
+import { existsSync, readlinkSync, symlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { setImmediate } from "node:timers/promises";
@@ -332,14 +332,22 @@ onFullDisk("the command reports a full disk in one line", () => {
 });
 
 test("a report that cannot be written completely leaves neither a new file nor a changed one", async () => {
-  const [old, unwritten] = [await write("old.json", "old"), path.join(path.dirname(program), "new.json")];
-  for (const file of [old, unwritten]) {
+  const old = await write("old.json", "old");
+  const [unwritten, target, link] = ["new", "target", "link"].map((name) => `${old}-${name}.json`) as [
+    string,
+    string,
+    string,
+  ];
+  symlinkSync(target, link);
+  for (const file of [old, unwritten, link]) {
     // Files may have no more than 512 bytes, or 1,024 in some shells. Then the file is like one on a full disk.
     const output = shell(`ulimit -f 1; inspect --html --output '${file}' 2>&1`);
     assert.match(output, /rsbmalloc: cannot write \S+\.json: EFBIG.*\n$/);
   }
   assert.is(await readFile(old, "utf8"), "old");
   assert.is(existsSync(unwritten), false);
+  assert.is(existsSync(target), false);
+  assert.is(readlinkSync(link), target);
 });
 
 for (const [name, [args, message]] of Object.entries(WRONG_LINES)) {

@@ -1,6 +1,6 @@
 /** The npm package as a user gets it: packed, installed in an empty folder, and used from there. */
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { build as bundle } from "esbuild";
 import { test } from "uvu";
@@ -354,6 +354,14 @@ test("with Binaryen installed, a module's malloc can be replaced and a program's
     rsbmalloc("inspect", "--leaks", original),
     /never freed, from \d+ places?; [\d,]+ calls in total/,
   );
+
+  const products = path.join(PACKAGE, "lib", "swap");
+  renameSync(products, `${products}-moved`);
+  assert.match(
+    refusal("swap", original, "--dry-run"),
+    /: cannot read .+\.wasm: run make, or reinstall the package$/,
+  );
+  renameSync(`${products}-moved`, products);
 });
 
 test("rsbmalloc/rsbmalloc.wasm resolves to the stand-alone module", () => {

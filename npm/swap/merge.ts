@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import binaryen from "binaryen";
 import { exportsOf, functionsOf, globalsOf, readModule } from "../binaryen.ts";
@@ -81,7 +82,14 @@ export async function readCore(source: GrowthSource): Promise<Uint8Array<ArrayBu
 }
 
 async function readProduct(name: string): Promise<Uint8Array<ArrayBuffer>> {
-  return new Uint8Array(await readFile(new URL(name, FOLDER)));
+  const file = new URL(name, FOLDER);
+  try {
+    return new Uint8Array(await readFile(file));
+  } catch (error) {
+    throw new Error(`cannot read ${fileURLToPath(file)}: run make, or reinstall the package`, {
+      cause: error,
+    });
+  }
 }
 
 /** Merges the functions of `core` that `names` lists into a module that imports them. */
