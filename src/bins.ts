@@ -433,7 +433,7 @@ function obtainSlots(bin: Bin, size: u32): Run {
   let least = runPages(size, bin.pages < FEW_PAGES ? FEW_WASTE_BITS : WASTE_BITS);
   let pages = least;
   while (pages < bin.pages >>> GROWTH_SHARE_BITS && pages < least * GROWTH) pages <<= 1;
-  // Longer runs of 512, 640, 768 and 896 B have 4 to 7 pages, so that nothing is left over.
+  // Longer runs of 512, 640, 768 and 896 B, whose highest bit is bit 9, have 4 to 7 pages: nothing is left over.
   if (pages > 1 && clz(size) == 22) pages = size >>> 7;
   // Leave out pages at the end that no slot reaches.
   pages = pagesFor(((pages << PAGE_BITS) / size) * size);
