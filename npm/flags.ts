@@ -4,6 +4,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { single } from "./command-line.ts";
+import { RESTORE } from "./errors.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
@@ -58,7 +59,7 @@ Examples:
 export function formatFlags({ target = "wasm32-wasi", variant, prefixed, cflags, libs }: Flags): string {
   const lib = path.join(ROOT, "lib");
   const folders = existsSync(lib) ? filesIn(lib).filter((name) => name.startsWith("wasm")) : [];
-  if (folders.length === 0) throw new Error(`no libraries in ${lib}: run make, or reinstall the package`);
+  if (folders.length === 0) throw new Error(`no libraries in ${lib}: ${RESTORE}`);
   const targets = [...folders, ...Object.keys(SAME_AS).filter((name) => folders.includes(SAME_AS[name]!))];
   if (!targets.includes(target))
     throw new Error(`no library for target ${target}; available: ${joined(targets)}`);

@@ -457,6 +457,7 @@ export function freeSlotsOf(run: Run): u32 {
   if (COMPACT) return run.slots - run.left;
   const bin = binAt(run.kind);
   let free: u32 = run.next ? run.slots - run.left : 0;
+  // If the bin has no never-used slots, this adds 0.
   if (runAt(pageOf(bin.fresh)) == run) free += <u32>(bin.freshEnd - bin.fresh) / bin.size;
   return free;
 }

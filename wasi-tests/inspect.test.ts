@@ -333,11 +333,9 @@ onFullDisk("the command reports a full disk in one line", () => {
 
 test("a report that cannot be written completely leaves neither a new file nor a changed one", async () => {
   const old = await write("old.json", "old");
-  const [unwritten, target, link] = ["new", "target", "link"].map((name) => `${old}-${name}.json`) as [
-    string,
-    string,
-    string,
-  ];
+  const unwritten = `${old}-new.json`;
+  const target = `${old}-target.json`;
+  const link = `${old}-link.json`;
   symlinkSync(target, link);
   for (const file of [old, unwritten, link]) {
     // Files may have no more than 512 bytes, or 1,024 in some shells. Then the file is like one on a full disk.

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import binaryen from "binaryen";
 import { exportsOf, functionsOf, globalsOf, readModule } from "../binaryen.ts";
-import { reasonOf } from "../errors.ts";
+import { RESTORE, reasonOf } from "../errors.ts";
 
 /** The features that modules may use. Others, such as garbage collection, would change how Binaryen writes all code. */
 const FEATURES: Readonly<Record<string, number>> = {
@@ -86,9 +86,7 @@ async function readProduct(name: string): Promise<Uint8Array<ArrayBuffer>> {
   try {
     return new Uint8Array(await readFile(file));
   } catch (error) {
-    throw new Error(`cannot read ${fileURLToPath(file)}: run make, or reinstall the package`, {
-      cause: error,
-    });
+    throw new Error(`cannot read ${fileURLToPath(file)}: ${RESTORE}`, { cause: error });
   }
 }
 
