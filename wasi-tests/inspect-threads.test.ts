@@ -3,7 +3,7 @@ import path from "node:path";
 import { readFile } from "node:fs/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { largeSizes, readHeaps, type HeapReport } from "../npm/inspect/index.ts";
+import { largeSizes, readHeaps, type HeapReport, type Region } from "../npm/inspect/index.ts";
 import { buildEmscripten, linkLibrary, runEmscripten } from "../tools/emscripten.ts";
 import { library } from "../tools/libraries.ts";
 import { emscripten } from "./support-emscripten.ts";
@@ -34,6 +34,20 @@ function readHeap(memory: ArrayBufferLike): HeapReport {
   assert.equal(others, []);
   assert.equal(heap!.damage, []);
   return heap!;
+}
+
+/** Returns the addresses of the thread caches; none in builds without them. */
+function cachesIn(memory: ArrayBufferLike, heap: HeapReport): number[] {
+  const { STATE_CACHES, CACHE_RESERVE } = LAYOUTS[0]!;
+  const words = new Uint32Array(memory);
+  const caches: number[] = [];
+  for (let at = heap.state + STATE_CACHES; words[at / 4] !== 0; at = caches.at(-1)! + CACHE_RESERVE)
+    caches.push(words[at / 4]!);
+  return caches;
+}
+
+function regionAt({ regions, pageSize }: HeapReport, address: number): Region | undefined {
+  return regions.find((region) => (address - region.address) >>> 0 < region.pages * pageSize);
 }
 
 /** The number of blocks of each size. */
@@ -92,6 +106,9 @@ for (const variant of VARIANTS) {
       sizes.reduce((sum, size) => sum + size),
     );
     assert.is(heap.heap, heap.inUse + heap.free);
+    const caches = cachesIn(memory.buffer, heap);
+    assert.is(caches.length > 0, variant === "mt");
+    for (const cache of caches) assert.is(regionAt(heap, cache)?.serves, "map");
 
     for (const block of kept) rsbfree!(block);
     assert.is(readHeap(memory.buffer).inUse, 0);

@@ -4,7 +4,7 @@
  * what is damaged. Works in Node and in browsers.
  */
 import { STATE_ALIGNMENT } from "../requirements.ts";
-import { countCached } from "./cached.ts";
+import { cacheSize, cachesOf, countCached } from "./cached.ts";
 import { formatAddress } from "./format.ts";
 import type { Layout } from "./layout.ts";
 
@@ -12,7 +12,7 @@ import type { Layout } from "./layout.ts";
 export interface Region {
   readonly address: number;
   readonly pages: number;
-  /** "other": not part of the heap. "map": the page map and metadata pages. "slots": a run of a bin. */
+  /** "other": not part of the heap. "map": the page map, metadata pages and thread caches. "slots": a run of a bin. */
   readonly serves: "other" | "map" | "free" | "large" | "slots";
   // For "slots" only.
   readonly slotSize?: number;
@@ -50,7 +50,7 @@ export interface HeapReport {
   readonly free: number;
   /** The most bytes that pages with blocks ever took. */
   readonly peak: number;
-  /** Size of the page map and the metadata pages. */
+  /** Size of the page map, the metadata pages and the thread caches. */
   readonly mapSize: number;
   /** The bins that have pages, smallest slots first. */
   readonly bins: readonly BinReport[];
@@ -442,11 +442,11 @@ function gapsBetween(
   return gaps;
 }
 
-/** Returns the pages that hold the map or Runs. */
-function pagesOfItsOwn({ pageSize, map, mapEnd, end }: Raw, metadataPages: readonly number[]): Set<number> {
-  const own = new Set(metadataPages);
-  for (let page = Math.floor(map / pageSize); page < Math.min(mapEnd / pageSize, end); ++page) own.add(page);
-  return own;
+/** Returns the pages from the one in which `from` lies to the last before `to`. */
+function pagesFrom({ pageSize, end }: Raw, from: number, to: number): number[] {
+  const first = Math.floor(from / pageSize);
+  const pages = Math.max(0, Math.min(Math.ceil(to / pageSize), end) - first);
+  return Array.from({ length: pages }, (_, index) => first + index);
 }
 
 function sum(of: readonly Region[], value: (region: Region) => number): number {
@@ -485,11 +485,13 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
   const runs = readRuns(raw);
   countFreeSlots(raw, runs);
   const freed = readFreedBlocks(raw, runs);
-  const metadataPages = readMetadata(raw, runs);
+  const cachePages = [...cachesOf(raw)].flatMap((cache) => pagesFrom(raw, cache, cache + cacheSize(layout)));
+  const recordPages = [...readMetadata(raw, runs), ...cachePages];
+  const own = new Set([...recordPages, ...pagesFrom(raw, raw.map, raw.mapEnd)]);
 
   const byAddress = (a: Region, b: Region): number => a.address - b.address;
   const known = [...runs.map((run) => regionOf(run, layout, freed)), ...readFree(raw)].sort(byAddress);
-  const regions = [...known, ...gapsBetween(raw, known, pagesOfItsOwn(raw, metadataPages))].sort(byAddress);
+  const regions = [...known, ...gapsBetween(raw, known, own)].sort(byAddress);
   const bytes = (region: Region): number => region.pages * pageSize;
   const serving = (serves: Region["serves"]): Region[] =>
     regions.filter((region) => region.serves === serves);
@@ -506,7 +508,7 @@ function readHeap(memory: ArrayBufferLike, state: number, layout: Layout): HeapR
     inUse,
     free: heap - inUse,
     peak: raw.field(layout.STATE_PEAK) * pageSize,
-    mapSize: raw.mapEnd - raw.map + metadataPages.length * pageSize,
+    mapSize: raw.mapEnd - raw.map + recordPages.length * pageSize,
     bins: binsOf(regions, raw),
     large: { blocks: large.length, bytes: sum(large, bytes) },
     freeRuns: {
