@@ -122,7 +122,7 @@ import {
   setRun,
   setRuns,
 } from "./pages";
-import { FIRST_MEDIUM, alignedBin, binOfSize, slotSize } from "./size-classes";
+import { FIRST_MEDIUM, alignedSize, binOfSize, slotSize } from "./size-classes";
 
 /** In bytes: slots are checked and wiped sixteen bytes at a time. */
 export const SMALLEST_SLOT: usize = 16;
@@ -170,8 +170,7 @@ function takeSlow(size: usize, alignment: usize): usize {
   const room = size + TAIL_SIZE + alignmentBytes(log2(alignment));
   if (size - 1 >= BIN_MAX - TAIL_SIZE || room > BIN_MAX || alignment >= PAGE)
     return takeOther(size, alignment);
-  const least = binOfSize(max(max(room, SMALLEST_SLOT), alignment));
-  const kind = alignedBin(least, max<u32>(<u32>alignment, 1));
+  const kind = binOfSize(alignedSize(max(room, SMALLEST_SLOT), max<usize>(alignment, 1)));
   const bin = binAt(kind);
   if (!hasSlots(bin)) avoidRisk(runPages(slotSize(kind), WASTE_BITS), 1);
   // Even if there is no memory for a new run, the search for it may have returned quarantined slots to the bin.

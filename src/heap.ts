@@ -51,7 +51,7 @@ import { isFree } from "./free-pages";
 import { lock, unlock } from "./lock";
 import { WORDWISE_MAX, copyMemory, fillMemory } from "./memory";
 import { Run, largePages, pageOf, pagesFor, lengthOf, mayGrow, runAt, runOf, setRun } from "./pages";
-import { alignedBin, binOfSize, slotSize } from "./size-classes";
+import { alignedSize, binOfSize, slotSize } from "./size-classes";
 
 
 @inline
@@ -122,16 +122,21 @@ export function allocate(size: usize): usize {
  */
 function takeAny(size: usize, reports: bool): usize {
   if (COMPACT) return takeAligned(1, size);
-  const block = size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(binOfSize(size));
+  const block = size > BIN_MAX ? allocateLarge(size, 1) : allocateSlot(size);
   return block || !reports ? block : fail(ENOMEM);
 }
 
-/** Allocates a slot of a bin, which gets a new run if need be. Needs the lock. */
-function allocateSlot(kind: u32): usize {
-  if (!ensureStarted()) return 0;
+/** Allocates a slot for `size` bytes, at most BIN_MAX. */
+@inline
+function allocateSlot(size: usize): usize {
+  const kind = binOfSize(size);
+  if (CACHED) return takeSlot(kind);
   const bin = binAt(kind);
-  if (COMPACT) return compact.take(bin);
-  return takeReady(bin) || takeSlow(bin);
+  lock();
+  let slot: usize = 0;
+  if (ensureStarted()) slot = COMPACT ? compact.take(bin) : takeReady(bin) || takeSlow(bin);
+  unlock();
+  return slot;
 }
 
 /** Returns the number of pages of a large block: one at least. */
@@ -305,18 +310,14 @@ export function allocateZeroed(count: usize, size: usize): usize {
   if (product > <u64>isize.MAX_VALUE) return fail(ENOMEM);
   let bytes = <usize>product;
   if (HARDENED) return allocate(bytes);
-  let block: usize;
-  if (COMPACT || bytes <= BIN_MAX) {
-    block = allocate(bytes);
-  } else {
-    const fresh = state().fresh;
-    block = allocateLarge(bytes, 1);
+  const fresh = state().fresh;
+  const block = allocate(bytes);
+  if (!block) return 0;
+  if (!COMPACT && bytes > BIN_MAX) {
     // Pages from `fresh` on had never been handed out, and are zero.
     const page = pageOf(block);
     bytes = page < fresh ? min(bytes, (<usize>(fresh - page)) << PAGE_BITS) : 0;
   }
-  // `allocate` has set errno.
-  if (!block) return COMPACT ? 0 : fail(ENOMEM);
   if (COMPACT || bytes > WORDWISE_MAX) fillMemory(block, 0, bytes);
   else if (bytes <= 4) store<u32>(block, 0);
   else for (let i: usize = 0; i < bytes; i += 8) store<u64>(block + i, 0);
@@ -331,13 +332,9 @@ export function allocateAligned(alignment: usize, size: usize): usize {
 /** Allocates a block at a multiple of `alignment`, a power of two; 0 when memory is out. Leaves errno alone. */
 function takeAligned(alignment: usize, size: usize): usize {
   if (HARDENED) return <isize>size < 0 ? 0 : allocateChecked(size, alignment);
-  const slot = max(size, alignment);
-  const bin = slot <= BIN_MAX && alignment < PAGE ? alignedBin(binOfSize(slot), <u32>alignment) : 0;
-  if (CACHED && bin) return takeSlot(bin);
-  lock();
-  const block = bin ? allocateSlot(bin) : takeLarge(size, pagesFor(alignment));
-  unlock();
-  return block;
+  if (size > BIN_MAX || alignment >= PAGE) return allocateLarge(size, pagesFor(alignment));
+  const fit = alignedSize(size, alignment);
+  return COMPACT ? allocateSlot(fit) : takeAny(fit, false);
 }
 
 /** POSIX's form of `allocateAligned`: stores the block in `*result`, returns an error or 0, and leaves errno alone. */

@@ -61,10 +61,11 @@ export function slotSize(bin: u32): u32 {
 }
 
 /**
- * Returns the first bin from `bin` on whose slots are aligned to `alignment`, a power of two, at most PAGE. Runs start
- * at page boundaries, so slots are aligned if their size is a multiple of the alignment. BIN_MAX always is.
+ * Returns a size, `size` at least, whose slots are aligned to `alignment`, a power of two below PAGE: a multiple of it.
+ * Where slot sizes differ by the alignment or more, all of them are multiples of it; where they differ by less, all
+ * multiples of it are slot sizes. And runs start at page boundaries.
  */
-export function alignedBin(bin: u32, alignment: u32): u32 {
-  while (slotSize(bin) & (alignment - 1)) ++bin;
-  return bin;
+@inline
+export function alignedSize(size: usize, alignment: usize): usize {
+  return (max<usize>(size, 1) + alignment - 1) & -alignment;
 }
