@@ -68,6 +68,22 @@ test("a power of two plus a header of at most a sixteenth of it wastes at most a
   }
 });
 
+test("an aligned block gets the smallest slot whose size is a multiple of the alignment", async (newHeap) => {
+  const { heap } = await newHeap();
+  const slots = heap.mallinfo().bins.map(({ slotSize }) => slotSize);
+  const largest = slots.at(-1)!;
+  for (let alignment = 1; alignment < PAGE; alignment *= 2) {
+    const aligned = slots.filter((slot) => slot % alignment === 0);
+    for (let size = 0; size <= largest; ++size) {
+      const address = heap.aligned_alloc(alignment, size);
+      const usable = heap.malloc_usable_size(address);
+      if (address % alignment !== 0 || usable !== aligned.find((slot) => slot >= size))
+        assert.unreachable(`aligned_alloc(${alignment}, ${size}) returned ${address}, with ${usable} bytes`);
+      heap.free(address);
+    }
+  }
+});
+
 test("malloc works for sizes around every power of two, up to 1 GiB", async (newHeap) => {
   const { heap, base } = await newHeap();
   for (const size of aroundPowers(16, 30)) {
